@@ -1,0 +1,1 @@
+"""A key-value store for event reducers, native to Redis."""

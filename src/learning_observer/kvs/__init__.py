@@ -1,0 +1,59 @@
+"""The key-value store: `KVS()` is the default store, `KVS.<name>()` another configured one.
+
+    from learning_observer import kvs
+
+    store = kvs.KVS()
+    await store.set("key", {"any": "JSON"})
+    value = await store["key"]
+"""
+
+from learning_observer.kvs.codec import Json
+from learning_observer.kvs.errors import (
+    ClearRefused,
+    CorruptValue,
+    InvalidKey,
+    KVSError,
+    MissingKVSParameters,
+    NotJSON,
+    NotStarted,
+    OutcomeUnknown,
+    Refused,
+    StoreClosed,
+    Unavailable,
+    WrongType,
+)
+from learning_observer.kvs.filesystem import FilesystemKVS
+from learning_observer.kvs.memory import InMemoryKVS
+from learning_observer.kvs.redis import EphemeralRedisKVS, PersistentRedisKVS
+from learning_observer.kvs.router import KVS, KVS_MAP, KVSRouter, clear, kvs_startup_check
+from learning_observer.kvs.store import Change, Conflict, Guard, Outcome, Store
+
+__all__ = [
+    "KVS",
+    "KVS_MAP",
+    "Change",
+    "ClearRefused",
+    "Conflict",
+    "CorruptValue",
+    "EphemeralRedisKVS",
+    "FilesystemKVS",
+    "Guard",
+    "InMemoryKVS",
+    "InvalidKey",
+    "Json",
+    "KVSError",
+    "KVSRouter",
+    "MissingKVSParameters",
+    "NotJSON",
+    "NotStarted",
+    "Outcome",
+    "OutcomeUnknown",
+    "PersistentRedisKVS",
+    "Refused",
+    "Store",
+    "StoreClosed",
+    "Unavailable",
+    "WrongType",
+    "clear",
+    "kvs_startup_check",
+]

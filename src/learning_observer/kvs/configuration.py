@@ -1,0 +1,153 @@
+"""The `kvs` block of the settings: what each entry may say, and every fault in it.
+
+A mapping, a list of pairs (`[[name, {...}], …]`) and a list of one-entry mappings all
+describe the same stores. Nothing is opened here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+#: Ten years. Redis itself counts milliseconds in 64 bits, so far more would overflow.
+EXPIRY_MAX_S: Final = 315_360_000
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of an entry. `fault` says what is wrong with a value, or nothing."""
+
+    fault: Callable[[object], str | None]
+    required: bool = False
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A valid entry: its name, the type of its store, and the options it was given."""
+
+    name: str
+    type: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _path_fault(value: object) -> str | None:
+    if isinstance(value, str) and value.strip():
+        return None
+    return f"expected the path of a folder, got {value!r}"
+
+
+def _flag_fault(value: object) -> str | None:
+    return None if isinstance(value, bool) else f"expected true or false, got {value!r}"
+
+
+def _prefix_fault(value: object) -> str | None:
+    return None if isinstance(value, str) else f"expected text, got {value!r}"
+
+
+def _expiry_fault(value: object) -> str | None:
+    if isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value):
+        if 0.001 <= value <= EXPIRY_MAX_S:
+            return None
+    return f"expected seconds, from 0.001 to {EXPIRY_MAX_S:,}, got {value!r}"
+
+
+PREFIX: Final = Option(_prefix_fault)
+OPTIONS: Final[Mapping[str, Mapping[str, Option]]] = {
+    "stub": {},
+    "redis_ephemeral": {"expiry": Option(_expiry_fault, required=True), "prefix": PREFIX},
+    "redis": {"prefix": PREFIX},
+    "filesystem": {
+        "path": Option(_path_fault, required=True),
+        "subdirs": Option(_flag_fault),
+        "fsync": Option(_flag_fault),
+    },
+}
+
+
+def read_block(
+    block: object, *, is_reserved: Callable[[str], bool]
+) -> tuple[list[Entry], list[str]]:
+    """The valid entries of a `kvs` block, and the faults of all the others.
+
+    `is_reserved` says which names no entry can have, because the router has them.
+    """
+    if block is None:
+        return [], ["kvs: there is no such section; add one with an entry `default`"]
+    faults: list[str] = []
+    entries: dict[str, Entry] = {}
+    seen: set[str] = set()
+    for where, name, options in _pairs(block, faults):
+        if not isinstance(name, str) or not name:
+            faults.append(f"{where}: the name must be text, got {name!r}")
+        elif name in seen:
+            faults.append(f"kvs.{name}: there is another entry of this name")
+        else:
+            seen.add(name)
+            found = list(entry_faults(name, options, is_reserved=is_reserved))
+            faults += found
+            if not found:
+                rest = {key: value for key, value in options.items() if key != "type"}
+                entries[name] = Entry(name, options["type"], rest)
+    if "default" not in seen:
+        faults.append("kvs.default: there is no default store; name one of the entries `default`")
+    return list(entries.values()), faults
+
+
+def entry_faults(
+    name: str, options: object, *, is_reserved: Callable[[str], bool]
+) -> Iterator[str]:
+    """Everything that is wrong with one entry, each fault beginning with its name."""
+    where = f"kvs.{name}"
+    if is_reserved(name):
+        yield f"{where}: this name is reserved; choose another one"
+    if not isinstance(options, Mapping):
+        got = "nothing" if options is None else type(options).__name__
+        yield f"{where}: expected a mapping with a `type`, got {got}"
+        return
+    kind = options.get("type")
+    if kind is None:
+        yield f"{where}: `type` is missing; known are {', '.join(OPTIONS)}"
+        return
+    if not isinstance(kind, str) or kind not in OPTIONS:
+        yield f"{where}: unknown type {kind!r}{_nearest(str(kind), OPTIONS)}"
+        return
+    known = OPTIONS[kind]
+    for option in options:
+        if option != "type" and option not in known:
+            yield f"{where}: {kind} has no option {option!r}{_nearest(str(option), known)}"
+    for option, rule in known.items():
+        if option not in options:
+            if rule.required:
+                yield f"{where}: `{option}` is missing; {kind} needs it"
+        elif (fault := rule.fault(options[option])) is not None:
+            yield f"{where}.{option}: {fault}"
+
+
+def _nearest(word: str, known: Mapping[str, object]) -> str:
+    near = difflib.get_close_matches(word, known, 1)
+    if near:
+        return f"; did you mean {near[0]}?"
+    return f"; known are {', '.join(known)}" if known else "; it has none"
+
+
+def _pairs(block: object, faults: list[str]) -> Iterator[tuple[str, object, Any]]:
+    if isinstance(block, Mapping):
+        for name, options in block.items():
+            yield "kvs", name, options
+        return
+    if isinstance(block, str) or not isinstance(block, list | tuple):
+        faults.append(
+            f"kvs: expected a mapping or a list of [name, options] pairs, got {type(block).__name__}"
+        )
+        return
+    for at, item in enumerate(block):
+        if isinstance(item, Mapping) and len(item) == 1:
+            ((name, options),) = item.items()
+            yield f"kvs[{at}]", name, options
+        elif isinstance(item, list | tuple) and len(item) == 2:
+            yield f"kvs[{at}]", item[0], item[1]
+        else:
+            faults.append(f"kvs[{at}]: expected a pair [name, options], got {type(item).__name__}")

@@ -1,0 +1,215 @@
+"""Files that change whole or not at all, between processes and through crashes.
+
+A change of one file is a temporary file, flushed, and renamed over the old one. A change of
+several files first writes them all as temporary files, then a journal that lists the
+renames; once the journal stands, the change is made, and whoever finds a journal whose
+owner is gone carries its renames out. Layout of the store's own folder:
+
+    .lo_kvs/format.json    the layout's version and options
+    .lo_kvs/locks/3f       locked with flock while a key of that number is changed
+    .lo_kvs/tmp/           files that are not renamed yet
+    .lo_kvs/journal/       {"renames": [[temporary name or null, path], …]}
+
+Everything here blocks; `FilesystemKVS` calls it in threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+import uuid
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+OWN_FOLDER: Final = ".lo_kvs"
+LOCKS: Final = 64  # lock files; keys share them, so their number stays bounded
+TMP_AGE_MAX_S: Final = 3600.0  # a temporary file this old, in no journal, was left by a crash
+
+
+class Interrupted(OSError):
+    """A change failed after it was begun: it is made, or its journal stands and makes it."""
+
+
+class Files:
+    """The files below one folder, named by relative paths."""
+
+    def __init__(self, root: Path, *, fsync: bool = True) -> None:
+        self._root = root
+        self._fsync = fsync
+        self._locks, self._tmp, self._journal = (
+            root / OWN_FOLDER / name for name in ("locks", "tmp", "journal")
+        )
+        for folder in (self._locks, self._tmp, self._journal):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._remove_stale()
+
+    def read(self, path: PurePosixPath) -> bytes | None:
+        """The bytes of a file, old or new and never a mixture, or `None` without one."""
+        try:
+            return (self._root / path).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    @contextlib.contextmanager
+    def locked(self, paths: Iterable[PurePosixPath]) -> Iterator[None]:
+        """Nobody else changes these files meanwhile, in this process or another."""
+        wanted = {_lock_number(path) for path in paths}
+        while True:
+            with self._holding(wanted):
+                # What a crash left half done is finished before anybody builds on it.
+                missing = self._recover(wanted)
+                if not missing:
+                    yield
+                    return
+            wanted |= missing
+
+    def replace(self, files: Mapping[PurePosixPath, bytes | None]) -> None:
+        """Replace (or, with `None`, remove) all of these files or none; hold their locks.
+
+        Raises `OSError` where nothing was changed, `Interrupted` where the change was
+        begun; one of several files will be completed by the next one who comes by.
+        """
+        renames: list[tuple[str | None, PurePosixPath]] = []
+        journal: Path | None = None
+        try:
+            for path, data in files.items():
+                renames.append((None if data is None else self._write_tmp(data), path))
+            for _, path in renames:
+                (self._root / path).parent.mkdir(parents=True, exist_ok=True)
+            if len(renames) > 1:
+                journal = self._write_journal(renames)
+        except BaseException:
+            for name, _ in renames:
+                if name is not None:
+                    (self._tmp / name).unlink(missing_ok=True)
+            raise
+        try:
+            self._carry_out(renames)
+        except OSError as error:
+            raise Interrupted(error.errno, error.strerror, error.filename) from error
+        if journal is not None:
+            journal.unlink(missing_ok=True)
+
+    def recover(self) -> None:
+        """Finish what crashed writers left half done; the changes of live ones are left."""
+        for journal, renames in self._journals():
+            numbers = {_lock_number(path) for _, path in renames}
+            with contextlib.suppress(BlockingIOError), self._holding(numbers, wait=False):
+                self._finish(journal)
+
+    # -- locks -------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _holding(self, numbers: Iterable[int], *, wait: bool = True) -> Iterator[None]:
+        mode = fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB)
+        with contextlib.ExitStack() as held:
+            for number in sorted(numbers):  # one order for all: nobody waits in a circle
+                lock = os.open(self._locks / f"{number:02x}", os.O_RDWR | os.O_CREAT, 0o666)
+                held.callback(os.close, lock)  # closing unlocks
+                fcntl.flock(lock, mode)
+            yield
+
+    def _recover(self, held: set[int]) -> set[int]:
+        """Finish each journal that touches the held locks; returns locks that lack for it.
+
+        The owner of such a journal is gone: alive, it would hold one of these locks.
+        """
+        missing: set[int] = set()
+        for journal, renames in self._journals():
+            numbers = {_lock_number(path) for _, path in renames}
+            if numbers <= held:
+                self._finish(journal)
+            elif numbers & held:
+                missing |= numbers - held
+        return missing
+
+    # -- journals ----------------------------------------------------------------------
+
+    def _journals(self) -> list[tuple[Path, list[tuple[str | None, PurePosixPath]]]]:
+        found = []
+        with os.scandir(self._journal) as entries:
+            for entry in entries:
+                renames = self._read_journal(Path(entry.path))
+                if renames:
+                    found.append((Path(entry.path), renames))
+        return found
+
+    def _read_journal(self, journal: Path) -> list[tuple[str | None, PurePosixPath]]:
+        try:
+            text = journal.read_bytes()
+        except FileNotFoundError:  # its owner has just finished
+            return []
+        return [(name, PurePosixPath(path)) for name, path in json.loads(text)["renames"]]
+
+    def _write_journal(self, renames: list[tuple[str | None, PurePosixPath]]) -> Path:
+        listed = [[name, str(path)] for name, path in renames]
+        name = self._write_tmp(json.dumps({"renames": listed}).encode())
+        journal = self._journal / name
+        os.rename(self._tmp / name, journal)
+        self._flush_folder(self._journal)
+        return journal
+
+    def _finish(self, journal: Path) -> None:
+        renames = self._read_journal(journal)
+        self._carry_out(renames)
+        journal.unlink(missing_ok=True)
+
+    def _carry_out(self, renames: list[tuple[str | None, PurePosixPath]]) -> None:
+        for name, path in renames:
+            target = self._root / path
+            if name is None:
+                target.unlink(missing_ok=True)
+                continue
+            try:
+                os.rename(self._tmp / name, target)
+            except FileNotFoundError:
+                # Renamed before the crash, if its journal is being carried out again.
+                if not target.exists():
+                    raise
+        for folder in {(self._root / path).parent for _, path in renames}:
+            self._flush_folder(folder)
+
+    # -- files -------------------------------------------------------------------------
+
+    def _write_tmp(self, data: bytes) -> str:
+        name = uuid.uuid4().hex
+        path = self._tmp / name
+        try:
+            with path.open("xb") as file:
+                file.write(data)
+                if self._fsync:
+                    file.flush()
+                    os.fsync(file.fileno())
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        return name
+
+    def _flush_folder(self, folder: Path) -> None:
+        if not self._fsync:
+            return
+        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(opened)  # the rename itself
+        finally:
+            os.close(opened)
+
+    def _remove_stale(self) -> None:
+        kept = {name for _, renames in self._journals() for name, _ in renames}
+        with os.scandir(self._tmp) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    if (
+                        entry.name not in kept
+                        and time.time() - entry.stat().st_mtime > TMP_AGE_MAX_S
+                    ):
+                        os.unlink(entry.path)
+
+
+def _lock_number(path: PurePosixPath) -> int:
+    return zlib.crc32(str(path).encode()) % LOCKS

@@ -1,0 +1,57 @@
+"""InMemoryKVS: the stub, a dictionary of JSON texts in this process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Sequence
+
+from learning_observer.kvs.store import (
+    Change,
+    Conflict,
+    Guard,
+    Outcome,
+    Store,
+    check_changes,
+    check_key,
+)
+
+
+class InMemoryKVS(Store):
+    """Keeps values in this process only; they are gone when it ends.
+
+    For tests and prototypes. It holds JSON text, not objects, so that it behaves like the
+    other stores to the last detail. Every instance is a store of its own; the router makes
+    one for each configured name.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._texts: dict[str, bytes] = {}
+        self._lock = threading.Lock()  # event loops may share a store
+
+    async def read(self, keys: Sequence[str]) -> list[bytes | None]:
+        self._check_open()
+        return [self._texts.get(check_key(key)) for key in keys]
+
+    async def commit(self, changes: Sequence[Change]) -> list[Outcome]:
+        self._check_open()
+        check_changes(changes)
+        return [self._commit_one(change) for change in changes]
+
+    async def scan(self, prefix: str = "") -> AsyncIterator[str]:
+        self._check_open()
+        for key in [key for key in list(self._texts) if key.startswith(prefix)]:
+            yield key
+
+    def _commit_one(self, change: Change) -> Conflict | None:
+        texts = self._texts
+        with self._lock:
+            current = texts.get(change.guard)
+            if change.expected is not Guard.ANY and change.expected != current:
+                return Conflict(current)
+            for key, data in change.puts.items():
+                if data is None:
+                    texts.pop(key, None)
+                else:
+                    texts[key] = data
+        return None

@@ -1,0 +1,178 @@
+"""PersistentRedisKVS and EphemeralRedisKVS: values as plain JSON text under plain keys."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import weakref
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TypeVar
+
+from learning_observer.kvs.errors import ClearRefused, KVSError, WrongType
+from learning_observer.kvs.store import (
+    GROUP_KEYS_MAX,
+    RESERVED_PREFIX,
+    Change,
+    Outcome,
+    Store,
+    check_changes,
+    check_key,
+)
+from learning_observer.kvs.wire import Reader, Writer
+from learning_observer.redis_connection import RedisConnection, RedisSettings, default_settings
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+#: Commits overlap in this many lanes, each a connection and a writer of its own.
+LANES = 2
+
+
+class PersistentRedisKVS(Store):
+    """Keeps values in Redis, without an expiry.
+
+    prefix      stands before every key in Redis, so that several stores, or other
+                programs, can share one server; default none
+    connection  where Redis is; default: what the settings say in `redis_connection`
+
+    What survives a restart is what Redis keeps: switch appendonly or snapshots on there.
+    Any number of event loops and processes may use the same data.
+    """
+
+    def __init__(self, *, prefix: str = "", connection: RedisSettings | None = None) -> None:
+        super().__init__()
+        check_key(prefix)
+        self._prefix = prefix
+        self._ttl_ms = 0
+        self._settings = connection
+        self._connection: RedisConnection | None = None
+        self._traffic: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Traffic] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    async def read(self, keys: Sequence[str]) -> list[bytes | None]:
+        self._check_open()
+        for key in keys:
+            check_key(key)
+        if not keys:
+            return []
+        found = await _all_of(self._running().reader.submit, keys)
+        return [_bytes_or_raise(key, data) for key, data in zip(keys, found, strict=True)]
+
+    async def commit(self, changes: Sequence[Change]) -> list[Outcome]:
+        self._check_open()
+        check_changes(changes)
+        if not changes:
+            return []
+        return await _all_of(self._running().submit, changes)
+
+    async def scan(self, prefix: str = "") -> AsyncIterator[str]:
+        self._check_open()
+        pattern = "".join(f"\\{c}" if c in "*?[]\\^-" else c for c in self._prefix + prefix) + "*"
+        seen: set[bytes] = set()  # SCAN may name a key more than once
+        redis = self._running().connection.client()
+        async for name in redis.scan_iter(match=pattern, count=1000, _type="string"):
+            if name in seen:
+                continue
+            seen.add(name)
+            try:
+                key = name.decode().removeprefix(self._prefix)
+            except UnicodeDecodeError:  # another program's
+                continue
+            if not key.startswith(RESERVED_PREFIX):
+                yield key
+
+    async def clear(self, *, everything: bool = False) -> None:
+        if not self._prefix and not everything:
+            raise ClearRefused(
+                "this store has no `prefix`, so clear() would remove every string in the "
+                "Redis database, of other programs too; call clear(everything=True) to do that"
+            )
+        batch: list[str] = []
+        async for key in self.scan():
+            batch.append(key)
+            if len(batch) >= GROUP_KEYS_MAX:
+                await self._remove_all(batch)
+                batch.clear()
+        await self._remove_all(batch)
+
+    async def aclose(self) -> None:
+        """Close the store, once what was handed in on this event loop is answered."""
+        await super().aclose()
+        traffic = self._traffic.pop(asyncio.get_running_loop(), None)
+        if traffic is not None and traffic.pid == os.getpid():
+            await traffic.aclose()
+
+    def _running(self) -> _Traffic:
+        """The lanes of the running event loop."""
+        loop = asyncio.get_running_loop()
+        traffic = self._traffic.get(loop)
+        if traffic is None or traffic.pid != os.getpid():
+            # Settings are read at the first use, so that a store can be made before them.
+            where = self._settings or default_settings()
+            traffic = _Traffic(where, prefix=self._prefix, ttl_ms=self._ttl_ms)
+            self._traffic[loop] = traffic
+        return traffic
+
+
+class EphemeralRedisKVS(PersistentRedisKVS):
+    """Keeps values in Redis for `expire` seconds after they were last written.
+
+    The TTL is set by the same command as the value and refreshed by each write. The other
+    parameters are those of `PersistentRedisKVS`.
+    """
+
+    def __init__(
+        self, expire: float = 30, *, prefix: str = "", connection: RedisSettings | None = None
+    ) -> None:
+        super().__init__(prefix=prefix, connection=connection)
+        self._ttl_ms = round(expire * 1000)
+        if self._ttl_ms < 1:
+            raise KVSError(f"`expire` must be at least a millisecond, got {expire} seconds")
+
+
+class _Traffic:
+    """One event loop's way to Redis: a reader, and writers that overlap."""
+
+    def __init__(self, where: RedisSettings, *, prefix: str, ttl_ms: int) -> None:
+        self.pid = os.getpid()
+        self.connection = RedisConnection(where)
+        self.reader = Reader(self.connection, prefix=prefix)
+        self._writers = [
+            Writer(self.connection, prefix=prefix, ttl_ms=ttl_ms) for _ in range(LANES)
+        ]
+
+    def submit(self, change: Change, done: Callable[[Outcome], object]) -> None:
+        # A key always takes the same lane: its changes stay in order.
+        self._writers[hash(change.guard) % LANES].submit(change, done)
+
+    async def aclose(self) -> None:
+        await self.reader.aclose()
+        for writer in self._writers:
+            await writer.aclose()
+        await self.connection.aclose()
+
+
+async def _all_of(
+    submit: Callable[[Item, Callable[[Answer], object]], None], items: Sequence[Item]
+) -> list[Answer]:
+    """Hand in every item and wait, on one future, for the answers to them all."""
+    answers: dict[int, Answer] = {}
+    complete: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def answered(at: int, answer: Answer) -> None:
+        answers[at] = answer
+        if len(answers) == len(items) and not complete.done():  # done: the caller left
+            complete.set_result(None)
+
+    for at, item in enumerate(items):
+        submit(item, functools.partial(answered, at))
+    await complete
+    return [answers[at] for at in range(len(items))]
+
+
+def _bytes_or_raise(key: str, data: bytes | KVSError | None) -> bytes | None:
+    if isinstance(data, KVSError):
+        raise data
+    return data

@@ -1,0 +1,211 @@
+"""KVSRouter: from the configuration to stores, and `KVS`, the one that everybody uses."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Final, Self, TypeAlias
+
+from learning_observer import settings
+from learning_observer.kvs.configuration import Entry, entry_faults, read_block
+from learning_observer.kvs.errors import KVSError, MissingKVSParameters, NotStarted
+from learning_observer.kvs.filesystem import FilesystemKVS
+from learning_observer.kvs.memory import InMemoryKVS
+from learning_observer.kvs.redis import EphemeralRedisKVS, PersistentRedisKVS
+from learning_observer.kvs.store import Store
+from learning_observer.prestartup import StartupCheck, register_startup_check
+from learning_observer.redis_connection import RedisSettings, default_settings
+
+#: The types that a configuration may name.
+KVS_MAP: Final[Mapping[str, type[Store]]] = {
+    "stub": InMemoryKVS,
+    "redis_ephemeral": EphemeralRedisKVS,
+    "redis": PersistentRedisKVS,
+    "filesystem": FilesystemKVS,
+}
+
+REDIS_TYPES: Final = frozenset({"redis", "redis_ephemeral"})
+
+#: What an item of a router can be: the options of an entry, a store, or what returns one.
+Item: TypeAlias = Mapping[str, Any] | Store | Callable[[], Store]
+
+
+class KVSRouter:
+    """Owns a store for each configured name.
+
+    `router()` is the store named `default`, `router.<name>()` is another one: the same
+    object each time. A name that is not configured raises `AttributeError`.
+
+    default  the item for the name `default`
+    items    a mapping of names to items, or pairs of them
+
+    Raises `MissingKVSParameters` with every fault of the items.
+    """
+
+    def __init__(
+        self,
+        default: Item | None = None,
+        items: Mapping[str, Item] | Iterable[tuple[str, Item]] | None = None,
+    ) -> None:
+        self._items: dict[str, Callable[[], Store]] = {}
+        # What the stores that this router made were made from.
+        self._sources: dict[str, tuple[Entry, RedisSettings | None]] = {}
+        self._retired: list[Store] = []
+        named = dict(items) if items is not None else {}
+        if default is not None:
+            named["default"] = default
+        faults: list[str] = []
+        for name, item in named.items():
+            try:
+                self.add_item(name, item)
+            except MissingKVSParameters as error:
+                faults += error.faults
+        if faults:
+            raise MissingKVSParameters(faults)
+
+    def __call__(self) -> Store:
+        """The default store. Raises `NotStarted` where there is none yet."""
+        make = self._items.get("default")
+        if make is None:
+            raise NotStarted(
+                "there is no default store yet: load the settings, then call "
+                "learning_observer.prestartup.startup_checks_and_init()"
+            )
+        return make()
+
+    def __getattr__(self, name: str) -> Callable[[], Store]:
+        # Only for what is no attribute, so entries cannot hide the router's own methods.
+        try:
+            return self.__dict__["_items"][name]  # type: ignore[no-any-return]
+        except KeyError:
+            known = ", ".join(sorted(self.__dict__.get("_items", ()))) or "none yet"
+            raise AttributeError(f"no store is configured as {name!r}; known: {known}") from None
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._items]
+
+    def names(self) -> list[str]:
+        """The names of the stores, in the order of the configuration."""
+        return list(self._items)
+
+    def add_item(self, name: str, item: Item) -> None:
+        """Add the store `name`, or replace it.
+
+        Raises `MissingKVSParameters` with the faults of its options; then nothing changes.
+        """
+        if isinstance(item, Store):
+            self._add_made(name, functools.partial(_same, item))
+        elif callable(item):
+            self._add_made(name, item)
+        else:
+            faults = list(entry_faults(name, item, is_reserved=_is_reserved))
+            if faults:
+                raise MissingKVSParameters(faults)
+            options = {key: value for key, value in item.items() if key != "type"}
+            self._add_entries([Entry(name, item["type"], options)])
+
+    def remove_item(self, name: str) -> None:
+        """Forget the store `name`; it is closed with the router. `KeyError` without one."""
+        self._retire(name)
+        del self._items[name]
+
+    def configure(self, block: object) -> None:
+        """Have the stores of a `kvs` block, and no others.
+
+        An entry that has not changed keeps its store, with all that is in it. Raises
+        `MissingKVSParameters` with every fault of the block; then nothing changes.
+        """
+        entries, faults = read_block(block, is_reserved=_is_reserved)
+        if faults:
+            raise MissingKVSParameters(faults)
+        self._add_entries(entries)
+        for name in self._items.keys() - {entry.name for entry in entries}:
+            self.remove_item(name)
+        self._items = {entry.name: self._items[entry.name] for entry in entries}
+
+    async def aclose(self) -> None:
+        """Close every store that this router made, and forget them all."""
+        for name in self.names():
+            self.remove_item(name)
+        while self._retired:
+            await self._retired.pop().aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def _add_entries(self, entries: Iterable[Entry]) -> None:
+        made: dict[str, tuple[Store, tuple[Entry, RedisSettings | None]]] = {}
+        faults: list[str] = []
+        for entry in entries:
+            try:
+                source = (entry, default_settings() if entry.type in REDIS_TYPES else None)
+                if self._sources.get(entry.name) != source:
+                    made[entry.name] = _open(*source), source
+            except (KVSError, StartupCheck) as error:
+                faults.append(f"kvs.{entry.name}: {error}")
+        if faults:
+            raise MissingKVSParameters(faults)
+        for name, (store, source) in made.items():
+            self._retire(name)
+            self._sources[name] = source
+            self._items[name] = functools.partial(_same, store)
+
+    def _add_made(self, name: str, make: Callable[[], Store]) -> None:
+        if _is_reserved(name):
+            raise MissingKVSParameters([f"kvs.{name}: this name is reserved; choose another one"])
+        self._retire(name)
+        self._items[name] = make
+
+    def _retire(self, name: str) -> None:
+        # Only what the router made is its to close.
+        if self._sources.pop(name, None) is not None:
+            self._retired.append(self._items[name]())
+
+
+def _same(store: Store) -> Store:
+    return store
+
+
+def _is_reserved(name: str) -> bool:
+    return name.startswith("_") or hasattr(KVSRouter, name)
+
+
+def _open(entry: Entry, connection: RedisSettings | None) -> Store:
+    options = dict(entry.options)
+    if entry.type == "filesystem":
+        return FilesystemKVS(options.pop("path"), **options)
+    if entry.type == "redis_ephemeral":
+        return EphemeralRedisKVS(options.pop("expiry"), connection=connection, **options)
+    if entry.type == "redis":
+        return PersistentRedisKVS(connection=connection, **options)
+    return InMemoryKVS()
+
+
+#: The router of this process. It is always this object: startup fills it with stores.
+KVS: Final = KVSRouter()
+
+
+@register_startup_check
+def kvs_startup_check() -> None:
+    """Configure `KVS` from `settings["kvs"]`. Raises `StartupCheck` with every fault.
+
+    Running it again takes up changed settings and keeps the stores that did not change.
+    """
+    KVS.configure(settings.settings.get("kvs"))
+
+
+async def clear() -> None:
+    """Empty every in-memory store of `KVS`, between tests. Other stores are left alone."""
+    for name in KVS.names():
+        store = getattr(KVS, name)()
+        if isinstance(store, InMemoryKVS):
+            await store.clear()

@@ -1,0 +1,299 @@
+"""Store: the contract of every store, and what all of them share.
+
+A store maps keys (`str`) to JSON values. The four stores differ in where the bytes lie and
+in nothing else; each brings `read`, `commit`, `scan` and a few hooks, and everything that
+people call is written here on top of those.
+
+What is not promised: `dump`, `keys` and `scan` are no snapshots. A key that is written or
+removed while they run may be in the answer or not.
+"""
+
+from __future__ import annotations
+
+import abc
+import enum
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, NamedTuple, Self, TypeAlias
+
+from learning_observer.kvs import codec
+from learning_observer.kvs.codec import Json
+from learning_observer.kvs.errors import CorruptValue, InvalidKey, KVSError, NotJSON, StoreClosed
+
+logger = logging.getLogger(__name__)
+
+#: Keys that begin so belong to the stores' own machinery: no store takes or lists them.
+RESERVED_PREFIX: Final = "__lokvs:"
+#: How many keys one call reads or writes where a caller names many.
+GROUP_KEYS_MAX: Final = 500
+
+
+class Guard(enum.Enum):
+    """What a change may demand of its guard key, besides certain bytes."""
+
+    ANY = enum.auto()  # nothing: the change is made whatever stands there
+
+
+class Change(NamedTuple):
+    """One atomic change: `puts`, made only if the guard key holds what is expected.
+
+    guard     the key that is looked at
+    expected  the bytes that were read there; `None`: it is absent; `Guard.ANY`: no matter
+    puts      what to put under which keys; `None` removes the key
+    """
+
+    guard: str
+    expected: bytes | Guard | None
+    puts: Mapping[str, bytes | None]
+
+
+class Conflict(NamedTuple):
+    """A change that was not made: the guard key holds `current` (`None`: it is absent)."""
+
+    current: bytes | None
+
+
+#: What became of one change: `None` it was made, `Conflict` it was not, because the guard
+#: key holds something else, or the error that befell this change alone.
+Outcome: TypeAlias = Conflict | KVSError | None
+
+
+class Store(abc.ABC):
+    """Keys and JSON values, asynchronously. All stores behave alike.
+
+    Keys are any text that has a UTF-8 form and does not begin with `__lokvs:`; anything
+    else raises `InvalidKey`, in every method. A value that is no JSON raises `NotJSON`
+    before anything is written. Values that are returned belong to the caller.
+    """
+
+    def __init__(self) -> None:
+        self._closed = False
+
+    # -- what a store brings ---------------------------------------------------------
+
+    @abc.abstractmethod
+    async def read(self, keys: Sequence[str]) -> list[bytes | None]:
+        """The stored bytes of each key, in the order of `keys`; `None` where absent."""
+
+    @abc.abstractmethod
+    async def commit(self, changes: Sequence[Change]) -> list[Outcome]:
+        """Make each change whole or not at all; the outcomes stand in the changes' order.
+
+        The changes of one call are independent of each other. A change that names several
+        keys is all or nothing, also in a crash. Raises `InvalidKey` before any I/O;
+        every other failure is the outcome of the changes that it befell.
+        """
+
+    @abc.abstractmethod
+    def scan(self, prefix: str = "") -> AsyncIterator[str]:
+        """Iterate over the keys that begin with `prefix`: each once, in no order."""
+
+    async def clear(self, *, everything: bool = False) -> None:
+        """Remove every key of this store.
+
+        A store on Redis without a `prefix` cannot tell its keys from those of other
+        programs and raises `ClearRefused`, unless it is told `everything=True`.
+        """
+        await self._remove_all([key async for key in self.scan()])
+
+    async def aclose(self) -> None:
+        """Close the store. Calls after that raise `StoreClosed`; closing twice is fine."""
+        self._closed = True
+
+    # -- what people call ------------------------------------------------------------
+
+    async def __getitem__(self, key: str) -> Json:
+        """The value at `key`, or `None` where it is absent: `await store[key]`."""
+        return await self.get(key)
+
+    async def get(self, key: str, default: Json = None) -> Json:
+        """The value at `key`, or `default` where it is absent.
+
+        A stored `None` is a value. Raises `CorruptValue` where something other than JSON
+        is stored, and `WrongType` where another program keeps something else there.
+        """
+        (data,) = await self.read((key,))
+        return default if data is None else decode(key, data)
+
+    async def set(self, key: str, value: Json) -> None:
+        """Put `value` under `key`, whatever stood there. Refreshes the TTL, if any."""
+        await self._put({key: encode(key, value)})
+
+    async def multiget(self, keys: Iterable[str]) -> list[Json]:
+        """The values of many keys, in their order; `None` where one is absent.
+
+        Each value is read atomically; the values of different keys need not be of one
+        moment. Raises like `get`.
+        """
+        wanted = list(keys)
+        values: list[Json] = []
+        for start in range(0, len(wanted), GROUP_KEYS_MAX):
+            part = wanted[start : start + GROUP_KEYS_MAX]
+            data = await self.read(part)
+            values += [
+                None if found is None else decode(key, found)
+                for key, found in zip(part, data, strict=True)
+            ]
+        return values
+
+    async def multiset(self, items: Mapping[str, Json]) -> None:
+        """Put many values. Each key changes atomically, but not all at one moment.
+
+        Every value is encoded before the first is written. Where writing some fails, the
+        others are written all the same, and the first error is raised.
+        """
+        await self._put({key: encode(key, value) for key, value in items.items()})
+
+    async def exists(self, key: str) -> bool:
+        """Whether there is a value at `key`; a stored `None` is one."""
+        (data,) = await self.read((key,))
+        return data is not None
+
+    async def remove(self, key: str) -> bool:
+        """Remove `key` and its value. Returns whether there was one."""
+        (data,) = await self.read((key,))
+        while data is not None:
+            (outcome,) = await self.commit([Change(key, data, {key: None})])
+            if not isinstance(outcome, Conflict):
+                _raise_first([outcome])
+                return True
+            data = outcome.current
+        return False
+
+    async def update(self, key: str, change: Callable[[Json], Json]) -> Json:
+        """Replace the value at `key` by `change(value)`, atomically for this key.
+
+        `change` may run again when another writer was faster, so it must have no side
+        effects. It gets `None` where the key is absent, and a value of its own otherwise.
+        What it raises is raised here, and nothing is written.
+
+        Returns the value as it was written. Raises `NotJSON` before anything is written,
+        `Unavailable` when nothing was written, `OutcomeUnknown` when nobody can tell.
+        """
+        (data,) = await self.read((key,))
+        while True:
+            written = encode(key, change(None if data is None else decode(key, data)))
+            (outcome,) = await self.commit([Change(key, data, {key: written})])
+            if not isinstance(outcome, Conflict):
+                _raise_first([outcome])
+                return decode(key, written)
+            data = outcome.current
+
+    async def keys(self, prefix: str = "") -> list[str]:
+        """The keys that begin with `prefix`, in no order."""
+        return [key async for key in self.scan(prefix)]
+
+    async def dump(self, filename: str | Path | None = None) -> dict[str, Json]:
+        """Every key with its value, as a dict, and as a JSON file where one is named.
+
+        For debugging and backups: it is no snapshot, and it holds everything in memory.
+        A value that is no JSON is left out, with a warning in the log that names its key.
+        """
+        everything: dict[str, Json] = {}
+        keys = await self.keys()
+        for start in range(0, len(keys), GROUP_KEYS_MAX):
+            part = keys[start : start + GROUP_KEYS_MAX]
+            for key, data in zip(part, await self.read(part), strict=True):
+                if data is None:  # removed since it was listed
+                    continue
+                try:
+                    everything[key] = decode(key, data)
+                except CorruptValue as error:
+                    logger.warning("left out of the dump: %s", error)
+        if filename is not None:
+            Path(filename).write_bytes(codec.encode(everything))
+        return everything
+
+    async def load(self, filename: str | Path) -> int:
+        """Put back what `dump` wrote into `filename`; other keys stay as they are.
+
+        Returns the number of keys. Raises `NotJSON` where the file holds anything other
+        than one JSON object, `InvalidKey` where it names an impossible key; nothing is
+        written then.
+        """
+        try:
+            items = codec.decode(Path(filename).read_bytes())
+        except ValueError as error:
+            raise NotJSON("$", f"{filename} is no JSON: {error}") from None
+        if not isinstance(items, dict):
+            found = type(items).__name__
+            raise NotJSON("$", f"expected an object of keys and values in {filename}, got {found}")
+        await self.multiset(items)
+        return len(items)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    # -- what the stores share ---------------------------------------------------------
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreClosed(f"this {type(self).__name__} was closed; ask the router for a new one")
+
+    async def _put(self, items: Mapping[str, bytes | None]) -> None:
+        changes = [Change(key, Guard.ANY, {key: data}) for key, data in items.items()]
+        for change in changes:  # all keys first, so that a bad one stops before any write
+            check_key(change.guard)
+        outcomes: list[Outcome] = []
+        for start in range(0, len(changes), GROUP_KEYS_MAX):
+            outcomes += await self.commit(changes[start : start + GROUP_KEYS_MAX])
+        _raise_first(outcomes)
+
+    async def _remove_all(self, keys: Iterable[str]) -> None:
+        await self._put(dict.fromkeys(keys))
+
+
+def check_key(key: str) -> str:
+    """`key`, or `InvalidKey` where it can be no key."""
+    if not isinstance(key, str):
+        raise InvalidKey(key, f"expected str, got {type(key).__name__}")
+    if key.startswith(RESERVED_PREFIX):
+        raise InvalidKey(key, f"{RESERVED_PREFIX!r} is reserved for the store itself")
+    if not key.isascii():
+        try:
+            key.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidKey(
+                key, f"it has no UTF-8 form ({error.reason}, character {error.start})"
+            ) from None
+    return key
+
+
+def check_changes(changes: Iterable[Change]) -> None:
+    """`InvalidKey` where any of the changes names a key that can be none."""
+    for change in changes:
+        check_key(change.guard)
+        for key in change.puts:
+            check_key(key)
+
+
+def encode(key: str, value: object) -> bytes:
+    """The JSON text of a value for `key`; `NotJSON` names the place and the key."""
+    try:
+        return codec.encode(value)
+    except NotJSON as error:
+        raise NotJSON(error.path, error.reason, key) from None
+
+
+def decode(key: str, data: bytes) -> Json:
+    """The value that `data`, stored under `key`, is the JSON text of, or `CorruptValue`."""
+    try:
+        return codec.decode(data)
+    except ValueError as error:
+        raise CorruptValue(key, str(error)) from None
+
+
+def _raise_first(outcomes: Iterable[Outcome]) -> None:
+    for outcome in outcomes:
+        if isinstance(outcome, KVSError):
+            raise outcome

@@ -1,0 +1,207 @@
+"""The way to Redis: one connection, tried until a deadline, and who speaks on it.
+
+redis-py's own retries are not used: it sends a command again after a time-out, and a commit
+that is sent again meets its own write. Here a commit carries its writer's id and a number,
+`lua/commit.lua` keeps both in a record beside the data, and a call that finds its own number
+there gets the first answer again. For that a writer has one call in flight, sends it again
+under the same number, and counts up only after a definite answer or after giving up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
+
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
+
+from learning_observer.kvs import scripts
+from learning_observer.kvs.errors import KVSError, OutcomeUnknown, Refused, Unavailable, WrongType
+from learning_observer.kvs.lane import Lane
+from learning_observer.kvs.store import RESERVED_PREFIX, Change, Conflict, Outcome
+from learning_observer.redis_connection import RedisConnection
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Answers that say "not now": nothing was done, and waiting may help.
+NOT_NOW: Final = frozenset(
+    "LOADING BUSY READONLY MASTERDOWN CLUSTERDOWN TRYAGAIN NOREPLICAS".split()
+)
+#: A record outlives every attempt to send its call, and bytes that a dropped connection may
+#: still bring to the server after the last of them.
+RECORD_TTL_MIN_MS: Final = 600_000
+PAUSE_MIN_S: Final = 0.01
+PAUSE_MAX_S: Final = 0.5
+
+
+class Wire:
+    """One connection of a pool, kept, and replaced when it breaks."""
+
+    def __init__(self, connection: RedisConnection) -> None:
+        self._connection = connection
+        self._redis: AbstractConnection | None = None
+        self.settings = connection.settings
+
+    async def run(self, operation: Callable[[scripts.Connection], Awaitable[T]]) -> T:
+        """Run `operation` until it has a definite answer, or the deadline has passed.
+
+        It may run more than once. Raises `Refused` when the server said no, `Unavailable`
+        when no attempt can have done anything, `OutcomeUnknown` when one may have.
+        """
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self.settings.retry_for
+        pause = PAUSE_MIN_S
+        unknown = False
+        while True:
+            sent = False
+            try:
+                limit = min(deadline, clock() + self.settings.timeout)
+                async with asyncio.timeout_at(limit):
+                    connection = await self._connected()
+                    sent = True
+                    return await operation(connection)
+            except (ResponseError, AuthenticationError) as error:
+                code = str(error).partition(" ")[0]
+                if code not in NOT_NOW:
+                    raise Refused(f"{self.settings.place} refused: {error}") from error
+                why: Exception = error
+            # A peer's reset can surface as AttributeError or TypeError out of redis-py
+            # (redis/redis-py#4287): the connection is lost all the same.
+            except (RedisError, OSError, EOFError, AttributeError, TypeError) as error:
+                await self._drop()
+                unknown = unknown or sent
+                why = error
+            except BaseException:
+                await self._drop()  # a reply may be under way: nobody else must read it
+                raise
+            pause = min(pause * 2, PAUSE_MAX_S) * random.uniform(0.5, 1.0)
+            if clock() + pause >= deadline:
+                kind = OutcomeUnknown if unknown else Unavailable
+                raise kind(
+                    f"{self.settings.place}: gave up after {self.settings.retry_for:g} s, "
+                    f"the last fault was {type(why).__name__}: {why}"
+                ) from why
+            await asyncio.sleep(pause)
+
+    async def aclose(self) -> None:
+        """Give the connection back to its pool."""
+        if self._redis is not None:
+            redis, self._redis = self._redis, None
+            await self._connection.client().connection_pool.release(redis)
+
+    async def _connected(self) -> AbstractConnection:
+        if self._redis is None:
+            self._redis = await self._connection.client().connection_pool.get_connection()
+            self._redis.socket_timeout = None  # the deadline here is ours
+        elif not self._redis.is_connected:
+            await self._redis.connect()
+        return self._redis
+
+    async def _drop(self) -> None:
+        if self._redis is not None:
+            await self._redis.disconnect(nowait=True)
+
+
+class Reader:
+    """Reads keys in groups: what many tasks ask for leaves in one call."""
+
+    def __init__(self, connection: RedisConnection, *, prefix: str) -> None:
+        self._wire = Wire(connection)
+        self._prefix = prefix
+        self._lane: Lane[str, bytes | KVSError | None] = Lane(
+            self._carry, keys=lambda key: (), size=lambda key: 0
+        )
+        self.submit = self._lane.submit
+
+    async def aclose(self) -> None:
+        """Wait until everything has been answered, then give the connection back."""
+        await self._lane.idle()
+        await self._wire.aclose()
+
+    async def _carry(self, keys: Sequence[str]) -> list[bytes | KVSError | None]:
+        names = [(self._prefix + key).encode() for key in keys]
+        try:
+            found = await self._wire.run(lambda connection: scripts.read(connection, names))
+        except OutcomeUnknown as error:  # reading changes nothing
+            return [Unavailable(str(error))] * len(keys)
+        except KVSError as error:
+            return [error] * len(keys)
+        except Exception as error:
+            logger.exception("reading failed")
+            return [KVSError(f"reading failed: {error!r}")] * len(keys)
+        return [
+            WrongType(key) if isinstance(data, int) else data
+            for key, data in zip(keys, found, strict=True)
+        ]
+
+
+class Writer:
+    """Makes changes in groups, each at most once, under an id that no process used before."""
+
+    def __init__(self, connection: RedisConnection, *, prefix: str, ttl_ms: int) -> None:
+        self._wire = Wire(connection)
+        self._prefix = prefix
+        self._ttl_ms = ttl_ms
+        self._record = f"{RESERVED_PREFIX}writer:{uuid.uuid4().hex}".encode()
+        self._record_ttl_ms = max(RECORD_TTL_MIN_MS, round(connection.settings.retry_for * 10_000))
+        self._number = 0
+        self._lane: Lane[Change, Outcome] = Lane(self._carry, keys=_keys_of, size=_size_of)
+        self.submit = self._lane.submit
+
+    async def aclose(self) -> None:
+        """Wait until everything has been answered, then give the connection back."""
+        await self._lane.idle()
+        await self._wire.aclose()
+
+    async def _carry(self, changes: Sequence[Change]) -> list[Outcome]:
+        self._number += 1
+        call = scripts.pack(self._record, self._number, changes, self._prefix)
+        try:
+            outcomes, currents = await self._wire.run(
+                lambda connection: scripts.commit(
+                    connection, call, record_ttl_ms=self._record_ttl_ms, ttl_ms=self._ttl_ms
+                )
+            )
+            if currents is None:
+                currents = await self._read_afresh(changes, outcomes)
+        except KVSError as error:
+            return [error] * len(changes)
+        except Exception as error:
+            logger.exception("a commit failed")
+            return [OutcomeUnknown(f"a commit failed: {error!r}")] * len(changes)
+        conflicts = iter(currents)
+        return [
+            None
+            if letter == "c"
+            else Conflict(next(conflicts))
+            if letter == "n"
+            else WrongType(change.guard)
+            for letter, change in zip(outcomes, changes, strict=True)
+        ]
+
+    async def _read_afresh(self, changes: Sequence[Change], outcomes: str) -> list[bytes | None]:
+        """What the guard keys of the conflicts hold now; the record does not keep it."""
+        names = [
+            (self._prefix + change.guard).encode()
+            for letter, change in zip(outcomes, changes, strict=True)
+            if letter == "n"
+        ]
+        found = await self._wire.run(lambda connection: scripts.read(connection, names))
+        # A key that has become something else by now is told by the retry that follows.
+        return [data if isinstance(data, bytes) else None for data in found]
+
+
+def _keys_of(change: Change) -> tuple[str, ...]:
+    return (change.guard, *change.puts)
+
+
+def _size_of(change: Change) -> int:
+    expected = change.expected
+    size = len(expected) if isinstance(expected, bytes) else 0
+    return size + sum(len(data) for data in change.puts.values() if data is not None)

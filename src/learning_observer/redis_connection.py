@@ -1,0 +1,250 @@
+"""From the settings to a Redis client, and plain commands on the default connection.
+
+The `redis_connection` block of the settings says where Redis is:
+
+    redis_host, redis_port          default localhost, 6379
+    redis_db                        default 0
+    redis_username, redis_password  default none
+    redis_socket                    path of a unix socket, instead of host and port
+    redis_url                       redis://, rediss:// or unix://, instead of all of these
+    redis_pool_size                 connections at most, for each event loop; default 16
+    redis_timeout                   seconds to connect, and to wait for one reply; default 5
+    redis_retry_for                 seconds that reads and commits are tried for; default 10
+
+The coroutines below run one command each on that connection. The stores do not use them:
+they have clients of their own, from `RedisConnection`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import os
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import parse_url
+from redis.maint_notifications import MaintNotificationsConfig
+
+from learning_observer import settings
+from learning_observer.prestartup import StartupCheck
+
+PREFIX: Final = "redis_"
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class RedisSettings:
+    """Where a Redis server is and how patiently it is asked. Seconds, where not said."""
+
+    host: str = "localhost"
+    port: int = 6379
+    db: int = 0
+    username: str | None = None
+    password: str | None = None
+    socket: str | None = None
+    url: str | None = None
+    pool_size: int = 16
+    timeout: float = 5.0
+    retry_for: float = 10.0
+
+    @classmethod
+    def from_mapping(cls, block: Mapping[str, Any] | None) -> RedisSettings:
+        """The settings in a `redis_connection` block; `StartupCheck` names every fault."""
+        if block is None:
+            return cls()
+        if not isinstance(block, Mapping):
+            raise StartupCheck(
+                f"redis_connection: expected a mapping, got {type(block).__name__}"
+            )
+        faults: list[str] = []
+        values: dict[str, Any] = {}
+        kinds = {field.name: str(field.type) for field in fields(cls)}
+        for option, value in block.items():
+            name = str(option).removeprefix(PREFIX)
+            if not str(option).startswith(PREFIX) or name not in kinds:
+                near = difflib.get_close_matches(PREFIX + name, [PREFIX + k for k in kinds], 1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                faults.append(f"redis_connection: unknown option {option!r}{hint}")
+            elif value is not None:
+                try:
+                    values[name] = _typed(kinds[name], value)
+                except ValueError:
+                    # The value itself may be a password, so only its type is told.
+                    wanted = kinds[name].removesuffix(" | None")
+                    faults.append(
+                        f"redis_connection: {option} expects {wanted}, "
+                        f"got an unusable {type(value).__name__}"
+                    )
+        if faults:
+            raise StartupCheck("\n".join(faults))
+        made = cls(**values)
+        made._check()
+        return made
+
+    def _check(self) -> None:
+        faults = [
+            f"redis_connection: redis_{name} must be over 0, got {getattr(self, name)}"
+            for name in ("port", "pool_size", "timeout", "retry_for")
+            if getattr(self, name) <= 0
+        ]
+        if self.url is not None:
+            try:
+                parse_url(self.url)
+            except ValueError:
+                faults.append(
+                    "redis_connection: redis_url must look like redis://host:6379/0, "
+                    "rediss://… or unix:///path"
+                )
+        if faults:
+            raise StartupCheck("\n".join(faults))
+
+    def __repr__(self) -> str:
+        """Where, never with which password."""
+        return f"RedisSettings({self.place})"
+
+    @property
+    def place(self) -> str:
+        """The server's address as people may see it: no name, no password."""
+        if self.url is not None:
+            parts = parse_url(self.url)
+            return str(parts.get("path") or f"{parts.get('host')}:{parts.get('port', 6379)}")
+        return self.socket or f"{self.host}:{self.port}"
+
+    def client(self) -> Redis:
+        """A client whose pool waits, rather than raises, when all connections are busy."""
+        options: dict[str, Any] = {
+            "db": self.db,
+            "username": self.username,
+            "password": self.password,
+        }
+        if self.url is not None:
+            # redis-py lets what stands in the URL win over the options.
+            options |= parse_url(self.url)
+        elif self.socket is not None:
+            from redis.asyncio import UnixDomainSocketConnection
+
+            options |= {"connection_class": UnixDomainSocketConnection, "path": self.socket}
+        else:
+            options |= {"host": self.host, "port": self.port}
+        if "path" not in options:
+            options["socket_keepalive"] = True
+        pool = BlockingConnectionPool(
+            max_connections=self.pool_size,
+            timeout=None,
+            socket_connect_timeout=self.timeout,
+            socket_timeout=self.timeout,
+            # Both save round trips of every new connection (HELLO and CLIENT SETINFO).
+            driver_info=None,
+            maint_notifications_config=MaintNotificationsConfig(enabled=False),
+            **options,
+        )
+        return Redis.from_pool(pool)
+
+
+class RedisConnection:
+    """One client for each event loop, made at its first use there.
+
+    A client's sockets belong to the loop that opened them, so a second loop, or the
+    process on the other side of a fork, gets a client of its own.
+    """
+
+    def __init__(self, redis_settings: RedisSettings) -> None:
+        self.settings = redis_settings
+        self._clients: weakref.WeakKeyDictionary[
+            asyncio.AbstractEventLoop, tuple[int, Redis]
+        ] = weakref.WeakKeyDictionary()
+
+    def client(self) -> Redis:
+        """The running loop's client. Nothing is connected before the first command."""
+        loop = asyncio.get_running_loop()
+        pid, client = self._clients.get(loop, (0, None))
+        if client is None or pid != os.getpid():
+            client = self.settings.client()
+            self._clients[loop] = (os.getpid(), client)
+        return client
+
+    async def aclose(self) -> None:
+        """Close the running loop's client and its connections."""
+        pid, client = self._clients.pop(asyncio.get_running_loop(), (0, None))
+        if client is not None and pid == os.getpid():
+            await client.aclose()
+
+
+_default: RedisConnection | None = None
+
+
+def default_settings() -> RedisSettings:
+    """What the `redis_connection` block of the loaded settings says; raises StartupCheck."""
+    return RedisSettings.from_mapping(settings.settings.get("redis_connection"))
+
+
+async def connect() -> None:
+    """Connect as the settings say now. `connection()` does it by itself the first time."""
+    global _default
+    wanted = default_settings()
+    if _default is None or _default.settings != wanted:
+        if _default is not None:
+            await _default.aclose()
+        _default = RedisConnection(wanted)
+    await _default.client().ping()
+
+
+async def connection() -> Redis:
+    """The default connection's client, for the running event loop."""
+    if _default is None:
+        await connect()
+    if _default is None:
+        raise StartupCheck("redis_connection: connect() did not connect")
+    return _default.client()
+
+
+async def keys() -> list[str]:
+    """Every key that is UTF-8 text, by SCAN, in no order."""
+    client = await connection()
+    found = {key async for key in client.scan_iter(count=1000)}
+    return [text for key in found if (text := _text(key)) is not None]
+
+
+async def get(key: str) -> bytes | None:
+    """The bytes at `key`, or `None` where it is absent."""
+    value: bytes | None = await (await connection()).get(key)
+    return value
+
+
+async def mget(keys: Sequence[str]) -> list[bytes | None]:
+    """The bytes at each key, in the order of `keys`; `None` where absent."""
+    if not keys:
+        return []
+    values: list[bytes | None] = await (await connection()).mget(list(keys))
+    return values
+
+
+async def set(key: str, value: str | bytes, expiry: float | None = None) -> None:
+    """Put text under `key`, for `expiry` seconds where given, else for good."""
+    px = None if expiry is None else max(1, round(expiry * 1000))
+    await (await connection()).set(key, value, px=px)
+
+
+async def delete(key: str) -> int:
+    """Remove `key`. Returns how many keys that were: 0 or 1."""
+    removed: int = await (await connection()).delete(key)
+    return removed
+
+
+def _typed(kind: str, value: object) -> object:
+    """`value` as the type that an option has; numbers may come as text, as PMSS has them."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(value)
+    if kind == "int":
+        return int(value) if not isinstance(value, float) or value.is_integer() else int("no")
+    return float(value) if kind == "float" else str(value)
+
+
+def _text(key: bytes) -> str | None:
+    try:
+        return key.decode()
+    except UnicodeDecodeError:
+        return None
