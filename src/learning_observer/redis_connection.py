@@ -23,7 +23,7 @@ import os
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import parse_url
@@ -210,16 +210,14 @@ async def keys() -> list[str]:
 
 async def get(key: str) -> bytes | None:
     """The bytes at `key`, or `None` where it is absent."""
-    value: bytes | None = await (await connection()).get(key)
-    return value
+    return cast("bytes | None", await (await connection()).get(key))
 
 
 async def mget(keys: Sequence[str]) -> list[bytes | None]:
     """The bytes at each key, in the order of `keys`; `None` where absent."""
     if not keys:
         return []
-    values: list[bytes | None] = await (await connection()).mget(list(keys))
-    return values
+    return cast("list[bytes | None]", await (await connection()).mget(list(keys)))
 
 
 async def set(key: str, value: str | bytes, expiry: float | None = None) -> None:

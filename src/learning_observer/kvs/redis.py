@@ -67,6 +67,11 @@ class PersistentRedisKVS(Store):
             return []
         return await _all_of(self._running().submit, changes)
 
+    def submit(self, change: Change, done: Callable[[Outcome], object]) -> None:
+        self._check_open()
+        check_changes((change,))
+        self._running().submit(change, done)
+
     async def scan(self, prefix: str = "") -> AsyncIterator[str]:
         self._check_open()
         pattern = "".join(f"\\{c}" if c in "*?[]\\^-" else c for c in self._prefix + prefix) + "*"

@@ -11,16 +11,26 @@ removed while they run may be in the answer or not.
 from __future__ import annotations
 
 import abc
+import asyncio
 import enum
 import logging
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, NamedTuple, Self, TypeAlias
+from typing import Any, Final, NamedTuple, Self, TypeAlias
 
 from learning_observer.kvs import codec
 from learning_observer.kvs.codec import Json
-from learning_observer.kvs.errors import CorruptValue, InvalidKey, KVSError, NotJSON, StoreClosed
+from learning_observer.kvs.errors import (
+    CorruptValue,
+    InvalidKey,
+    KVSError,
+    NotJSON,
+    OutcomeUnknown,
+    StoreClosed,
+)
+from learning_observer.kvs.lane import Lane
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +80,9 @@ class Store(abc.ABC):
 
     def __init__(self) -> None:
         self._closed = False
+        self._lanes: weakref.WeakKeyDictionary[
+            asyncio.AbstractEventLoop, Lane[Change, Outcome]
+        ] = weakref.WeakKeyDictionary()
 
     # -- what a store brings ---------------------------------------------------------
 
@@ -85,6 +98,18 @@ class Store(abc.ABC):
         keys is all or nothing, also in a crash. Raises `InvalidKey` before any I/O;
         every other failure is the outcome of the changes that it befell.
         """
+
+    def submit(self, change: Change, done: Callable[[Outcome], object]) -> None:
+        """Make `change` with the group that leaves next; `done(outcome)` is called then.
+
+        For callers with many changes under way at once: it costs no task and no future.
+        Changes of one guard key are made in the order in which they were submitted.
+        """
+        loop = asyncio.get_running_loop()
+        lane = self._lanes.get(loop)
+        if lane is None:
+            lane = self._lanes[loop] = Lane(self._carry, keys=keys_of, size=size_of)
+        lane.submit(change, done)
 
     @abc.abstractmethod
     def scan(self, prefix: str = "") -> AsyncIterator[str]:
@@ -104,11 +129,11 @@ class Store(abc.ABC):
 
     # -- what people call ------------------------------------------------------------
 
-    async def __getitem__(self, key: str) -> Json:
+    async def __getitem__(self, key: str) -> Any:
         """The value at `key`, or `None` where it is absent: `await store[key]`."""
         return await self.get(key)
 
-    async def get(self, key: str, default: Json = None) -> Json:
+    async def get(self, key: str, default: Any = None) -> Any:
         """The value at `key`, or `default` where it is absent.
 
         A stored `None` is a value. Raises `CorruptValue` where something other than JSON
@@ -121,19 +146,19 @@ class Store(abc.ABC):
         """Put `value` under `key`, whatever stood there. Refreshes the TTL, if any."""
         await self._put({key: encode(key, value)})
 
-    async def multiget(self, keys: Iterable[str]) -> list[Json]:
-        """The values of many keys, in their order; `None` where one is absent.
+    async def multiget(self, keys: Iterable[str], default: Any = None) -> list[Any]:
+        """The values of many keys, in their order; `default` where one is absent.
 
         Each value is read atomically; the values of different keys need not be of one
         moment. Raises like `get`.
         """
         wanted = list(keys)
-        values: list[Json] = []
+        values: list[Any] = []
         for start in range(0, len(wanted), GROUP_KEYS_MAX):
             part = wanted[start : start + GROUP_KEYS_MAX]
             data = await self.read(part)
             values += [
-                None if found is None else decode(key, found)
+                default if found is None else decode(key, found)
                 for key, found in zip(part, data, strict=True)
             ]
         return values
@@ -190,8 +215,10 @@ class Store(abc.ABC):
 
         For debugging and backups: it is no snapshot, and it holds everything in memory.
         A value that is no JSON is left out, with a warning in the log that names its key.
+        The file is one object, a line for each key, with each value's text as it is stored.
         """
         everything: dict[str, Json] = {}
+        lines: list[bytes] = []
         keys = await self.keys()
         for start in range(0, len(keys), GROUP_KEYS_MAX):
             part = keys[start : start + GROUP_KEYS_MAX]
@@ -202,8 +229,10 @@ class Store(abc.ABC):
                     everything[key] = decode(key, data)
                 except CorruptValue as error:
                     logger.warning("left out of the dump: %s", error)
+                else:
+                    lines.append(codec.encode(key) + b": " + data)
         if filename is not None:
-            Path(filename).write_bytes(codec.encode(everything))
+            Path(filename).write_bytes(b"{\n" + b",\n".join(lines) + b"\n}\n")
         return everything
 
     async def load(self, filename: str | Path) -> int:
@@ -240,6 +269,15 @@ class Store(abc.ABC):
         if self._closed:
             raise StoreClosed(f"this {type(self).__name__} was closed; ask the router for a new one")
 
+    async def _carry(self, changes: Sequence[Change]) -> list[Outcome]:
+        try:
+            return await self.commit(changes)
+        except KVSError as error:  # the store was closed meanwhile
+            return [error] * len(changes)
+        except Exception as error:
+            logger.exception("a commit failed")
+            return [OutcomeUnknown(f"a commit failed: {error!r}")] * len(changes)
+
     async def _put(self, items: Mapping[str, bytes | None]) -> None:
         changes = [Change(key, Guard.ANY, {key: data}) for key, data in items.items()]
         for change in changes:  # all keys first, so that a bad one stops before any write
@@ -275,6 +313,18 @@ def check_changes(changes: Iterable[Change]) -> None:
         check_key(change.guard)
         for key in change.puts:
             check_key(key)
+
+
+def keys_of(change: Change) -> tuple[str, ...]:
+    """Every key that a change names."""
+    return (change.guard, *change.puts)
+
+
+def size_of(change: Change) -> int:
+    """The bytes that a change carries."""
+    expected = change.expected
+    size = len(expected) if isinstance(expected, bytes) else 0
+    return size + sum(len(data) for data in change.puts.values() if data is not None)
 
 
 def encode(key: str, value: object) -> bytes:

@@ -22,7 +22,14 @@ from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from learning_observer.kvs import scripts
 from learning_observer.kvs.errors import KVSError, OutcomeUnknown, Refused, Unavailable, WrongType
 from learning_observer.kvs.lane import Lane
-from learning_observer.kvs.store import RESERVED_PREFIX, Change, Conflict, Outcome
+from learning_observer.kvs.store import (
+    RESERVED_PREFIX,
+    Change,
+    Conflict,
+    Outcome,
+    keys_of,
+    size_of,
+)
 from learning_observer.redis_connection import RedisConnection
 
 logger = logging.getLogger(__name__)
@@ -97,10 +104,11 @@ class Wire:
 
     async def _connected(self) -> AbstractConnection:
         if self._redis is None:
-            self._redis = await self._connection.client().connection_pool.get_connection()
+            pool = self._connection.client().connection_pool
+            self._redis = await pool.get_connection()  # type: ignore[no-untyped-call]
             self._redis.socket_timeout = None  # the deadline here is ours
         elif not self._redis.is_connected:
-            await self._redis.connect()
+            await self._redis.connect()  # type: ignore[no-untyped-call]
         return self._redis
 
     async def _drop(self) -> None:
@@ -151,7 +159,7 @@ class Writer:
         self._record = f"{RESERVED_PREFIX}writer:{uuid.uuid4().hex}".encode()
         self._record_ttl_ms = max(RECORD_TTL_MIN_MS, round(connection.settings.retry_for * 10_000))
         self._number = 0
-        self._lane: Lane[Change, Outcome] = Lane(self._carry, keys=_keys_of, size=_size_of)
+        self._lane: Lane[Change, Outcome] = Lane(self._carry, keys=keys_of, size=size_of)
         self.submit = self._lane.submit
 
     async def aclose(self) -> None:
@@ -195,13 +203,3 @@ class Writer:
         found = await self._wire.run(lambda connection: scripts.read(connection, names))
         # A key that has become something else by now is told by the retry that follows.
         return [data if isinstance(data, bytes) else None for data in found]
-
-
-def _keys_of(change: Change) -> tuple[str, ...]:
-    return (change.guard, *change.puts)
-
-
-def _size_of(change: Change) -> int:
-    expected = change.expected
-    size = len(expected) if isinstance(expected, bytes) else 0
-    return size + sum(len(data) for data in change.puts.values() if data is not None)

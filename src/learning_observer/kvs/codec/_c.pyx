@@ -1,0 +1,196 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+# cython: binding=False, embedsignature=True, embedsignature.format=clinic, autotestdict=False
+"""The compiled twin of the codec. Its promises stand in `_py`, which keeps the same ones.
+
+One pass in C looks at the types and the depth; then orjson writes. Nothing in that pass
+runs Python code, so borrowed references stay valid. What is not plain goes to `_write`,
+and what orjson would read inexactly to `_read`, as in the pure twin.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.dict cimport PyDict_Next
+from cpython.object cimport PyObject, PyTypeObject
+from libc.math cimport isfinite
+from libc.string cimport memcmp
+
+import orjson as _orjson
+
+from learning_observer.kvs.codec import _read as _exact_reading
+from learning_observer.kvs.codec import _write as _exact_writing
+
+cdef extern from "Python.h":
+    PyTypeObject* Py_TYPE(PyObject*) nogil
+    PyTypeObject PyUnicode_Type, PyLong_Type, PyBool_Type, PyFloat_Type
+    PyTypeObject PyDict_Type, PyList_Type
+    PyObject* Py_None
+    double PyFloat_AS_DOUBLE(PyObject*) nogil
+    PyObject* PyList_GET_ITEM(PyObject*, Py_ssize_t) nogil
+    Py_ssize_t PyList_GET_SIZE(PyObject*) nogil
+
+cdef object dumps = _orjson.dumps
+cdef object loads = _orjson.loads
+cdef object EncodeError = _orjson.JSONEncodeError
+cdef object DecodeError = _orjson.JSONDecodeError
+cdef object write = _exact_writing.write
+cdef object read = _exact_reading.read
+cdef int depth_max = _exact_writing.DEPTH_MAX
+
+
+def encode(value, /):
+    """`value` as compact UTF-8 JSON text. Raises NotJSON, which names the place."""
+    if is_plain(<PyObject*>value, 0):
+        try:
+            return dumps(value)
+        except EncodeError:
+            return write(value)[0]
+    return write(value)[0]
+
+
+def encode_state(value, /):
+    """The text, and whether `value` was plain. Raises NotJSON, which names the place."""
+    if is_plain(<PyObject*>value, 0):
+        try:
+            return dumps(value), True
+        except EncodeError:
+            return write(value)
+    return write(value)
+
+
+def decode(data, /):
+    """The value of JSON text. Raises ValueError, with the reason, where it is none."""
+    if type(data) is not bytes:
+        raise TypeError(f"expected bytes, got {type(data).__name__}")
+    if has_big_integer(
+        <const unsigned char*>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)
+    ):
+        return read(data)
+    try:
+        return loads(data)
+    except DecodeError:
+        return read(data)
+
+
+def is_flat(value, /):
+    """Whether `value` is a scalar, or a dict or list of nothing but scalars."""
+    cdef PyObject* here = <PyObject*>value
+    cdef PyTypeObject* kind = Py_TYPE(here)
+    cdef PyObject* key
+    cdef PyObject* member
+    cdef Py_ssize_t at = 0
+    if kind == &PyDict_Type:
+        while PyDict_Next(value, &at, &key, &member):
+            if not (is_scalar(key) and is_scalar(member)):
+                return False
+        return True
+    if kind == &PyList_Type:
+        for at in range(PyList_GET_SIZE(here)):
+            if not is_scalar(PyList_GET_ITEM(here, at)):
+                return False
+        return True
+    return is_scalar(here)
+
+
+cdef inline bint is_scalar(PyObject* value) noexcept:
+    cdef PyTypeObject* kind = Py_TYPE(value)
+    return (
+        kind == &PyUnicode_Type
+        or kind == &PyLong_Type
+        or kind == &PyFloat_Type
+        or kind == &PyBool_Type
+        or value == Py_None
+    )
+
+
+cdef bint is_plain(PyObject* value, int depth) noexcept:
+    """Whether orjson may have `value`: exact plain types, finite floats, not too deep.
+
+    `depth` is how many containers `value` is in. Integers over 64 bits and lone surrogates
+    are left to orjson, which refuses them.
+    """
+    cdef PyTypeObject* kind = Py_TYPE(value)
+    cdef PyObject* key
+    cdef PyObject* member
+    cdef Py_ssize_t at = 0
+    if kind == &PyUnicode_Type or kind == &PyLong_Type:
+        return True
+    if kind == &PyFloat_Type:
+        return isfinite(PyFloat_AS_DOUBLE(value))
+    if kind == &PyDict_Type:
+        if depth >= depth_max:
+            return False
+        while PyDict_Next(<object>value, &at, &key, &member):
+            if Py_TYPE(key) != &PyUnicode_Type:
+                return False
+            kind = Py_TYPE(member)
+            if kind == &PyUnicode_Type or kind == &PyLong_Type:
+                continue
+            if not is_plain(member, depth + 1):
+                return False
+        return True
+    if kind == &PyList_Type:
+        if depth >= depth_max:
+            return False
+        for at in range(PyList_GET_SIZE(value)):
+            member = PyList_GET_ITEM(value, at)
+            kind = Py_TYPE(member)
+            if kind == &PyUnicode_Type or kind == &PyLong_Type:
+                continue
+            if not is_plain(member, depth + 1):
+                return False
+        return True
+    return kind == &PyBool_Type or value == Py_None
+
+
+cdef inline bint is_digit(unsigned char byte) noexcept nogil:
+    return <unsigned char>(byte - 48) < 10
+
+
+cdef bint has_big_integer(const unsigned char* text, Py_ssize_t size) noexcept nogil:
+    """Whether an integer in `text` has more than 64 bits: orjson would read a float.
+
+    Such an integer has 19 digits or more, so looking at each 19th byte meets all of them.
+    """
+    cdef Py_ssize_t at = 18
+    cdef Py_ssize_t begin, end
+    while at < size:
+        if not is_digit(text[at]):
+            at += 19
+            continue
+        begin = at
+        while begin > 0 and is_digit(text[begin - 1]):
+            begin -= 1
+        end = at + 1
+        while end < size and is_digit(text[end]):
+            end += 1
+        if end - begin >= 19 and is_big(text, size, begin, end):
+            return True
+        at = end + 19
+    return False
+
+
+cdef bint is_big(
+    const unsigned char* text, Py_ssize_t size, Py_ssize_t begin, Py_ssize_t end
+) noexcept nogil:
+    """Whether the digits are a whole integer literal, and one of more than 64 bits."""
+    cdef Py_ssize_t digits = end - begin
+    cdef bint negative = begin > 0 and text[begin - 1] == b"-"
+    if negative:
+        begin -= 1
+    # Other neighbours: a part of a float, or text.
+    if begin > 0 and not is_one_of(text[begin - 1], b" \t\n\r[,:", 7):
+        return False
+    if end < size and not is_one_of(text[end], b" \t\n\r],}", 7):
+        return False
+    if negative:
+        return digits > 19 or memcmp(&text[begin + 1], b"9223372036854775808", 19) > 0
+    return digits > 20 or (
+        digits == 20 and memcmp(&text[begin], b"18446744073709551615", 20) > 0
+    )
+
+
+cdef inline bint is_one_of(unsigned char byte, const char* several, int count) noexcept nogil:
+    cdef int at
+    for at in range(count):
+        if byte == <unsigned char>several[at]:
+            return True
+    return False

@@ -1,0 +1,111 @@
+"""The pure twin of the codec: the same law, for where there is no compiler.
+
+orjson writes and reads here too. The check in front of it hands over to `_write` and
+`_read` what orjson would refuse or change.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from math import isfinite
+from typing import cast
+
+import orjson
+
+from learning_observer.kvs.codec._read import read
+from learning_observer.kvs.codec._write import DEPTH_MAX, Json, write
+
+_SCALARS = frozenset({type(None), bool, int, float, str})
+_TEXT = frozenset({str})
+_HARMLESS = _SCALARS - {float}  # orjson itself refuses the integers and texts it cannot write
+
+# Every digit becomes "0" and every other byte a blank: two passes in C find a long run.
+_DIGITS_TO_ZERO = bytes(0x30 if 0x30 <= byte <= 0x39 else 0x20 for byte in range(256))
+_LONG_RUN = b"0" * 19
+# An integer literal of 19 digits or more, where a value may stand.
+_LONG_INTEGER = re.compile(rb"(?<![^\s\[,:])-?[0-9]{19,}(?=[\s,\]}]|\Z)")
+
+
+def encode(value: object, /) -> bytes:
+    """`value` as compact UTF-8 JSON text. Raises NotJSON, which names the place."""
+    return encode_state(value)[0]
+
+
+def encode_state(value: object, /) -> tuple[bytes, bool]:
+    """The text, and whether `value` was plain: whether it decodes to an equal value of
+    the same types everywhere. It does not where something was converted on the way.
+
+    Raises NotJSON, which names the place.
+    """
+    if _is_plain(value):
+        try:
+            return orjson.dumps(value), True
+        except orjson.JSONEncodeError:
+            return write(value)
+    return write(value)
+
+
+def decode(data: bytes, /) -> Json:
+    """The value of JSON text. Raises ValueError, with the reason, where it is none."""
+    if type(data) is not bytes:
+        raise TypeError(f"expected bytes, got {type(data).__name__}")
+    if _LONG_RUN in data.translate(_DIGITS_TO_ZERO) and _has_big_integer(data):
+        return read(data)
+    try:
+        return cast(Json, orjson.loads(data))
+    except orjson.JSONDecodeError:
+        return read(data)
+
+
+def is_flat(value: object, /) -> bool:
+    """Whether a shallow look proves that `value` shares no mutable part with another:
+    it is a scalar, or a dict or list of nothing but scalars, all of the exact plain types.
+    """
+    kind = type(value)
+    if kind is dict:
+        items = cast(dict[object, object], value)
+        return _SCALARS.issuperset(map(type, items)) and _all_scalars(items.values())
+    return kind in _SCALARS or (kind is list and _all_scalars(cast(list[object], value)))
+
+
+def _all_scalars(members: Iterable[object]) -> bool:
+    return _SCALARS.issuperset(map(type, members))
+
+
+def _is_plain(value: object) -> bool:
+    """Whether orjson may have `value`: exact plain types, finite floats, not too deep."""
+    todo: list[tuple[Collection[object], int]] = [((value,), 0)]
+    while todo:
+        members, depth = todo.pop()
+        if _HARMLESS.issuperset(map(type, members)):
+            continue
+        for member in members:
+            kind = type(member)
+            if kind in _HARMLESS:
+                continue
+            if kind is float:
+                if not isfinite(cast(float, member)):
+                    return False
+                continue
+            if depth == DEPTH_MAX:
+                return False
+            if kind is dict:
+                items = cast(dict[object, object], member)
+                if not _TEXT.issuperset(map(type, items)):
+                    return False
+                todo.append((items.values(), depth + 1))
+            elif kind is list:
+                todo.append((cast(list[object], member), depth + 1))
+            else:
+                return False
+    return True
+
+
+def _has_big_integer(data: bytes) -> bool:
+    """Whether an integer in `data` has more than 64 bits: orjson would read a float."""
+    for found in _LONG_INTEGER.finditer(data):
+        literal = found.group()
+        if len(literal) > 20 or not -(2**63) <= int(literal) < 2**64:
+            return True
+    return False

@@ -1,0 +1,221 @@
+"""Writing the exact way: slower, written once, taken by both twins where the fast way stops.
+
+It copies a value into plain dicts, lists and scalars as the standard library's `json.dumps`
+would convert it, and refuses, naming the place, what JSON cannot carry. The copy is made
+with a list of containers still to visit, never by recursion, so how deep the caller's own
+stack is changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from math import isfinite, isnan
+from typing import Final, NamedTuple, TypeAlias, TypeGuard, TypeVar
+
+import orjson
+
+from learning_observer.kvs.errors import NotJSON, shorten
+
+#: What JSON can carry, and what `decode` returns.
+Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
+
+#: How deep dicts and lists may be nested in what is written. orjson stops at 254.
+DEPTH_MAX: Final = 250
+
+#: A path longer than this many steps is cut in the middle.
+_STEPS_MAX: Final = 24
+
+_T = TypeVar("_T")
+
+# The two halves of one character, as two: their escapes are read back as that one character.
+_SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
+
+
+def write(value: object) -> tuple[bytes, bool]:
+    """The JSON text of `value`, and whether `value` was plain: see `encode_state`."""
+    walk = _Walk()
+    copy = walk.copy(value)
+    try:
+        return orjson.dumps(copy), walk.plain
+    except orjson.JSONEncodeError:
+        # Integers over 64 bits and lone surrogates: the standard library writes both.
+        # UTF-8 has no lone surrogates; `backslashreplace` makes JSON's own escapes of them.
+        text = json.dumps(copy, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode("utf-8", "backslashreplace"), walk.plain
+
+
+class _Place(NamedTuple):
+    """A container to visit, where it stands, and the copy that its members go to."""
+
+    source: object
+    copy: list[Json] | dict[str, Json]
+    step: str | int  # its key or index in `parent`
+    parent: _Place | None
+    depth: int
+
+
+class _Walk:
+    """One walk over one value. `plain` turns False at the first thing that is converted."""
+
+    def __init__(self) -> None:
+        self.plain = True
+        self._todo: list[_Place] = []
+
+    def copy(self, value: object) -> Json:
+        """`value` as JSON has it. Raises NotJSON."""
+        members: list[Json] = []
+        root = _Place([value], members, "", None, 0)
+        self._list(root, members, (value,))
+        while self._todo:
+            place = self._todo.pop()
+            if isinstance(place.copy, dict):
+                self._dict(place, place.copy, place.source)
+            else:
+                self._list(place, place.copy, place.source)
+        return members[0]
+
+    def _list(self, place: _Place, copy: list[Json], source: object) -> None:
+        # A subclass is read through its own `__iter__`, as json.dumps does.
+        if _is(source, list) or _is(source, tuple):
+            for index, member in enumerate(source):
+                copy.append(self._member(place, index, member))
+
+    def _dict(self, place: _Place, copy: dict[str, Json], source: object) -> None:
+        if not _is(source, dict):
+            return
+        for pair in _items(source):
+            if not _is(pair, tuple) or len(pair) != 2:
+                raise NotJSON(_path(place), f"the items() of {_name(source)} are no pairs")
+            key = self._key(place, pair[0])
+            if key in copy:
+                raise NotJSON(_path(place), f"two keys become the same text, {shorten(key)}")
+            copy[key] = self._member(place, key, pair[1])
+
+    def _member(self, place: _Place, step: str | int, value: object) -> Json:
+        """The copy of one member; a container's copy is empty until its turn comes."""
+        if value is None or value is True or value is False:
+            return value
+        if _is(value, str):
+            return self._text(value)
+        if _is(value, int):
+            return self._integer(place, step, value)
+        if _is(value, float):
+            return self._float(place, step, value)
+        copy: list[Json] | dict[str, Json]
+        if _is(value, list) or _is(value, tuple):
+            self.plain = self.plain and type(value) is list
+            copy = []
+        elif _is(value, dict):
+            self.plain = self.plain and type(value) is dict
+            copy = {}
+        else:
+            raise NotJSON(_path(place, step), f"{_name(value)} is not JSON")
+        below = _Place(value, copy, step, place, place.depth + 1)
+        if below.depth > DEPTH_MAX:
+            raise _too_deep(below)
+        self._todo.append(below)
+        return copy
+
+    def _text(self, value: str) -> str:
+        if type(value) is not str:
+            self.plain = False
+            value = str.__str__(value)
+        if value.isascii() or not _SURROGATE_PAIR.search(value):
+            return value
+        self.plain = False
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+
+    def _integer(self, place: _Place, step: str | int, value: int) -> int:
+        if type(value) is not int:
+            self.plain = False
+            value = int.__int__(value)
+        if value.bit_length() > 64:
+            _digits(value, _path(place, step))
+        return value
+
+    def _float(self, place: _Place, step: str | int, value: float) -> float:
+        if not isfinite(value):
+            raise NotJSON(_path(place, step), f"{_not_finite(value)} is not JSON")
+        if type(value) is not float:
+            self.plain = False
+            value = float.__float__(value)
+        return value
+
+    def _key(self, place: _Place, key: object) -> str:
+        if _is(key, str):
+            return self._text(key)
+        self.plain = False
+        if key is None or key is True or key is False:
+            return {None: "null", True: "true", False: "false"}[key]
+        if _is(key, int):
+            return _digits(key, _path(place))
+        if _is(key, float):
+            if not isfinite(key):
+                raise NotJSON(_path(place), f"the key {_not_finite(key)} is not JSON")
+            return float.__repr__(key)
+        raise NotJSON(_path(place), f"a key of type {_name(key)} is not JSON")
+
+
+def _is(value: object, kind: type[_T]) -> TypeGuard[_T]:
+    """Like isinstance, but by the real type: a mock may claim any `__class__`."""
+    return issubclass(type(value), kind)
+
+
+def _items(source: dict[object, object]) -> Iterable[object]:
+    # As json.dumps: a subclass is read through its own `items`, unless it is empty.
+    return source.items() if dict.__len__(source) else ()
+
+
+def _digits(value: int, path: str) -> str:
+    try:
+        return int.__repr__(value)
+    except ValueError:
+        reason = "an integer longer than sys.set_int_max_str_digits() allows cannot be written"
+        raise NotJSON(path, reason) from None
+
+
+def _not_finite(value: float) -> str:
+    return "NaN" if isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _name(value: object) -> str:
+    kind = type(value)
+    builtin = kind.__module__ == "builtins"
+    return kind.__qualname__ if builtin else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _too_deep(place: _Place) -> NotJSON:
+    """The error for a place below DEPTH_MAX; a cycle is told by its first repetition."""
+    line = []
+    at: _Place | None = place
+    while at is not None:
+        line.append(at)
+        at = at.parent
+    seen: set[int] = set()
+    for at in reversed(line):
+        if id(at.source) in seen:
+            return NotJSON(_path(at), "it contains itself, which JSON cannot")
+        seen.add(id(at.source))
+    return NotJSON(_path(place), f"nested more than {DEPTH_MAX} deep")
+
+
+def _path(place: _Place, *last: str | int) -> str:
+    """Where `place`, or its member `last`, stands: `$.students[3].score`."""
+    steps = list(last)
+    at = place
+    while at.parent is not None:
+        steps.insert(0, at.step)
+        at = at.parent
+    texts = [_step(step) for step in steps[1:]]  # the first leads from the root to the value
+    if len(texts) > _STEPS_MAX:
+        half = _STEPS_MAX // 2
+        texts[half:-half] = ["..."]
+    return "$" + "".join(texts)
+
+
+def _step(step: str | int) -> str:
+    if isinstance(step, int):
+        return f"[{step}]"
+    return f".{step}" if step.isidentifier() else f"[{shorten(step)}]"
