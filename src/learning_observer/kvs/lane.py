@@ -11,37 +11,32 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 logger = logging.getLogger(__name__)
 
-#: A group is bounded, so that one script never holds the server up for long.
-GROUP_ITEMS_MAX: Final = 500
-GROUP_BYTES_MAX: Final = 4 * 1024 * 1024
-
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+#: What waits in a lane: the item, and what is called with its answer.
+Waiting: TypeAlias = tuple[Item, Callable[[Answer], object]]
 
 
 class Lane(Generic[Item, Answer]):
-    """Carries items in groups through `carry`, which answers each, in order.
+    """Carries items in groups.
 
-    carry  takes a group, returns an answer for each item; it never raises
-    keys   the keys that an item names: no two items of a group share one
-    size   the bytes that an item adds to its group
+    carry  takes what it will from the left end of the waiting items, at least one, and
+           returns them with an answer for each; it never raises
     """
 
     def __init__(
         self,
-        carry: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]],
-        *,
-        keys: Callable[[Item], Sequence[str]],
-        size: Callable[[Item], int],
+        carry: Callable[
+            [deque[Waiting[Item, Answer]]],
+            Awaitable[tuple[Sequence[Waiting[Item, Answer]], Sequence[Answer]]],
+        ],
     ) -> None:
         self._carry = carry
-        self._keys = keys
-        self._size = size
-        self._waiting: deque[tuple[Item, Callable[[Answer], object]]] = deque()
+        self._waiting: deque[Waiting[Item, Answer]] = deque()
         self._task: asyncio.Task[None] | None = None
 
     def submit(self, item: Item, done: Callable[[Answer], object]) -> None:
@@ -58,8 +53,7 @@ class Lane(Generic[Item, Answer]):
     async def _run(self) -> None:
         try:
             while self._waiting:
-                group = self._next_group()
-                answers = await self._carry([item for item, _ in group])
+                group, answers = await self._carry(self._waiting)
                 for (_, done), answer in zip(group, answers, strict=True):
                     try:
                         done(answer)
@@ -67,16 +61,3 @@ class Lane(Generic[Item, Answer]):
                         logger.exception("a callback of a lane failed; the others go on")
         finally:
             self._task = None
-
-    def _next_group(self) -> list[tuple[Item, Callable[[Answer], object]]]:
-        group: list[tuple[Item, Callable[[Answer], object]]] = []
-        named: set[str] = set()
-        size = 0
-        while self._waiting and len(group) < GROUP_ITEMS_MAX and size < GROUP_BYTES_MAX:
-            keys = self._keys(self._waiting[0][0])
-            if not named.isdisjoint(keys):
-                break
-            named.update(keys)
-            size += self._size(self._waiting[0][0])
-            group.append(self._waiting.popleft())
-        return group

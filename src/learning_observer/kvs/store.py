@@ -15,6 +15,7 @@ import asyncio
 import enum
 import logging
 import weakref
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -30,7 +31,7 @@ from learning_observer.kvs.errors import (
     OutcomeUnknown,
     StoreClosed,
 )
-from learning_observer.kvs.lane import Lane
+from learning_observer.kvs.lane import Lane, Waiting
 
 logger = logging.getLogger(__name__)
 
@@ -103,12 +104,13 @@ class Store(abc.ABC):
         """Make `change` with the group that leaves next; `done(outcome)` is called then.
 
         For callers with many changes under way at once: it costs no task and no future.
-        Changes of one guard key are made in the order in which they were submitted.
+        Changes of one guard key are made in the order in which they were submitted. The
+        keys must have passed `check_key`.
         """
         loop = asyncio.get_running_loop()
         lane = self._lanes.get(loop)
         if lane is None:
-            lane = self._lanes[loop] = Lane(self._carry, keys=keys_of, size=size_of)
+            lane = self._lanes[loop] = Lane(self._carry)
         lane.submit(change, done)
 
     @abc.abstractmethod
@@ -269,14 +271,17 @@ class Store(abc.ABC):
         if self._closed:
             raise StoreClosed(f"this {type(self).__name__} was closed; ask the router for a new one")
 
-    async def _carry(self, changes: Sequence[Change]) -> list[Outcome]:
+    async def _carry(
+        self, waiting: deque[Waiting[Change, Outcome]]
+    ) -> tuple[Sequence[Waiting[Change, Outcome]], Sequence[Outcome]]:
+        group = [waiting.popleft() for _ in range(min(len(waiting), GROUP_KEYS_MAX))]
         try:
-            return await self.commit(changes)
+            return group, await self.commit([change for change, _ in group])
         except KVSError as error:  # the store was closed meanwhile
-            return [error] * len(changes)
+            return group, [error] * len(group)
         except Exception as error:
             logger.exception("a commit failed")
-            return [OutcomeUnknown(f"a commit failed: {error!r}")] * len(changes)
+            return group, [OutcomeUnknown(f"a commit failed: {error!r}")] * len(group)
 
     async def _put(self, items: Mapping[str, bytes | None]) -> None:
         changes = [Change(key, Guard.ANY, {key: data}) for key, data in items.items()]
@@ -313,18 +318,6 @@ def check_changes(changes: Iterable[Change]) -> None:
         check_key(change.guard)
         for key in change.puts:
             check_key(key)
-
-
-def keys_of(change: Change) -> tuple[str, ...]:
-    """Every key that a change names."""
-    return (change.guard, *change.puts)
-
-
-def size_of(change: Change) -> int:
-    """The bytes that a change carries."""
-    expected = change.expected
-    size = len(expected) if isinstance(expected, bytes) else 0
-    return size + sum(len(data) for data in change.puts.values() if data is not None)
 
 
 def encode(key: str, value: object) -> bytes:

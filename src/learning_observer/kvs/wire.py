@@ -13,32 +13,34 @@ import asyncio
 import logging
 import random
 import uuid
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
 from learning_observer.kvs import scripts
 from learning_observer.kvs.errors import KVSError, OutcomeUnknown, Refused, Unavailable, WrongType
-from learning_observer.kvs.lane import Lane
+from learning_observer.kvs.lane import Lane, Waiting
 from learning_observer.kvs.store import (
+    GROUP_KEYS_MAX,
     RESERVED_PREFIX,
     Change,
     Conflict,
     Outcome,
-    keys_of,
-    size_of,
 )
 from learning_observer.redis_connection import RedisConnection
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+#: What reading a key comes to: its bytes, `None` where it is absent, or what went wrong.
+Found: TypeAlias = bytes | KVSError | None
 
 #: Answers that say "not now": nothing was done, and waiting may help.
 NOT_NOW: Final = frozenset(
-    "LOADING BUSY READONLY MASTERDOWN CLUSTERDOWN TRYAGAIN NOREPLICAS".split()
+    ["LOADING", "BUSY", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS"]
 )
 #: A record outlives every attempt to send its call, and bytes that a dropped connection may
 #: still bring to the server after the last of them.
@@ -122,9 +124,7 @@ class Reader:
     def __init__(self, connection: RedisConnection, *, prefix: str) -> None:
         self._wire = Wire(connection)
         self._prefix = prefix
-        self._lane: Lane[str, bytes | KVSError | None] = Lane(
-            self._carry, keys=lambda key: (), size=lambda key: 0
-        )
+        self._lane: Lane[str, Found] = Lane(self._carry)
         self.submit = self._lane.submit
 
     async def aclose(self) -> None:
@@ -132,20 +132,23 @@ class Reader:
         await self._lane.idle()
         await self._wire.aclose()
 
-    async def _carry(self, keys: Sequence[str]) -> list[bytes | KVSError | None]:
-        names = [(self._prefix + key).encode() for key in keys]
+    async def _carry(
+        self, waiting: deque[Waiting[str, Found]]
+    ) -> tuple[Sequence[Waiting[str, Found]], Sequence[Found]]:
+        group = [waiting.popleft() for _ in range(min(len(waiting), GROUP_KEYS_MAX))]
+        names = [(self._prefix + key).encode() for key, _ in group]
         try:
             found = await self._wire.run(lambda connection: scripts.read(connection, names))
         except OutcomeUnknown as error:  # reading changes nothing
-            return [Unavailable(str(error))] * len(keys)
+            return group, [Unavailable(str(error))] * len(group)
         except KVSError as error:
-            return [error] * len(keys)
+            return group, [error] * len(group)
         except Exception as error:
             logger.exception("reading failed")
-            return [KVSError(f"reading failed: {error!r}")] * len(keys)
-        return [
+            return group, [KVSError(f"reading failed: {error!r}")] * len(group)
+        return group, [
             WrongType(key) if isinstance(data, int) else data
-            for key, data in zip(keys, found, strict=True)
+            for (key, _), data in zip(group, found, strict=True)
         ]
 
 
@@ -159,7 +162,7 @@ class Writer:
         self._record = f"{RESERVED_PREFIX}writer:{uuid.uuid4().hex}".encode()
         self._record_ttl_ms = max(RECORD_TTL_MIN_MS, round(connection.settings.retry_for * 10_000))
         self._number = 0
-        self._lane: Lane[Change, Outcome] = Lane(self._carry, keys=keys_of, size=size_of)
+        self._lane: Lane[Change, Outcome] = Lane(self._carry)
         self.submit = self._lane.submit
 
     async def aclose(self) -> None:
@@ -167,37 +170,47 @@ class Writer:
         await self._lane.idle()
         await self._wire.aclose()
 
-    async def _carry(self, changes: Sequence[Change]) -> list[Outcome]:
+    async def _carry(
+        self, waiting: deque[Waiting[Change, Outcome]]
+    ) -> tuple[Sequence[Waiting[Change, Outcome]], Sequence[Outcome]]:
         self._number += 1
-        call = scripts.pack(self._record, self._number, changes, self._prefix)
+        call = scripts.pack(
+            waiting,
+            prefix=self._prefix,
+            record=self._record,
+            number=self._number,
+            record_ttl_ms=self._record_ttl_ms,
+            ttl_ms=self._ttl_ms,
+        )
         try:
             outcomes, currents = await self._wire.run(
-                lambda connection: scripts.commit(
-                    connection, call, record_ttl_ms=self._record_ttl_ms, ttl_ms=self._ttl_ms
-                )
+                lambda connection: scripts.commit(connection, call)
             )
             if currents is None:
-                currents = await self._read_afresh(changes, outcomes)
+                currents = await self._read_afresh(call, outcomes)
         except KVSError as error:
-            return [error] * len(changes)
+            return call.group, [error] * len(call.group)
         except Exception as error:
             logger.exception("a commit failed")
-            return [OutcomeUnknown(f"a commit failed: {error!r}")] * len(changes)
+            unknown = OutcomeUnknown(f"a commit failed: {error!r}")
+            return call.group, [unknown] * len(call.group)
+        if not outcomes.strip("c"):
+            return call.group, [None] * len(call.group)
         conflicts = iter(currents)
-        return [
+        return call.group, [
             None
             if letter == "c"
             else Conflict(next(conflicts))
             if letter == "n"
             else WrongType(change.guard)
-            for letter, change in zip(outcomes, changes, strict=True)
+            for letter, (change, _) in zip(outcomes, call.group, strict=True)
         ]
 
-    async def _read_afresh(self, changes: Sequence[Change], outcomes: str) -> list[bytes | None]:
+    async def _read_afresh(self, call: scripts.Call, outcomes: str) -> list[bytes | None]:
         """What the guard keys of the conflicts hold now; the record does not keep it."""
         names = [
             (self._prefix + change.guard).encode()
-            for letter, change in zip(outcomes, changes, strict=True)
+            for letter, (change, _) in zip(outcomes, call.group, strict=True)
             if letter == "n"
         ]
         found = await self._wire.run(lambda connection: scripts.read(connection, names))

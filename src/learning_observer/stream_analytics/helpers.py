@@ -18,13 +18,7 @@ from typing import Any, Final, Protocol, TypeAlias
 from learning_observer import kvs
 from learning_observer.kvs import codec
 from learning_observer.kvs.codec import Json
-from learning_observer.stream_analytics.engine import (
-    Event,
-    Reducer,
-    ReducerFunction,
-    StateKeys,
-    engine_for,
-)
+from learning_observer.stream_analytics.engine import engine_for
 from learning_observer.stream_analytics.fields import (
     EventField,
     Field,
@@ -33,6 +27,7 @@ from learning_observer.stream_analytics.fields import (
     Scope,
     ScopeFieldError,
 )
+from learning_observer.stream_analytics.fold import Event, Reducer, ReducerFunction, StateKeys
 from learning_observer.stream_analytics.keys import (
     fully_qualified_function_name,
     make_key,
@@ -55,6 +50,8 @@ __all__ = [
 
 #: Who an event without a student is counted for.
 GUEST: Final = "[guest]"
+#: How many keys a session keeps, so that it need not make them for each event.
+KEYS_KEPT_MAX: Final = 64
 STUDENT_SCOPE: Final = Scope([KeyField.STUDENT])
 
 
@@ -103,6 +100,8 @@ def kvs_pipeline(
         if override is not None and "," in override:
             raise ScopeFieldError(f"a name in keys cannot have a comma, got {override!r}")
 
+    event_names = [field.event for field in fields if isinstance(field, EventField)]
+
     def decorator(function: ReducerFunction) -> DecoratedReducer:
         if not inspect.iscoroutinefunction(inspect.unwrap(function)):
             raise TypeError(
@@ -112,12 +111,22 @@ def kvs_pipeline(
         @functools.wraps(function)
         async def reducer(metadata: Mapping[str, Any] | None = None) -> Process:
             student = _student(metadata)
+            known: dict[tuple[object, ...], StateKeys] = {}
 
             async def process(event: Event, event_fields: Mapping[str, Any] | None = None) -> Json:
+                # A session has few documents, so their keys are made once, and kept a while.
+                chosen = tuple([(event_fields or {}).get(name) for name in event_names])
+                try:
+                    keys = known.get(chosen)
+                except TypeError:  # a value that cannot be hashed is made into text each time
+                    keys = state_keys(student, event_fields)
+                if keys is None:
+                    keys = state_keys(student, event_fields)
+                    if len(known) >= KEYS_KEPT_MAX:
+                        known.clear()
+                    known[chosen] = keys
                 # The store is looked up at each event: a test may have put in another one.
-                return await engine_for(kvs.KVS()).process(
-                    made, state_keys(student, event_fields), event
-                )
+                return await engine_for(kvs.KVS()).process(made, keys, event)
 
             return process
 

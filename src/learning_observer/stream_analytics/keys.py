@@ -20,10 +20,15 @@ from learning_observer.stream_analytics.fields import (
     ScopeFieldError,
 )
 
-_FIELD = r"(?:" + "|".join(field.value for field in KeyField) + r"|EventField\.[^,:]+):"
+_KEY_FIELDS = "|".join(field.value for field in KeyField)
+_SEPARATOR = re.compile(rf",((?:{_KEY_FIELDS}|EventField\.[^,:]+):)")
+# How a field begins. The rest of an event field's name is left out here: it can hold what is
+# escaped itself, and whether a comma is escaped must not hang on whether the next one is.
+_FIELD = rf"(?:(?:{_KEY_FIELDS}):|EventField\.)"
 _FORGED = re.compile(rf",(?={_FIELD})")
 _ESCAPED = re.compile(rf"%(?=(?:25)*2C{_FIELD})")
-_SEPARATOR = re.compile(rf",({_FIELD})")
+_FORGED_ESCAPED = re.compile(rf"%2C(?={_FIELD})")
+_ESCAPED_TWICE = re.compile(rf"%25(?=(?:25)*2C{_FIELD})")
 
 
 class KeyParts(NamedTuple):
@@ -70,9 +75,11 @@ def make_key_from_json(js: Mapping[str, Any]) -> str:
 
     `{"source": "module.reducer", "KeyField.STUDENT": "S", "EventField.doc_id": "D"}` is the
     Internal state of that reducer; `"state_type": "External"` asks for the other half.
-    Raises `ScopeFieldError` for a missing source, an unknown name, or a value that is no
-    text or number. Whether the caller may read that state is not decided here.
+    Raises `ScopeFieldError` for what is no object, a missing source, an unknown name, or a
+    value that is no text or number. Whether the caller may read that state is not decided here.
     """
+    if not isinstance(js, Mapping):
+        raise ScopeFieldError(f"expected an object, got {type(js).__name__}")
     asked = dict(js)
     source = asked.pop("source", None)
     if not isinstance(source, str) or not source or "," in source:
@@ -114,8 +121,7 @@ def unescape(text: str) -> str:
     """The value that `escape` made `text` of."""
     if "%" not in text:
         return text
-    plain = re.sub(rf"%(?=2C{_FIELD})2C", ",", text)
-    return re.sub(rf"%25(?=(?:25)*2C{_FIELD})", "%", plain)
+    return _ESCAPED_TWICE.sub("%", _FORGED_ESCAPED.sub(",", text))
 
 
 def _field_named(name: str) -> Field:

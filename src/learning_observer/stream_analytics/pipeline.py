@@ -13,8 +13,9 @@ from typing import Any
 from learning_observer import kvs
 from learning_observer.kvs import Store
 from learning_observer.kvs.codec import Json
-from learning_observer.stream_analytics.engine import Engine, Event, Reducer, StateKeys, engine_for
+from learning_observer.stream_analytics.engine import Engine, engine_for
 from learning_observer.stream_analytics.fields import EventField, Scope
+from learning_observer.stream_analytics.fold import Event, Reducer, StateKeys
 
 
 class BadEvent(ValueError):

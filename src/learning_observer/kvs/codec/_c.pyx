@@ -8,7 +8,9 @@ and what orjson would read inexactly to `_read`, as in the pure twin.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from cpython.dict cimport PyDict_Next
+from cpython.dict cimport PyDict_Copy, PyDict_Next
+from cpython.list cimport PyList_GetSlice
+from cpython.long cimport PyLong_AsLongLongAndOverflow
 from cpython.object cimport PyObject, PyTypeObject
 from libc.math cimport isfinite
 from libc.string cimport memcmp
@@ -24,6 +26,7 @@ cdef extern from "Python.h":
     PyTypeObject PyDict_Type, PyList_Type
     PyObject* Py_None
     double PyFloat_AS_DOUBLE(PyObject*) nogil
+    int PyUnicode_KIND(object)
     PyObject* PyList_GET_ITEM(PyObject*, Py_ssize_t) nogil
     Py_ssize_t PyList_GET_SIZE(PyObject*) nogil
 
@@ -33,6 +36,7 @@ cdef object EncodeError = _orjson.JSONEncodeError
 cdef object DecodeError = _orjson.JSONDecodeError
 cdef object write = _exact_writing.write
 cdef object read = _exact_reading.read
+cdef object not_flat = _exact_writing.NOT_FLAT
 cdef int depth_max = _exact_writing.DEPTH_MAX
 
 
@@ -70,8 +74,8 @@ def decode(data, /):
         return read(data)
 
 
-def is_flat(value, /):
-    """Whether `value` is a scalar, or a dict or list of nothing but scalars."""
+def flat_copy(value, /):
+    """A copy of `value`, if it is flat, else NOT_FLAT."""
     cdef PyObject* here = <PyObject*>value
     cdef PyTypeObject* kind = Py_TYPE(here)
     cdef PyObject* key
@@ -79,26 +83,30 @@ def is_flat(value, /):
     cdef Py_ssize_t at = 0
     if kind == &PyDict_Type:
         while PyDict_Next(value, &at, &key, &member):
-            if not (is_scalar(key) and is_scalar(member)):
-                return False
-        return True
+            if not (Py_TYPE(key) == &PyUnicode_Type and is_settled(key) and is_settled(member)):
+                return not_flat
+        return PyDict_Copy(value)
     if kind == &PyList_Type:
         for at in range(PyList_GET_SIZE(here)):
-            if not is_scalar(PyList_GET_ITEM(here, at)):
-                return False
-        return True
-    return is_scalar(here)
+            if not is_settled(PyList_GET_ITEM(here, at)):
+                return not_flat
+        return PyList_GetSlice(value, 0, PyList_GET_SIZE(here))
+    return value if is_settled(here) else not_flat
 
 
-cdef inline bint is_scalar(PyObject* value) noexcept:
+cdef inline bint is_settled(PyObject* value) noexcept:
+    """Whether a scalar is sure to be read back as it is: text of wide characters may hold
+    surrogates, and an integer over 64 bits may have no text at all."""
     cdef PyTypeObject* kind = Py_TYPE(value)
-    return (
-        kind == &PyUnicode_Type
-        or kind == &PyLong_Type
-        or kind == &PyFloat_Type
-        or kind == &PyBool_Type
-        or value == Py_None
-    )
+    cdef int overflow = 0
+    if kind == &PyUnicode_Type:
+        return PyUnicode_KIND(<object>value) == 1
+    if kind == &PyLong_Type:
+        PyLong_AsLongLongAndOverflow(<object>value, &overflow)
+        return overflow == 0
+    if kind == &PyFloat_Type:
+        return isfinite(PyFloat_AS_DOUBLE(value))
+    return kind == &PyBool_Type or value == Py_None
 
 
 cdef bint is_plain(PyObject* value, int depth) noexcept:

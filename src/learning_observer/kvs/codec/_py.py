@@ -7,18 +7,17 @@ orjson writes and reads here too. The check in front of it hands over to `_write
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from math import isfinite
 from typing import cast
 
 import orjson
 
 from learning_observer.kvs.codec._read import read
-from learning_observer.kvs.codec._write import DEPTH_MAX, Json, write
+from learning_observer.kvs.codec._write import DEPTH_MAX, NOT_FLAT, Json, write
 
-_SCALARS = frozenset({type(None), bool, int, float, str})
 _TEXT = frozenset({str})
-_HARMLESS = _SCALARS - {float}  # orjson itself refuses the integers and texts it cannot write
+_HARMLESS = frozenset({type(None), bool, int, str})  # orjson itself refuses the integers and texts it cannot write
 
 # Every digit becomes "0" and every other byte a blank: two passes in C find a long run.
 _DIGITS_TO_ZERO = bytes(0x30 if 0x30 <= byte <= 0x39 else 0x20 for byte in range(256))
@@ -58,19 +57,31 @@ def decode(data: bytes, /) -> Json:
         return read(data)
 
 
-def is_flat(value: object, /) -> bool:
-    """Whether a shallow look proves that `value` shares no mutable part with another:
-    it is a scalar, or a dict or list of nothing but scalars, all of the exact plain types.
+def flat_copy(value: object, /) -> object:
+    """A copy of `value`, if a shallow look proves that it shares no mutable part with any
+    other value and that writing and reading it would change nothing: it is a scalar, or a
+    dict or list of nothing but scalars. Else NOT_FLAT, as for text of wide characters, in
+    which surrogates might hide.
     """
     kind = type(value)
     if kind is dict:
         items = cast(dict[object, object], value)
-        return _SCALARS.issuperset(map(type, items)) and _all_scalars(items.values())
-    return kind in _SCALARS or (kind is list and _all_scalars(cast(list[object], value)))
+        flat = all(type(key) is str and _is_settled(key) for key in items)
+        return items.copy() if flat and all(map(_is_settled, items.values())) else NOT_FLAT
+    if kind is list:
+        members = cast(list[object], value)
+        return members.copy() if all(map(_is_settled, members)) else NOT_FLAT
+    return value if _is_settled(value) else NOT_FLAT
 
 
-def _all_scalars(members: Iterable[object]) -> bool:
-    return _SCALARS.issuperset(map(type, members))
+def _is_settled(value: object) -> bool:
+    """Whether a scalar is sure to be read back as it is."""
+    kind = type(value)
+    if kind is str:
+        return max(cast(str, value), default="") <= "\xff"
+    if kind is int:
+        return -(2**63) <= cast(int, value) < 2**63
+    return value is None or kind is bool or (kind is float and isfinite(cast(float, value)))
 
 
 def _is_plain(value: object) -> bool:

@@ -1,0 +1,158 @@
+"""A fold: events reduced one after another on one state, to be written once.
+
+Everybody sees what they would have seen if each event had been written by itself: a reducer
+gets the state as it would be read from the store, each caller gets the External state as of
+its event, or its own error, and an event that fails changes nothing.
+
+Nothing here waits. What a reducer returned is copied, where a shallow look shows that this
+is enough, and else written as JSON text and read again, so that no part of a state belongs
+to a reducer, an event or a caller as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from learning_observer.kvs.codec import NOT_FLAT, Json, encode_state, flat_copy
+from learning_observer.kvs.codec import encode as to_text
+from learning_observer.kvs.errors import NotJSON
+from learning_observer.kvs.store import Change, decode
+
+Event: TypeAlias = Any
+ReducerFunction: TypeAlias = Callable[[Event, Any], Awaitable[tuple[Any, Any]]]
+
+#: Stands for a state that has to be read from its text first.
+UNREAD: Final[Any] = object()
+
+
+class Reducer:
+    """A reducer function, and how its states begin.
+
+    name    the function's name in keys and messages
+    null    the JSON text of its null state
+    awaits  whether it was seen to wait for something: then it runs in a task
+    """
+
+    __slots__ = ("awaits", "function", "name", "null")
+
+    def __init__(self, name: str, function: ReducerFunction, null: bytes) -> None:
+        self.name = name
+        self.function = function
+        self.null = null
+        self.awaits = False
+
+
+class StateKeys(NamedTuple):
+    """The two keys of one state."""
+
+    internal: str
+    external: str
+
+
+class Fold:
+    """What events have made of one state so far.
+
+    data      the text of the Internal state, `None` where there is none; when `state` is
+              newer, it is what the text was before
+    state     that state as an object that nobody else holds, or UNREAD
+    external  the External state to be written, likewise, or its text
+    """
+
+    __slots__ = (
+        "_base",
+        "_external",
+        "_keys",
+        "_reducer",
+        "_stale",
+        "_writes_external",
+        "_writes_internal",
+        "data",
+        "state",
+    )
+
+    def __init__(self, reducer: Reducer, keys: StateKeys, data: bytes | None, state: Json) -> None:
+        self._reducer = reducer
+        self._keys = keys
+        self._base = data
+        self._external: Any = None
+        self._stale = False  # whether `state` is newer than `data`
+        self._writes_internal = False
+        self._writes_external = False
+        self.data = data
+        self.state = state
+
+    def next_state(self) -> Json:
+        """The state for the next event; the reducer may do with it what it likes."""
+        state: Any = self.state
+        if state is UNREAD:
+            data = self._reducer.null if self.data is None else self.data
+            return decode(self._keys.internal, data)
+        kind = type(state)
+        return state.copy() if kind is dict or kind is list else state
+
+    def take(self, result: object) -> Json:
+        """Take over what the reducer returned for an event. Returns the External state for
+        the caller, or `False` where the reducer wrote none.
+
+        Raises `NotJSON`, or `TypeError` where it is no pair; then nothing has changed.
+        """
+        if not isinstance(result, tuple | list) or len(result) != 2:
+            raise TypeError(
+                f"{self._reducer.name} must return (internal, external), "
+                f"got {type(result).__name__}"
+            )
+        internal, external = result
+        data: bytes | None = None
+        state: Any = UNREAD
+        shown: Any = False
+        shown_data: Any = None
+        if internal is not False:
+            state = flat_copy(internal)
+            if state is NOT_FLAT:
+                data, state = _text(self._keys.internal, internal), UNREAD
+        if external is internal and external is not False:
+            shown_data = state if data is None else data
+            shown = flat_copy(internal) if data is None else decode(self._keys.external, data)
+        elif external is not False:
+            shown = shown_data = flat_copy(external)
+            if shown is NOT_FLAT:
+                shown_data = _text(self._keys.external, external)
+                shown = decode(self._keys.external, shown_data)
+        # Both halves are JSON: from here on nothing fails.
+        if internal is not False:
+            self._writes_internal = True
+            self._stale = data is None
+            self.state = state
+            if data is not None:
+                self.data = data
+        elif self.data is None and not self._stale:
+            # A first event leaves the null state, even if its reducer wrote none.
+            self._writes_internal = True
+            self.data = self._reducer.null
+        if external is not False:
+            self._writes_external = True
+            self._external = shown_data
+        return shown
+
+    def change(self) -> Change | None:
+        """The change that writes it all, guarded by what the state was at the beginning."""
+        puts: dict[str, bytes | None] = {}
+        if self._writes_internal:
+            if self._stale:
+                self.data = to_text(self.state)
+                if self._external is self.state:
+                    self._external = self.data  # one object, encoded once and sent once
+                self._stale = False
+            puts[self._keys.internal] = self.data
+        if self._writes_external:
+            external = self._external
+            puts[self._keys.external] = external if type(external) is bytes else to_text(external)
+        return Change(self._keys.internal, self._base, puts) if puts else None
+
+
+def _text(key: str, value: object) -> bytes:
+    try:
+        return encode_state(value)[0]
+    except NotJSON as error:
+        raise NotJSON(error.path, error.reason, key) from None
