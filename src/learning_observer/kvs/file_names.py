@@ -5,8 +5,9 @@
 
 Lower-case letters, digits and a few signs stand for themselves. `^` switches between lower
 and upper case, so that names differ where file systems do not tell `A` from `a`. All else
-is `%xx` per UTF-8 byte, among it a leading `.` or `_`: files never begin with an underscore,
-folders always do, so `_foo` and `foo/…` never meet. A name that would be too long is a
+is `%xx` per UTF-8 byte, among it a leading `.` or `_` and a trailing `.`, which some systems
+drop. Files never begin with an underscore, folders always do, so `_foo` and `foo/…` never
+meet. A name that would be too long is a
 digest, `%%<sha256>.json`, with the key's text in a `.key` file beside it.
 """
 
@@ -81,6 +82,8 @@ def _escape(part: str) -> str:
             out += [f"%{byte:02x}" for byte in character.encode()]
     if part[0] in "._" or part.partition(".")[0] in _DEVICES:
         out[0] = f"%{ord(part[0]):02x}"
+    if part[-1] == ".":
+        out[-1] = "%2e"
     return "".join(out)
 
 

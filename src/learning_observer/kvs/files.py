@@ -19,16 +19,20 @@ import contextlib
 import fcntl
 import json
 import os
+import tempfile
 import time
 import uuid
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Final, TypeAlias
 
 OWN_FOLDER: Final = ".lo_kvs"
 LOCKS: Final = 64  # lock files; keys share them, so their number stays bounded
 TMP_AGE_MAX_S: Final = 3600.0  # a temporary file this old, in no journal, was left by a crash
+
+#: What a change comes to: temporary names, `None` for a removal, and the files' paths.
+Renames: TypeAlias = list[tuple[str | None, PurePosixPath]]
 
 
 class Interrupted(OSError):
@@ -46,6 +50,9 @@ class Files:
         )
         for folder in (self._locks, self._tmp, self._journal):
             folder.mkdir(parents=True, exist_ok=True)
+        # Whether files can be made here shows only when one is: these two have no names.
+        for folder in (root, self._tmp):
+            tempfile.TemporaryFile(dir=folder).close()
         self._remove_stale()
 
     def read(self, path: PurePosixPath) -> bytes | None:
@@ -74,30 +81,41 @@ class Files:
         Raises `OSError` where nothing was changed, `Interrupted` where the change was
         begun; one of several files will be completed by the next one who comes by.
         """
-        renames: list[tuple[str | None, PurePosixPath]] = []
-        journal: Path | None = None
+        renames: Renames = []
+        journal = self._journal / uuid.uuid4().hex if len(files) > 1 else None
         try:
             for path, data in files.items():
                 renames.append((None if data is None else self._write_tmp(data), path))
-            for _, path in renames:
                 (self._root / path).parent.mkdir(parents=True, exist_ok=True)
-            if len(renames) > 1:
-                journal = self._write_journal(renames)
+            if journal is None:
+                self._rename(renames)
+            else:
+                self._write_journal(journal, renames)
         except BaseException:
-            for name, _ in renames:
-                if name is not None:
-                    (self._tmp / name).unlink(missing_ok=True)
+            # The journal first: without the files that it names it must not be found.
+            for left in [journal, *(self._tmp / name for name, _ in renames if name is not None)]:
+                if left is not None:
+                    left.unlink(missing_ok=True)
             raise
         try:
-            self._carry_out(renames)
+            if journal is not None:
+                self._rename(renames)
+            self._flush_parents(renames)
         except OSError as error:
             raise Interrupted(error.errno, error.strerror, error.filename) from error
         if journal is not None:
             journal.unlink(missing_ok=True)
 
-    def recover(self) -> None:
-        """Finish what crashed writers left half done; the changes of live ones are left."""
+    def recover(self, paths: Iterable[PurePosixPath] | None = None) -> None:
+        """Finish what crashed writers left half done; the changes of live ones are left.
+
+        paths  only changes of one of these files; `None`: all. A change of other files that
+               cannot be finished now then keeps nobody from reading.
+        """
+        wanted = None if paths is None else set(paths)
         for journal, renames in self._journals():
+            if wanted is not None and wanted.isdisjoint(path for _, path in renames):
+                continue
             numbers = {_lock_number(path) for _, path in renames}
             with contextlib.suppress(BlockingIOError), self._holding(numbers, wait=False):
                 self._finish(journal)
@@ -130,7 +148,7 @@ class Files:
 
     # -- journals ----------------------------------------------------------------------
 
-    def _journals(self) -> list[tuple[Path, list[tuple[str | None, PurePosixPath]]]]:
+    def _journals(self) -> list[tuple[Path, Renames]]:
         found = []
         with os.scandir(self._journal) as entries:
             for entry in entries:
@@ -139,27 +157,31 @@ class Files:
                     found.append((Path(entry.path), renames))
         return found
 
-    def _read_journal(self, journal: Path) -> list[tuple[str | None, PurePosixPath]]:
+    def _read_journal(self, journal: Path) -> Renames:
         try:
             text = journal.read_bytes()
         except FileNotFoundError:  # its owner has just finished
             return []
         return [(name, PurePosixPath(path)) for name, path in json.loads(text)["renames"]]
 
-    def _write_journal(self, renames: list[tuple[str | None, PurePosixPath]]) -> Path:
+    def _write_journal(self, journal: Path, renames: Renames) -> None:
         listed = [[name, str(path)] for name, path in renames]
         name = self._write_tmp(json.dumps({"renames": listed}).encode())
-        journal = self._journal / name
-        os.rename(self._tmp / name, journal)
+        self._flush_folder(self._tmp)  # what the journal names is there once the journal is
+        try:
+            os.rename(self._tmp / name, journal)
+        except OSError:
+            (self._tmp / name).unlink(missing_ok=True)
+            raise
         self._flush_folder(self._journal)
-        return journal
 
     def _finish(self, journal: Path) -> None:
         renames = self._read_journal(journal)
-        self._carry_out(renames)
+        self._rename(renames)
+        self._flush_parents(renames)
         journal.unlink(missing_ok=True)
 
-    def _carry_out(self, renames: list[tuple[str | None, PurePosixPath]]) -> None:
+    def _rename(self, renames: Renames) -> None:
         for name, path in renames:
             target = self._root / path
             if name is None:
@@ -171,6 +193,8 @@ class Files:
                 # Renamed before the crash, if its journal is being carried out again.
                 if not target.exists():
                     raise
+
+    def _flush_parents(self, renames: Renames) -> None:
         for folder in {(self._root / path).parent for _, path in renames}:
             self._flush_folder(folder)
 

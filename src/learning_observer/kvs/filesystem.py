@@ -40,14 +40,14 @@ class FilesystemKVS(Store):
 
     def __init__(self, path: str | Path, subdirs: bool = False, *, fsync: bool = True) -> None:
         super().__init__()
-        self._root = Path(path)
+        self._root = Path(path).absolute()  # the working folder may change
         self._subdirs = subdirs
         try:
             self._files = Files(self._root, fsync=fsync)
             self._check_format()
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
             raise KVSError(
-                f"{self._root} cannot hold a store: {error.strerror or error}; "
+                f"{self._root} cannot hold a store: {getattr(error, 'strerror', None) or error}; "
                 "`path` must name a folder that this process may write to"
             ) from error
 
@@ -63,8 +63,9 @@ class FilesystemKVS(Store):
 
     async def scan(self, prefix: str = "") -> AsyncIterator[str]:
         self._check_open()
+        check_key(prefix)
         try:
-            keys = await asyncio.to_thread(lambda: list(self._keys(self._root)))
+            keys = await asyncio.to_thread(lambda: list(self._keys()))
         except OSError as error:
             raise Unavailable(f"cannot list {self._root}: {error}") from error
         for key in keys:
@@ -76,7 +77,7 @@ class FilesystemKVS(Store):
 
     def _read(self, paths: list[PurePosixPath]) -> list[bytes | None]:
         try:
-            self._files.recover()
+            self._files.recover(paths)
             return [self._files.read(path) for path in paths]
         except OSError as error:
             raise Unavailable(f"cannot read from {self._root}: {error}") from error
@@ -102,18 +103,21 @@ class FilesystemKVS(Store):
         except OSError as error:
             return Unavailable(f"cannot write to {self._root}: {error}; nothing was changed")
 
-    def _keys(self, folder: Path) -> Iterator[str]:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                path = Path(entry.path)
-                if entry.is_dir(follow_symlinks=False):
-                    if self._subdirs and entry.name.startswith("_"):
-                        yield from self._keys(path)
-                    continue
-                relative = PurePosixPath(path.relative_to(self._root))
-                key = key_of(relative, self._root, subdirs=self._subdirs)
-                if key is not None:
-                    yield key
+    def _keys(self) -> Iterator[str]:
+        self._files.recover()
+        folders = [""]  # relative, still to be looked at
+        while folders:
+            folder = folders.pop()
+            with os.scandir(self._root / folder) as entries:
+                for entry in entries:
+                    path = folder + entry.name
+                    if entry.is_dir(follow_symlinks=False):
+                        if self._subdirs and entry.name.startswith("_"):
+                            folders.append(path + "/")
+                        continue
+                    key = key_of(PurePosixPath(path), self._root, subdirs=self._subdirs)
+                    if key is not None:
+                        yield key
 
     def _check_format(self) -> None:
         marker = self._root / OWN_FOLDER / "format.json"
@@ -123,7 +127,13 @@ class FilesystemKVS(Store):
             with self._files.locked([name]):
                 if not marker.exists():
                     self._files.replace({name: json.dumps(made).encode()})
-        found = json.loads(marker.read_bytes())
+        try:
+            found = json.loads(marker.read_bytes())
+        except ValueError:
+            raise KVSError(
+                f"{marker} is damaged: it should say {json.dumps(made)}, or `subdirs` the other "
+                "way round where the store was made so"
+            ) from None
         if found != made:
             raise KVSError(
                 f"{self._root} was made with {found}, not with {made}: other names for the "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TypeVar
 
@@ -24,6 +23,10 @@ from learning_observer.redis_connection import RedisConnection, RedisSettings, d
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+
+#: This process; what was made before a fork belongs to another one.
+_pid = os.getpid()
+os.register_at_fork(after_in_child=lambda: globals().update(_pid=os.getpid()))
 
 #: Commits overlap in this many lanes, each a connection and a writer of its own.
 LANES = 2
@@ -46,10 +49,8 @@ class PersistentRedisKVS(Store):
         self._prefix = prefix
         self._ttl_ms = 0
         self._settings = connection
-        self._connection: RedisConnection | None = None
-        self._traffic: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Traffic] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._traffic: dict[asyncio.AbstractEventLoop, _Traffic] = {}
+        self._latest: _Traffic | None = None  # spares most calls the look-up
 
     async def read(self, keys: Sequence[str]) -> list[bytes | None]:
         self._check_open()
@@ -105,18 +106,24 @@ class PersistentRedisKVS(Store):
         """Close the store, once what was handed in on this event loop is answered."""
         await super().aclose()
         traffic = self._traffic.pop(asyncio.get_running_loop(), None)
-        if traffic is not None and traffic.pid == os.getpid():
+        self._latest = None
+        if traffic is not None and traffic.pid == _pid:
             await traffic.aclose()
 
     def _running(self) -> _Traffic:
         """The lanes of the running event loop."""
         loop = asyncio.get_running_loop()
+        if self._latest is not None and self._latest.loop is loop and _pid == self._latest.pid:
+            return self._latest
         traffic = self._traffic.get(loop)
-        if traffic is None or traffic.pid != os.getpid():
+        if traffic is None or traffic.pid != _pid:
+            for ended in [loop for loop in self._traffic if loop.is_closed()]:
+                del self._traffic[ended]
             # Settings are read at the first use, so that a store can be made before them.
             where = self._settings or default_settings()
             traffic = _Traffic(where, prefix=self._prefix, ttl_ms=self._ttl_ms)
             self._traffic[loop] = traffic
+        self._latest = traffic
         return traffic
 
 
@@ -140,7 +147,8 @@ class _Traffic:
     """One event loop's way to Redis: a reader, and writers that overlap."""
 
     def __init__(self, where: RedisSettings, *, prefix: str, ttl_ms: int) -> None:
-        self.pid = os.getpid()
+        self.loop = asyncio.get_running_loop()
+        self.pid = _pid
         self.connection = RedisConnection(where)
         self.reader = Reader(self.connection, prefix=prefix)
         self._writers = [

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from hiredis import pack_command
 from redis.exceptions import NoScriptError
@@ -47,12 +47,13 @@ class Script:
     async def run(self, connection: Connection, keys: Sequence[bytes], *args: bytes | int | str) -> object:
         """Run the script once and return its reply."""
         # hiredis packs in C what redis-py would pack in Python, a tenth of a commit's cost.
-        command = pack_command(("EVALSHA", self.digest, len(keys), *keys, *args))
+        rest: Any = (len(keys), *keys, *args)  # hiredis's stub takes tuples of one item only
+        command = pack_command(("EVALSHA", self.digest, *rest))
         await connection.send_packed_command([command], check_health=False)
         try:
             return await connection.read_response()
         except NoScriptError:
-            command = pack_command(("EVAL", self.text, len(keys), *keys, *args))
+            command = pack_command(("EVAL", self.text, *rest))
             await connection.send_packed_command([command], check_health=False)
             return await connection.read_response()
 

@@ -14,7 +14,6 @@ import abc
 import asyncio
 import enum
 import logging
-import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -81,9 +80,7 @@ class Store(abc.ABC):
 
     def __init__(self) -> None:
         self._closed = False
-        self._lanes: weakref.WeakKeyDictionary[
-            asyncio.AbstractEventLoop, Lane[Change, Outcome]
-        ] = weakref.WeakKeyDictionary()
+        self._lanes: dict[asyncio.AbstractEventLoop, Lane[Change, Outcome]] = {}
 
     # -- what a store brings ---------------------------------------------------------
 
@@ -110,6 +107,8 @@ class Store(abc.ABC):
         loop = asyncio.get_running_loop()
         lane = self._lanes.get(loop)
         if lane is None:
+            for ended in [loop for loop in self._lanes if loop.is_closed()]:
+                del self._lanes[ended]
             lane = self._lanes[loop] = Lane(self._carry)
         lane.submit(change, done)
 

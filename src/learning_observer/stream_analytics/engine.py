@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
-import weakref
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final, TypeAlias
 
@@ -35,35 +33,55 @@ STATE_BYTES: Final = 1024
 FOLD_EVENTS_MAX: Final = 256
 
 
+class Failed:
+    """Stands among the answers for what went wrong with an event."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
 class HeldState:
-    """One state of one reducer in this process, and the events that wait for it."""
+    """One state of one reducer in this process, and the events that wait for it.
+
+    events, answered  the events that wait, and who waits for each of their answers
+    running           whether the state is being read, reduced or committed
+    known, data       whether the text is what was last seen in the store, and that text
+    state             what `data` says, as an object that nobody else holds, or UNREAD
+    size              the bytes that are counted against the cache
+    """
 
     __slots__ = (
         "_answers",
         "_engine",
         "_fold",
+        "_when_committed",
+        "answered",
         "data",
+        "events",
         "keys",
         "known",
         "reducer",
         "running",
         "size",
         "state",
-        "waiting",
     )
 
     def __init__(self, engine: Engine, reducer: Reducer, keys: StateKeys) -> None:
         self._engine = engine
-        self._fold: Fold | None = None
-        self._answers: list[tuple[Json, BaseException | None]] = []
+        self._fold = Fold(reducer, keys)
+        self._answers: list[Any] = []
+        self._when_committed = self.committed  # bound once, not at every commit
         self.keys = keys
         self.reducer = reducer
-        self.waiting: deque[tuple[Event, Answered]] = deque()
-        self.running = False  # being read, reduced or committed
-        self.known = False  # whether `data` is what was last seen in the store
+        self.events: list[Event] = []
+        self.answered: list[Answered] = []
+        self.running = False
+        self.known = False
         self.data: bytes | None = None
-        self.state: Json = UNREAD  # read from `data`, or still to be read
-        self.size = 0  # bytes counted against the cache
+        self.state: Any = UNREAD
+        self.size = 0
 
     def found(self, data: bytes | None) -> None:
         """The store holds `data`."""
@@ -78,68 +96,78 @@ class HeldState:
             if self._hand_in():
                 return
             self._answer()
-            if not self.waiting:
+            if not self.events:
                 self._engine.rest(self)
                 return
 
     def committed(self, outcome: Outcome) -> None:
         """The change that was handed in has this outcome."""
-        if isinstance(outcome, Conflict):
+        if outcome is None:
+            self.data, self.state = self._fold.data, self._fold.state
+        elif isinstance(outcome, Conflict):
             # Somebody else was faster: the same events again, on what stands there now.
             self.found(outcome.current)
             self.advance()
             return
-        if outcome is None and self._fold is not None:
-            self.data, self.state = self._fold.data, self._fold.state
         else:
             self.known = False
-            self._answers = [(None, error or outcome) for _, error in self._answers]
+            lost = Failed(outcome)
+            self._answers = [
+                answer if isinstance(answer, Failed) else lost for answer in self._answers
+            ]
         self._answer()
         self._go_on()
 
     def fail(self, error: BaseException) -> None:
         """Answer every event that waits with `error`; nothing was written for them."""
         self.known = False
-        self._answers = [(None, error)] * len(self.waiting)
+        self._answers = [Failed(error)] * len(self.events)
         self._answer()
         self._engine.rest(self)
 
     def _fold_at_once(self) -> bool:
         """Fold what waits. Returns False when the reducer turns out to wait for something."""
-        fold = self._begin()
-        function = self.reducer.function
-        for event, _ in itertools.islice(self.waiting, FOLD_EVENTS_MAX):
+        fold, answers, function = self._fold, self._answers, self.reducer.function
+        fold.begin(self.data, self.state)
+        answers.clear()
+        events = self.events
+        if len(events) > FOLD_EVENTS_MAX:
+            events = events[:FOLD_EVENTS_MAX]
+        for event in events:
             try:
-                running = function(event, fold.next_state())
-                running.send(None)  # type: ignore[attr-defined]
+                running: Any = function(event, fold.next_state())
+                running.send(None)
             except StopIteration as finished:
                 try:
-                    self._answers.append((fold.take(finished.value), None))
+                    answers.append(fold.take(finished.value))
                 except Exception as error:
-                    self._answers.append((None, error))
+                    answers.append(Failed(error))
             except (Exception, asyncio.CancelledError) as error:
-                self._answers.append((None, error))
+                answers.append(Failed(error))
             else:
                 # From now on it runs in a task, which it may need for time-outs and the
                 # like; running again from the start is what reducers allow.
                 self.reducer.awaits = True
                 with contextlib.suppress(RuntimeError):  # it awaits while it is being closed
-                    running.close()  # type: ignore[attr-defined]
+                    running.close()
                 return False
         return True
 
     async def _fold_in_task(self) -> None:
+        fold, answers = self._fold, self._answers
         try:
-            fold = self._begin()
-            for event, _ in list(self.waiting)[:FOLD_EVENTS_MAX]:
+            fold.begin(self.data, self.state)
+            answers.clear()
+            for event in self.events[:FOLD_EVENTS_MAX]:
                 try:
-                    result = await self.reducer.function(event, fold.next_state())
-                    self._answers.append((fold.take(result), None))
+                    answers.append(
+                        fold.take(await self.reducer.function(event, fold.next_state()))
+                    )
                 except (Exception, asyncio.CancelledError) as error:
                     task = asyncio.current_task()
                     if task is not None and task.cancelling():
                         raise  # not the reducer is cancelled, but what runs it
-                    self._answers.append((None, error))
+                    answers.append(Failed(error))
         except BaseException as error:  # the event loop is being shut down
             self.fail(error)
             raise
@@ -147,37 +175,36 @@ class HeldState:
             self._answer()
             self._go_on()
 
-    def _begin(self) -> Fold:
-        self._answers = []
-        self._fold = Fold(self.reducer, self.keys, self.data, self.state)
-        return self._fold
-
     def _hand_in(self) -> bool:
         """Submit the fold's change. Returns False when there is none."""
-        change = None if self._fold is None else self._fold.change()
+        change = self._fold.change()
         if change is None:
             return False
         try:
-            self._engine.store.submit(change, self.committed)
+            self._engine.store.submit(change, self._when_committed)
         except KVSError as error:  # the store was closed
             self.committed(error)
         return True
 
     def _answer(self) -> None:
-        answers, self._answers, self._fold = self._answers, [], None
-        for external, error in answers:
-            _, answered = self.waiting.popleft()
+        answers, self._answers = self._answers, []
+        waited = self.answered[: len(answers)]
+        del self.events[: len(answers)], self.answered[: len(answers)]
+        for answered, answer in zip(waited, answers, strict=True):
             if not isinstance(answered, asyncio.Future):
-                answered(external, error)
+                if isinstance(answer, Failed):
+                    answered(None, answer.error)
+                else:
+                    answered(answer, None)
             elif answered.done():  # the caller was cancelled meanwhile
                 continue
-            elif error is None:
-                answered.set_result(external)
+            elif isinstance(answer, Failed):
+                answered.set_exception(answer.error)
             else:
-                answered.set_exception(error)
+                answered.set_result(answer)
 
     def _go_on(self) -> None:
-        if self.waiting:
+        if self.events:
             self.advance()
         else:
             self._engine.rest(self)
@@ -188,7 +215,7 @@ class Engine:
 
     def __init__(self, store: Store, *, cache_bytes_max: int = CACHE_BYTES_MAX) -> None:
         self.store = store
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._states: dict[Reducer, dict[StateKeys, HeldState]] = {}
         self._missing: list[HeldState] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -206,9 +233,10 @@ class Engine:
         for `OutcomeUnknown`. A caller that is cancelled stops waiting: its event may still
         be applied. Call it from within a task.
         """
-        answered: asyncio.Future[Json] = self._loop.create_future()
+        answered: asyncio.Future[Json] = self.loop.create_future()
         held = self._held(reducer, keys)
-        held.waiting.append((event, answered))
+        held.events.append(event)
+        held.answered.append(answered)
         if not held.running:
             self._wake(held)
         return answered
@@ -221,7 +249,8 @@ class Engine:
         woken: dict[HeldState, None] = {}
         for reducer, keys, event, done in items:
             held = self._held(reducer, keys)
-            held.waiting.append((event, done))
+            held.events.append(event)
+            held.answered.append(done)
             if not held.running:
                 woken[held] = None
         for held in woken:
@@ -243,7 +272,7 @@ class Engine:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` in a task of the engine's."""
-        task = self._loop.create_task(work)
+        task = self.loop.create_task(work)
         self._tasks.add(task)  # the loop itself keeps only a weak reference
         task.add_done_callback(self._tasks.discard)
 
@@ -293,9 +322,7 @@ class Engine:
             held.advance()
 
 
-_engines: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Store, Engine]] = (
-    weakref.WeakKeyDictionary()
-)
+_engines: dict[asyncio.AbstractEventLoop, dict[Store, Engine]] = {}
 
 
 def engine_for(store: Store) -> Engine:
@@ -303,6 +330,8 @@ def engine_for(store: Store) -> Engine:
     loop = asyncio.get_running_loop()
     engines = _engines.get(loop)
     if engines is None:
+        for ended in [loop for loop in _engines if loop.is_closed()]:
+            del _engines[ended]
         engines = _engines[loop] = {}
     engine = engines.get(store)
     if engine is None:

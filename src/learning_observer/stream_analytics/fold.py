@@ -51,12 +51,11 @@ class StateKeys(NamedTuple):
 
 
 class Fold:
-    """What events have made of one state so far.
+    """What events have made of one state so far. One for each state, used again and again.
 
     data      the text of the Internal state, `None` where there is none; when `state` is
               newer, it is what the text was before
     state     that state as an object that nobody else holds, or UNREAD
-    external  the External state to be written, likewise, or its text
     """
 
     __slots__ = (
@@ -71,33 +70,37 @@ class Fold:
         "state",
     )
 
-    def __init__(self, reducer: Reducer, keys: StateKeys, data: bytes | None, state: Json) -> None:
+    def __init__(self, reducer: Reducer, keys: StateKeys) -> None:
         self._reducer = reducer
         self._keys = keys
+        self.begin(None, UNREAD)
+
+    def begin(self, data: bytes | None, state: Any) -> None:
+        """Begin afresh, on the state that stands in the store."""
         self._base = data
-        self._external: Any = None
+        self._external: Any = None  # the External state to write, an object or its text
         self._stale = False  # whether `state` is newer than `data`
         self._writes_internal = False
         self._writes_external = False
         self.data = data
-        self.state = state
+        self.state: Any = state
 
     def next_state(self) -> Json:
         """The state for the next event; the reducer may do with it what it likes."""
-        state: Any = self.state
+        state = self.state
         if state is UNREAD:
             data = self._reducer.null if self.data is None else self.data
             return decode(self._keys.internal, data)
         kind = type(state)
-        return state.copy() if kind is dict or kind is list else state
+        return state.copy() if kind is dict or kind is list else state  # type: ignore[no-any-return]
 
-    def take(self, result: object) -> Json:
+    def take(self, result: object) -> Any:
         """Take over what the reducer returned for an event. Returns the External state for
         the caller, or `False` where the reducer wrote none.
 
         Raises `NotJSON`, or `TypeError` where it is no pair; then nothing has changed.
         """
-        if not isinstance(result, tuple | list) or len(result) != 2:
+        if not isinstance(result, (tuple, list)) or len(result) != 2:
             raise TypeError(
                 f"{self._reducer.name} must return (internal, external), "
                 f"got {type(result).__name__}"

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -18,7 +19,7 @@ from typing import Any, Final, Protocol, TypeAlias
 from learning_observer import kvs
 from learning_observer.kvs import codec
 from learning_observer.kvs.codec import Json
-from learning_observer.stream_analytics.engine import engine_for
+from learning_observer.stream_analytics.engine import Engine, engine_for
 from learning_observer.stream_analytics.fields import (
     EventField,
     Field,
@@ -112,10 +113,16 @@ def kvs_pipeline(
         async def reducer(metadata: Mapping[str, Any] | None = None) -> Process:
             student = _student(metadata)
             known: dict[tuple[object, ...], StateKeys] = {}
+            engine: Engine | None = None
 
             async def process(event: Event, event_fields: Mapping[str, Any] | None = None) -> Json:
+                nonlocal engine
                 # A session has few documents, so their keys are made once, and kept a while.
-                chosen = tuple([(event_fields or {}).get(name) for name in event_names])
+                chosen = (
+                    tuple([(event_fields or {}).get(name) for name in event_names])
+                    if event_names
+                    else ()
+                )
                 try:
                     keys = known.get(chosen)
                 except TypeError:  # a value that cannot be hashed is made into text each time
@@ -126,7 +133,14 @@ def kvs_pipeline(
                         known.clear()
                     known[chosen] = keys
                 # The store is looked up at each event: a test may have put in another one.
-                return await engine_for(kvs.KVS()).process(made, keys, event)
+                store = kvs.KVS()
+                if (
+                    engine is None
+                    or engine.store is not store
+                    or engine.loop is not asyncio.get_running_loop()
+                ):
+                    engine = engine_for(store)
+                return await engine.process(made, keys, event)
 
             return process
 
