@@ -7,7 +7,7 @@ describe the same stores. Nothing is opened here.
 from __future__ import annotations
 
 import difflib
-import math
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -34,7 +34,7 @@ class Entry:
 
 
 def _path_fault(value: object) -> str | None:
-    if isinstance(value, str) and value.strip():
+    if isinstance(value, str | os.PathLike) and os.fspath(value).strip():
         return None
     return f"expected the path of a folder, got {value!r}"
 
@@ -48,9 +48,9 @@ def _prefix_fault(value: object) -> str | None:
 
 
 def _expiry_fault(value: object) -> str | None:
-    if isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value):
-        if 0.001 <= value <= EXPIRY_MAX_S:
-            return None
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and 0.001 <= value <= EXPIRY_MAX_S:  # NaN is not
+        return None
     return f"expected seconds, from 0.001 to {EXPIRY_MAX_S:,}, got {value!r}"
 
 
@@ -139,9 +139,8 @@ def _pairs(block: object, faults: list[str]) -> Iterator[tuple[str, object, Any]
             yield "kvs", name, options
         return
     if isinstance(block, str) or not isinstance(block, list | tuple):
-        faults.append(
-            f"kvs: expected a mapping or a list of [name, options] pairs, got {type(block).__name__}"
-        )
+        got = type(block).__name__
+        faults.append(f"kvs: expected a mapping or a list of [name, options] pairs, got {got}")
         return
     for at, item in enumerate(block):
         if isinstance(item, Mapping) and len(item) == 1:

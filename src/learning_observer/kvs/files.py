@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import tempfile
 import time
@@ -26,6 +27,8 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Final, TypeAlias
+
+logger = logging.getLogger(__name__)
 
 OWN_FOLDER: Final = ".lo_kvs"
 LOCKS: Final = 64  # lock files; keys share them, so their number stays bounded
@@ -86,25 +89,30 @@ class Files:
         try:
             for path, data in files.items():
                 renames.append((None if data is None else self._write_tmp(data), path))
-                (self._root / path).parent.mkdir(parents=True, exist_ok=True)
+                self._make_folder((self._root / path).parent)
             if journal is None:
                 self._rename(renames)
             else:
                 self._write_journal(journal, renames)
-        except BaseException:
-            # The journal first: without the files that it names it must not be found.
-            for left in [journal, *(self._tmp / name for name, _ in renames if name is not None)]:
-                if left is not None:
-                    left.unlink(missing_ok=True)
+        except BaseException as error:
+            try:
+                # The journal first: without the files that it names it must not be found.
+                if journal is not None:
+                    journal.unlink(missing_ok=True)
+                for name, _ in renames:
+                    if name is not None:
+                        (self._tmp / name).unlink(missing_ok=True)
+            except OSError:
+                raise Interrupted(*error.args) from error
             raise
         try:
             if journal is not None:
                 self._rename(renames)
             self._flush_parents(renames)
+            if journal is not None:
+                journal.unlink(missing_ok=True)
         except OSError as error:
-            raise Interrupted(error.errno, error.strerror, error.filename) from error
-        if journal is not None:
-            journal.unlink(missing_ok=True)
+            raise Interrupted(*error.args) from error
 
     def recover(self, paths: Iterable[PurePosixPath] | None = None) -> None:
         """Finish what crashed writers left half done; the changes of live ones are left.
@@ -162,14 +170,21 @@ class Files:
             text = journal.read_bytes()
         except FileNotFoundError:  # its owner has just finished
             return []
-        return [(name, PurePosixPath(path)) for name, path in json.loads(text)["renames"]]
+        try:
+            renames = json.loads(text)["renames"]
+        except ValueError:
+            # Without `fsync` a power cut may leave an empty one: nobody knows its change.
+            logger.warning("%s is damaged and was removed; its change may be half done", journal)
+            journal.unlink(missing_ok=True)
+            return []
+        return [(name, PurePosixPath(path)) for name, path in renames]
 
     def _write_journal(self, journal: Path, renames: Renames) -> None:
         listed = [[name, str(path)] for name, path in renames]
         name = self._write_tmp(json.dumps({"renames": listed}).encode())
-        self._flush_folder(self._tmp)  # what the journal names is there once the journal is
         try:
-            os.rename(self._tmp / name, journal)
+            self._flush_folder(self._tmp)  # what the journal names is there once the journal is
+            (self._tmp / name).rename(journal)
         except OSError:
             (self._tmp / name).unlink(missing_ok=True)
             raise
@@ -188,7 +203,7 @@ class Files:
                 target.unlink(missing_ok=True)
                 continue
             try:
-                os.rename(self._tmp / name, target)
+                (self._tmp / name).rename(target)
             except FileNotFoundError:
                 # Renamed before the crash, if its journal is being carried out again.
                 if not target.exists():
@@ -214,6 +229,15 @@ class Files:
             raise
         return name
 
+    def _make_folder(self, folder: Path) -> None:
+        missing: list[Path] = []
+        while not folder.is_dir():
+            missing.append(folder)
+            folder = folder.parent
+        for each in reversed(missing):
+            each.mkdir(exist_ok=True)
+            self._flush_folder(each.parent)
+
     def _flush_folder(self, folder: Path) -> None:
         if not self._fsync:
             return
@@ -232,7 +256,7 @@ class Files:
                         entry.name not in kept
                         and time.time() - entry.stat().st_mtime > TMP_AGE_MAX_S
                     ):
-                        os.unlink(entry.path)
+                        Path(entry.path).unlink()
 
 
 def _lock_number(path: PurePosixPath) -> int:

@@ -117,8 +117,8 @@ class PersistentRedisKVS(Store):
             return self._latest
         traffic = self._traffic.get(loop)
         if traffic is None or traffic.pid != _pid:
-            for ended in [loop for loop in self._traffic if loop.is_closed()]:
-                del self._traffic[ended]
+            for ended in [loop for loop in list(self._traffic) if loop.is_closed()]:
+                self._traffic.pop(ended, None)
             # Settings are read at the first use, so that a store can be made before them.
             where = self._settings or default_settings()
             traffic = _Traffic(where, prefix=self._prefix, ttl_ms=self._ttl_ms)

@@ -30,6 +30,9 @@ REDIS_TYPES: Final = frozenset({"redis", "redis_ephemeral"})
 #: What an item of a router can be: the options of an entry, a store, or what returns one.
 Item: TypeAlias = Mapping[str, Any] | Store | Callable[[], Store]
 
+#: Stores that a router made, by name, each with what it was made from.
+Opened: TypeAlias = dict[str, tuple[Store, tuple[Entry, RedisSettings | None]]]
+
 
 class KVSRouter:
     """Owns a store for each configured name.
@@ -103,7 +106,7 @@ class KVSRouter:
             if faults:
                 raise MissingKVSParameters(faults)
             options = {key: value for key, value in item.items() if key != "type"}
-            self._add_entries([Entry(name, item["type"], options)])
+            self._add_opened(*self._open_changed([Entry(name, item["type"], options)]))
 
     def remove_item(self, name: str) -> None:
         """Forget the store `name`; it is closed with the router. `KeyError` without one."""
@@ -113,13 +116,13 @@ class KVSRouter:
     def configure(self, block: object) -> None:
         """Have the stores of a `kvs` block, and no others.
 
-        An entry that has not changed keeps its store, with all that is in it. Raises
-        `MissingKVSParameters` with every fault of the block; then nothing changes.
+        An entry that has not changed keeps its store, with all that is in it, unless somebody
+        closed it. Raises `MissingKVSParameters` with every fault of the block; then nothing
+        changes.
         """
         entries, faults = read_block(block, is_reserved=_is_reserved)
-        if faults:
-            raise MissingKVSParameters(faults)
-        self._add_entries(entries)
+        opened, more_faults = self._open_changed(entries)
+        self._add_opened(opened, faults + more_faults)
         for name in self._items.keys() - {entry.name for entry in entries}:
             self.remove_item(name)
         self._items = {entry.name: self._items[entry.name] for entry in entries}
@@ -142,19 +145,27 @@ class KVSRouter:
     ) -> None:
         await self.aclose()
 
-    def _add_entries(self, entries: Iterable[Entry]) -> None:
-        made: dict[str, tuple[Store, tuple[Entry, RedisSettings | None]]] = {}
+    def _open_changed(self, entries: Iterable[Entry]) -> tuple[Opened, list[str]]:
+        """A store for each entry that has none, or another one; and what kept others away."""
+        opened: Opened = {}
         faults: list[str] = []
         for entry in entries:
             try:
                 source = (entry, default_settings() if entry.type in REDIS_TYPES else None)
-                if self._sources.get(entry.name) != source:
-                    made[entry.name] = _open(*source), source
-            except (KVSError, StartupCheck) as error:
+            except StartupCheck as error:  # the same for every entry on Redis: told once
+                faults += [line for line in str(error).splitlines() if line not in faults]
+                continue
+            try:
+                if self._sources.get(entry.name) != source or self._items[entry.name]()._closed:
+                    opened[entry.name] = _open(*source), source
+            except KVSError as error:
                 faults.append(f"kvs.{entry.name}: {error}")
+        return opened, faults
+
+    def _add_opened(self, opened: Opened, faults: list[str]) -> None:
         if faults:
             raise MissingKVSParameters(faults)
-        for name, (store, source) in made.items():
+        for name, (store, source) in opened.items():
             self._retire(name)
             self._sources[name] = source
             self._items[name] = functools.partial(_same, store)

@@ -107,8 +107,8 @@ class Store(abc.ABC):
         loop = asyncio.get_running_loop()
         lane = self._lanes.get(loop)
         if lane is None:
-            for ended in [loop for loop in self._lanes if loop.is_closed()]:
-                del self._lanes[ended]
+            for ended in [loop for loop in list(self._lanes) if loop.is_closed()]:
+                self._lanes.pop(ended, None)
             lane = self._lanes[loop] = Lane(self._carry)
         lane.submit(change, done)
 

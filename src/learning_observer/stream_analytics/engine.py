@@ -330,8 +330,8 @@ def engine_for(store: Store) -> Engine:
     loop = asyncio.get_running_loop()
     engines = _engines.get(loop)
     if engines is None:
-        for ended in [loop for loop in _engines if loop.is_closed()]:
-            del _engines[ended]
+        for ended in [loop for loop in list(_engines) if loop.is_closed()]:
+            _engines.pop(ended, None)
         engines = _engines[loop] = {}
     engine = engines.get(store)
     if engine is None:

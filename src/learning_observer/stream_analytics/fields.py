@@ -1,7 +1,7 @@
 """The parts that a key is made of: which state it holds, and whose.
 
-    Internal,writing.reconstruct,EventField.doc_id:D,STUDENT:S
-    ^ KeyStateType               ^ EventField        ^ KeyField
+Internal,writing.reconstruct,EventField.doc_id:D,STUDENT:S
+^ KeyStateType               ^ EventField        ^ KeyField
 """
 
 from __future__ import annotations

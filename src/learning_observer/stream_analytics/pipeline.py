@@ -83,15 +83,16 @@ class Pipeline:
         """Run many events through their reducers; for logs and queues.
 
         The events of one state are reduced in order and written together. Returns, for
-        each event, `None`, or the first error that befell it: `BadEvent`, or what a
-        reducer raised. An error stops no other event, and no other reducer.
+        each event, `None`, or its error: `BadEvent`, or what the first of its reducers that
+        failed raised. An error stops no other event, and (unlike in `process`) no other
+        reducer.
         """
         errors: list[BaseException | None] = [None] * len(events)
         runs: list[tuple[int, Event, Reducer, StateKeys]] = []
         for at, event in enumerate(events):
             try:
                 runs += [(at, event, *run) for run in self.plan(event)]
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - the caller gets each event's error
                 errors[at] = error
         if runs:
             await _run_all(engine_for(store or kvs.KVS()), runs, errors)
@@ -140,20 +141,24 @@ async def _run_all(
     errors: list[BaseException | None],
 ) -> None:
     left = len(runs)
+    failures: list[BaseException | None] = [None] * left
     complete: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def answered(at: int, _external: Json, error: BaseException | None) -> None:
+    def answered(number: int, _external: Json, error: BaseException | None) -> None:
         nonlocal left
         left -= 1
-        if error is not None and errors[at] is None:
-            errors[at] = error
+        failures[number] = error
         if not left and not complete.done():  # done: the caller was cancelled
             complete.set_result(None)
 
     engine.submit(
-        (reducer, keys, event, functools.partial(answered, at)) for at, event, reducer, keys in runs
+        (reducer, keys, event, functools.partial(answered, number))
+        for number, (_, event, reducer, keys) in enumerate(runs)
     )
     await complete
+    for (at, *_), failure in zip(runs, failures, strict=True):
+        if errors[at] is None:  # of its reducers' errors, the first reducer's is the event's
+            errors[at] = failure
 
 
 def _declared(entry: Mapping[str, Any]) -> Declared:

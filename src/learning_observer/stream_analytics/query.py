@@ -60,8 +60,11 @@ async def states(
 
     A path that leads nowhere becomes `Missing` in that row and field; the row stays. List
     items are picked by number. Under `ALL`, a state that is no object is one field, named
-    by the empty text. Raises what `Store.multiget` and `make_key` raise.
+    by the empty text, and a stored `None` has none. Raises ValueError for another text than
+    `ALL`, and what `Store.multiget` and `make_key` raise.
     """
+    if isinstance(select, str) and select != ALL:
+        raise ValueError(f"select must be a mapping of names to paths, ALL or None, got {select!r}")
     asked = list(entities)
     keys = [make_key(reducer, entity, state_type) for entity in asked]
     found = await (store or kvs.KVS()).multiget(keys, ABSENT)
@@ -77,15 +80,11 @@ async def states(
     ]
 
 
-def _selected(
-    state: Json, select: Mapping[str, str] | str | None
-) -> dict[str, Json | Missing]:
+def _selected(state: Json, select: Mapping[str, str] | str | None) -> dict[str, Json | Missing]:
     if select is None:
         return {}
     if isinstance(select, Mapping):
         return {name: _at_path(state, path) for name, path in select.items()}
-    if select != ALL:
-        raise ValueError(f"select must be a mapping of names to paths, ALL or None, got {select!r}")
     if state is None:
         return {}
     return dict(state) if isinstance(state, dict) else {"": state}
@@ -101,7 +100,8 @@ def _at_path(state: Json, path: str) -> Json | Missing:
                 return Missing(path, f"{where} has no field {step!r}")
             value = value[step]
         elif isinstance(value, Sequence) and not isinstance(value, str):
-            if not step.isdecimal() or int(step) >= len(value):
+            # int() itself refuses thousands of digits; no list has a billion items.
+            if not step.isdecimal() or len(step) > 9 or int(step) >= len(value):
                 return Missing(path, f"{where} has no item {step!r}, it has {len(value)}")
             value = value[int(step)]
         else:

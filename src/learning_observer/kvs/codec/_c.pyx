@@ -7,7 +7,7 @@ runs Python code, so borrowed references stay valid. What is not plain goes to `
 and what orjson would read inexactly to `_read`, as in the pure twin.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_Copy, PyDict_Next
 from cpython.list cimport PyList_GetSlice
 from cpython.long cimport PyLong_AsLongLongAndOverflow
@@ -44,7 +44,7 @@ def encode(value, /):
     """`value` as compact UTF-8 JSON text. Raises NotJSON, which names the place."""
     if is_plain(<PyObject*>value, 0):
         try:
-            return dumps(value)
+            return exactly(dumps(value))
         except EncodeError:
             return write(value)[0]
     return write(value)[0]
@@ -54,10 +54,16 @@ def encode_state(value, /):
     """The text, and whether `value` was plain. Raises NotJSON, which names the place."""
     if is_plain(<PyObject*>value, 0):
         try:
-            return dumps(value), True
+            return exactly(dumps(value)), True
         except EncodeError:
             return write(value)
     return write(value)
+
+
+cdef inline bytes exactly(bytes text):
+    """`text` in as much memory as it needs: orjson leaves 4 KB around 7 bytes, 4 MB around
+    109 KB (orjson 3.13.0), for as long as a state is held."""
+    return PyBytes_FromStringAndSize(PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
 
 
 def decode(data, /):

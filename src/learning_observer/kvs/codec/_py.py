@@ -14,10 +14,11 @@ from typing import cast
 import orjson
 
 from learning_observer.kvs.codec._read import read
-from learning_observer.kvs.codec._write import DEPTH_MAX, NOT_FLAT, Json, write
+from learning_observer.kvs.codec._write import DEPTH_MAX, NOT_FLAT, Json, exactly, write
 
 _TEXT = frozenset({str})
-_HARMLESS = frozenset({type(None), bool, int, str})  # orjson itself refuses the integers and texts it cannot write
+# orjson itself refuses the integers and texts it cannot write.
+_HARMLESS = frozenset({type(None), bool, int, str})
 
 # Every digit becomes "0" and every other byte a blank: two passes in C find a long run.
 _DIGITS_TO_ZERO = bytes(0x30 if 0x30 <= byte <= 0x39 else 0x20 for byte in range(256))
@@ -39,7 +40,7 @@ def encode_state(value: object, /) -> tuple[bytes, bool]:
     """
     if _is_plain(value):
         try:
-            return orjson.dumps(value), True
+            return exactly(orjson.dumps(value)), True
         except orjson.JSONEncodeError:
             return write(value)
     return write(value)

@@ -40,12 +40,19 @@ def write(value: object) -> tuple[bytes, bool]:
     walk = _Walk()
     copy = walk.copy(value)
     try:
-        return orjson.dumps(copy), walk.plain
+        return exactly(orjson.dumps(copy)), walk.plain
     except orjson.JSONEncodeError:
         # Integers over 64 bits and lone surrogates: the standard library writes both.
         # UTF-8 has no lone surrogates; `backslashreplace` makes JSON's own escapes of them.
         text = json.dumps(copy, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         return text.encode("utf-8", "backslashreplace"), walk.plain
+
+
+def exactly(text: bytes) -> bytes:
+    """`text` in as much memory as it needs: orjson leaves 4 KB around 7 bytes, 4 MB around
+    109 KB (orjson 3.13.0), for as long as a state is held.
+    """
+    return bytes(memoryview(text))
 
 
 class _Place(NamedTuple):
