@@ -6,9 +6,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, find_packages, setup
 
 # Named in full: a bare path would be named by the packages that lie around it.
-CODEC = Extension(
-    "learning_observer.kvs.codec._c", ["src/learning_observer/kvs/codec/_c.pyx"]
-)
+CODEC = Extension("learning_observer.kvs.codec._c", ["src/learning_observer/kvs/codec/_c.pyx"])
 
 extensions = cythonize([CODEC], language_level=3)
 for extension in extensions:

@@ -1,1 +1,1 @@
-"""The Lua scripts of the Redis stores, one operation a file, run by `learning_observer.kvs.scripts`."""
+"""The Lua scripts of the Redis stores, one operation a file; `kvs.scripts` runs them."""

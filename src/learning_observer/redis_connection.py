@@ -7,7 +7,8 @@ The `redis_connection` block of the settings says where Redis is:
     redis_username, redis_password  default none
     redis_socket                    path of a unix socket, instead of host and port
     redis_url                       redis://, rediss:// or unix://, instead of all of these
-    redis_pool_size                 connections at most, for each event loop; default 16
+    redis_pool_size                 connections at most, for each event loop; default 16,
+                                    at least 4
     redis_timeout                   seconds to connect, and to wait for one reply; default 5
     redis_retry_for                 seconds that reads and commits are tried for; default 10
 
@@ -18,12 +19,15 @@ they have clients of their own, from `RedisConnection`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import difflib
+import math
 import os
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final, cast
+from urllib.parse import parse_qs, urlsplit
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import parse_url
@@ -33,6 +37,9 @@ from learning_observer import settings
 from learning_observer.prestartup import StartupCheck
 
 PREFIX: Final = "redis_"
+#: A store's reader and its two writers keep a connection each, and listing keys takes one.
+POOL_SIZE_MIN: Final = 4
+PORT_MAX: Final = 65_535
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -56,9 +63,7 @@ class RedisSettings:
         if block is None:
             return cls()
         if not isinstance(block, Mapping):
-            raise StartupCheck(
-                f"redis_connection: expected a mapping, got {type(block).__name__}"
-            )
+            raise StartupCheck(f"redis_connection: expected a mapping, got {type(block).__name__}")
         faults: list[str] = []
         values: dict[str, Any] = {}
         kinds = {field.name: str(field.type) for field in fields(cls)}
@@ -78,18 +83,27 @@ class RedisSettings:
                         f"redis_connection: {option} expects {wanted}, "
                         f"got an unusable {type(value).__name__}"
                     )
+        made = cls(**values)
+        faults += made._faults()
         if faults:
             raise StartupCheck("\n".join(faults))
-        made = cls(**values)
-        made._check()
         return made
 
-    def _check(self) -> None:
+    def _faults(self) -> list[str]:
         faults = [
             f"redis_connection: redis_{name} must be over 0, got {getattr(self, name)}"
-            for name in ("port", "pool_size", "timeout", "retry_for")
-            if getattr(self, name) <= 0
+            for name in ("port", "timeout", "retry_for")
+            if not 0 < getattr(self, name) < math.inf
         ]
+        if self.pool_size < POOL_SIZE_MIN:
+            faults.append(
+                f"redis_connection: redis_pool_size must be {POOL_SIZE_MIN} or more, "
+                f"got {self.pool_size}: a store keeps one to read and two to commit"
+            )
+        if self.port > PORT_MAX:
+            faults.append(f"redis_connection: redis_port must be up to {PORT_MAX}, got {self.port}")
+        if self.db < 0:
+            faults.append(f"redis_connection: redis_db must be 0 or more, got {self.db}")
         if self.url is not None:
             try:
                 parse_url(self.url)
@@ -98,8 +112,16 @@ class RedisSettings:
                     "redis_connection: redis_url must look like redis://host:6379/0, "
                     "rediss://… or unix:///path"
                 )
-        if faults:
-            raise StartupCheck("\n".join(faults))
+            else:
+                try:
+                    pool = self.client().connection_pool
+                    pool.make_connection()  # type: ignore[no-untyped-call]  # unconnected
+                except (TypeError, ValueError):
+                    options = ", ".join(parse_qs(urlsplit(self.url).query))
+                    faults.append(
+                        f"redis_connection: redis_url has options that do not fit: {options}"
+                    )
+        return faults
 
     def __repr__(self) -> str:
         """Where, never with which password."""
@@ -131,45 +153,57 @@ class RedisSettings:
             options |= {"host": self.host, "port": self.port}
         if "path" not in options:
             options["socket_keepalive"] = True
-        pool = BlockingConnectionPool(
-            max_connections=self.pool_size,
-            timeout=None,
-            socket_connect_timeout=self.timeout,
-            socket_timeout=self.timeout,
+        defaults: dict[str, Any] = {
+            "max_connections": self.pool_size,
+            "timeout": None,
+            "socket_connect_timeout": self.timeout,
+            "socket_timeout": self.timeout,
             # Both save round trips of every new connection (HELLO and CLIENT SETINFO).
-            driver_info=None,
-            maint_notifications_config=MaintNotificationsConfig(enabled=False),
-            **options,
-        )
-        return Redis.from_pool(pool)
+            "driver_info": None,
+            "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+        }
+        return Redis.from_pool(BlockingConnectionPool(**(defaults | options)))
 
 
 class RedisConnection:
     """One client for each event loop, made at its first use there.
 
     A client's sockets belong to the loop that opened them, so a second loop, or the
-    process on the other side of a fork, gets a client of its own.
+    process on the other side of a fork, gets a client of its own. What is still open when a
+    loop ends, as `asyncio.run` ends it, is closed with the loop.
     """
 
     def __init__(self, redis_settings: RedisSettings) -> None:
         self.settings = redis_settings
         self._clients: weakref.WeakKeyDictionary[
-            asyncio.AbstractEventLoop, tuple[int, Redis]
+            asyncio.AbstractEventLoop, tuple[int, Redis, AsyncGenerator[None, None]]
         ] = weakref.WeakKeyDictionary()
 
     def client(self) -> Redis:
         """The running loop's client. Nothing is connected before the first command."""
         loop = asyncio.get_running_loop()
-        pid, client = self._clients.get(loop, (0, None))
-        if client is None or pid != os.getpid():
-            client = self.settings.client()
-            self._clients[loop] = (os.getpid(), client)
+        known = self._clients.get(loop)
+        if known is not None and known[0] == os.getpid():
+            return known[1]
+        client = self.settings.client()
+        end = self._closed_at_the_end(client)
+        with contextlib.suppress(StopIteration):
+            end.asend(None).send(None)  # up to its `yield`: the loop now knows of it
+        self._clients[loop] = (os.getpid(), client, end)
         return client
 
     async def aclose(self) -> None:
         """Close the running loop's client and its connections."""
-        pid, client = self._clients.pop(asyncio.get_running_loop(), (0, None))
-        if client is not None and pid == os.getpid():
+        known = self._clients.get(asyncio.get_running_loop())
+        if known is not None and known[0] == os.getpid():
+            await known[2].aclose()
+
+    async def _closed_at_the_end(self, client: Redis) -> AsyncGenerator[None, None]:
+        # The one thing that a loop does when it ends: it closes the generators begun in it.
+        try:
+            yield
+        finally:
+            self._clients.pop(asyncio.get_running_loop(), None)
             await client.aclose()
 
 
@@ -183,7 +217,7 @@ def default_settings() -> RedisSettings:
 
 async def connect() -> None:
     """Connect as the settings say now. `connection()` does it by itself the first time."""
-    global _default
+    global _default  # noqa: PLW0603 - the one connection that the coroutines below share
     wanted = default_settings()
     if _default is None or _default.settings != wanted:
         if _default is not None:
@@ -220,7 +254,9 @@ async def mget(keys: Sequence[str]) -> list[bytes | None]:
     return cast("list[bytes | None]", await (await connection()).mget(list(keys)))
 
 
-async def set(key: str, value: str | bytes, expiry: float | None = None) -> None:
+async def set(  # noqa: A001 - the name that callers know
+    key: str, value: str | bytes, expiry: float | None = None
+) -> None:
     """Put text under `key`, for `expiry` seconds where given, else for good."""
     px = None if expiry is None else max(1, round(expiry * 1000))
     await (await connection()).set(key, value, px=px)
@@ -235,7 +271,7 @@ async def delete(key: str) -> int:
 def _typed(kind: str, value: object) -> object:
     """`value` as the type that an option has; numbers may come as text, as PMSS has them."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError(value)
+        raise ValueError(value)  # noqa: TRY004 - told with the option's name by the caller
     if kind == "int":
         return int(value) if not isinstance(value, float) or value.is_integer() else int("no")
     return float(value) if kind == "float" else str(value)

@@ -31,7 +31,7 @@ def pytest_report_header() -> str:
 
 @pytest.fixture(scope="session", params=list(TWINS.values()), ids=list(TWINS))
 def codec(request: pytest.FixtureRequest) -> ModuleType:
-    """One twin: the module that has encode, encode_state, decode and flat_copy."""
+    """One twin: the module that has encode, encode_state, decode and plain_copy."""
     twin = request.param
     assert isinstance(twin, ModuleType)
     return twin

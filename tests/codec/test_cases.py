@@ -16,7 +16,7 @@ from unittest import mock
 
 import pytest
 
-from learning_observer.kvs.codec import DEPTH_MAX, NOT_FLAT
+from learning_observer.kvs.codec import DEPTH_MAX, NOT_PLAIN
 from learning_observer.kvs.errors import NotJSON
 
 
@@ -253,20 +253,33 @@ def test_a_part_that_stands_twice_is_no_cycle(codec: ModuleType) -> None:
     assert codec.encode_state({"a": part, "b": [part, part]}) == (b'{"a":[1],"b":[[1],[1]]}', True)
 
 
-FLAT = [None, True, 1, 1.5, "x", "\xe9", [], {}, [1, "x", None], {"a": 1, "b": 2.5}, -(2**63)]
-UNSURE = [[[]], [1, {}], {"a": []}, {"a": {}}, (), (1,), [Level.LOW], Text("x"), [Text("x")]]
+COPIED: list[Any] = [
+    None,
+    True,
+    1,
+    1.5,
+    "x",
+    "\xe9",
+    [],
+    {},
+    [1, "x", None],
+    {"a": 1, "b": 2.5},
+    -(2**63),
+]
+COPIED += [[[]], [1, {}], {"a": []}, {"a": {"b": [{}]}}, [[1, [2]], {"c": [3]}]]
+UNSURE: list[Any] = [(), (1,), [(1,)], {"a": [{1: 2}]}, [Level.LOW], Text("x"), [Text("x")]]
 UNSURE += [defaultdict(int), {Colour.RED: 1}, {(1,): 1}, object(), Doubling(), b"x", {1}, 2**63]
 UNSURE += [float("nan"), [float("inf")], "\u201c", {"\u201c": 1}, ["\ud83d"]]
 
 
-@pytest.mark.parametrize("value", FLAT, ids=repr)
-def test_a_flat_value(codec: ModuleType, value: Any) -> None:
-    copy = codec.flat_copy(value)
+@pytest.mark.parametrize("value", COPIED, ids=repr)
+def test_a_plain_copy(codec: ModuleType, value: Any) -> None:
+    copy = codec.plain_copy(value)
     assert copy == value
     assert type(copy) is type(value)
     assert copy is not value or not isinstance(value, (dict, list))
 
 
 @pytest.mark.parametrize("value", UNSURE, ids=lambda value: type(value).__name__)
-def test_a_value_that_is_not_flat(codec: ModuleType, value: Any) -> None:
-    assert codec.flat_copy(value) is NOT_FLAT
+def test_a_value_that_is_not_plain_beyond_doubt(codec: ModuleType, value: Any) -> None:
+    assert codec.plain_copy(value) is NOT_PLAIN

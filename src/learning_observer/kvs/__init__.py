@@ -1,10 +1,10 @@
 """The key-value store: `KVS()` is the default store, `KVS.<name>()` another configured one.
 
-    from learning_observer import kvs
+from learning_observer import kvs
 
-    store = kvs.KVS()
-    await store.set("key", {"any": "JSON"})
-    value = await store["key"]
+store = kvs.KVS()
+await store.set("key", {"any": "JSON"})
+value = await store["key"]
 """
 
 from learning_observer.kvs.codec import Json

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -48,8 +48,11 @@ def _prefix_fault(value: object) -> str | None:
 
 
 def _expiry_fault(value: object) -> str | None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if number and 0.001 <= value <= EXPIRY_MAX_S:  # NaN is not
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        within = False
+    else:
+        within = 0.001 <= value <= EXPIRY_MAX_S  # NaN is not
+    if within:
         return None
     return f"expected seconds, from 0.001 to {EXPIRY_MAX_S:,}, got {value!r}"
 
@@ -76,6 +79,9 @@ def read_block(
     """
     if block is None:
         return [], ["kvs: there is no such section; add one with an entry `default`"]
+    if isinstance(block, str) or not isinstance(block, Mapping | list | tuple):
+        got = type(block).__name__
+        return [], [f"kvs: expected a mapping or a list of [name, options] pairs, got {got}"]
     faults: list[str] = []
     entries: dict[str, Entry] = {}
     seen: set[str] = set()
@@ -133,14 +139,12 @@ def _nearest(word: str, known: Mapping[str, object]) -> str:
     return f"; known are {', '.join(known)}" if known else "; it has none"
 
 
-def _pairs(block: object, faults: list[str]) -> Iterator[tuple[str, object, Any]]:
+def _pairs(
+    block: Mapping[Any, Any] | Sequence[Any], faults: list[str]
+) -> Iterator[tuple[str, object, Any]]:
     if isinstance(block, Mapping):
         for name, options in block.items():
             yield "kvs", name, options
-        return
-    if isinstance(block, str) or not isinstance(block, list | tuple):
-        got = type(block).__name__
-        faults.append(f"kvs: expected a mapping or a list of [name, options] pairs, got {got}")
         return
     for at, item in enumerate(block):
         if isinstance(item, Mapping) and len(item) == 1:

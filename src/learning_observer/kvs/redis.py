@@ -8,7 +8,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TypeVar
 
-from learning_observer.kvs.errors import ClearRefused, KVSError, WrongType
+from learning_observer.kvs.errors import ClearRefused, KVSError
 from learning_observer.kvs.store import (
     GROUP_KEYS_MAX,
     RESERVED_PREFIX,
@@ -18,7 +18,7 @@ from learning_observer.kvs.store import (
     check_changes,
     check_key,
 )
-from learning_observer.kvs.wire import Reader, Writer
+from learning_observer.kvs.wire import Reader, Writer, scan_strings
 from learning_observer.redis_connection import RedisConnection, RedisSettings, default_settings
 
 Item = TypeVar("Item")
@@ -59,7 +59,10 @@ class PersistentRedisKVS(Store):
         if not keys:
             return []
         found = await _all_of(self._running().reader.submit, keys)
-        return [_bytes_or_raise(key, data) for key, data in zip(keys, found, strict=True)]
+        for data in found:
+            if isinstance(data, KVSError):
+                raise data
+        return [data for data in found if not isinstance(data, KVSError)]
 
     async def commit(self, changes: Sequence[Change]) -> list[Outcome]:
         self._check_open()
@@ -76,8 +79,7 @@ class PersistentRedisKVS(Store):
         self._check_open()
         pattern = "".join(f"\\{c}" if c in "*?[]\\^-" else c for c in self._prefix + prefix) + "*"
         seen: set[bytes] = set()  # SCAN may name a key more than once
-        redis = self._running().connection.client()
-        async for name in redis.scan_iter(match=pattern, count=1000, _type="string"):
+        async for name in scan_strings(self._running().connection, pattern):
             if name in seen:
                 continue
             seen.add(name)
@@ -182,9 +184,3 @@ async def _all_of(
         submit(item, functools.partial(answered, at))
     await complete
     return [answers[at] for at in range(len(items))]
-
-
-def _bytes_or_raise(key: str, data: bytes | KVSError | None) -> bytes | None:
-    if isinstance(data, KVSError):
-        raise data
-    return data

@@ -205,13 +205,16 @@ def _open(entry: Entry, connection: RedisSettings | None) -> Store:
 KVS: Final = KVSRouter()
 
 
-@register_startup_check
 def kvs_startup_check() -> None:
     """Configure `KVS` from `settings["kvs"]`. Raises `StartupCheck` with every fault.
 
     Running it again takes up changed settings and keeps the stores that did not change.
     """
     KVS.configure(settings.settings.get("kvs"))
+
+
+# Called, not used as a decorator: some trees' functions of this name return nothing.
+register_startup_check(kvs_startup_check)
 
 
 async def clear() -> None:

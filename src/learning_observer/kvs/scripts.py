@@ -44,7 +44,9 @@ class Script:
         text = resources.files("learning_observer.lua").joinpath(f"{name}.lua").read_bytes()
         return cls(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest())
 
-    async def run(self, connection: Connection, keys: Sequence[bytes], *args: bytes | int | str) -> object:
+    async def run(
+        self, connection: Connection, keys: Sequence[bytes], *args: bytes | int | str
+    ) -> object:
         """Run the script once and return its reply."""
         # hiredis packs in C what redis-py would pack in Python, a tenth of a commit's cost.
         rest: Any = (len(keys), *keys, *args)  # hiredis's stub takes tuples of one item only
@@ -72,6 +74,16 @@ async def read(connection: Connection, keys: Sequence[bytes]) -> list[bytes | in
     if not isinstance(reply, list) or len(reply) != len(keys):
         raise ProtocolMismatch("read.lua", reply)
     return reply
+
+
+async def scan(connection: Connection, *, cursor: bytes, pattern: str) -> tuple[bytes, list[bytes]]:
+    """One step of SCAN over the keys that hold strings: the next cursor, and some keys."""
+    words: Any = ("SCAN", cursor, "MATCH", pattern, "COUNT", 1000, "TYPE", "string")
+    await connection.send_packed_command([pack_command(words)], check_health=False)
+    reply = await connection.read_response()
+    if not isinstance(reply, list) or len(reply) != 2:
+        raise ProtocolMismatch("SCAN", reply)
+    return reply[0], reply[1]
 
 
 class Call(NamedTuple):

@@ -104,6 +104,7 @@ class Store(abc.ABC):
         Changes of one guard key are made in the order in which they were submitted. The
         keys must have passed `check_key`.
         """
+        self._check_open()
         loop = asyncio.get_running_loop()
         lane = self._lanes.get(loop)
         if lane is None:
@@ -233,7 +234,8 @@ class Store(abc.ABC):
                 else:
                     lines.append(codec.encode(key) + b": " + data)
         if filename is not None:
-            Path(filename).write_bytes(b"{\n" + b",\n".join(lines) + b"\n}\n")
+            text = b"{\n" + b",\n".join(lines) + b"\n}\n"
+            await asyncio.to_thread(Path(filename).write_bytes, text)
         return everything
 
     async def load(self, filename: str | Path) -> int:
@@ -244,7 +246,7 @@ class Store(abc.ABC):
         written then.
         """
         try:
-            items = codec.decode(Path(filename).read_bytes())
+            items = codec.decode(await asyncio.to_thread(Path(filename).read_bytes))
         except ValueError as error:
             raise NotJSON("$", f"{filename} is no JSON: {error}") from None
         if not isinstance(items, dict):
@@ -268,7 +270,9 @@ class Store(abc.ABC):
 
     def _check_open(self) -> None:
         if self._closed:
-            raise StoreClosed(f"this {type(self).__name__} was closed; ask the router for a new one")
+            raise StoreClosed(
+                f"this {type(self).__name__} was closed; ask the router for a new one"
+            )
 
     async def _carry(
         self, waiting: deque[Waiting[Change, Outcome]]

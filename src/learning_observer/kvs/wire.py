@@ -10,15 +10,25 @@ under the same number, and counts up only after a definite answer or after givin
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import random
 import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final, TypeAlias, TypeVar
 
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    ClusterDownError,
+    MasterDownError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 
 from learning_observer.kvs import scripts
 from learning_observer.kvs.errors import KVSError, OutcomeUnknown, Refused, Unavailable, WrongType
@@ -38,10 +48,18 @@ T = TypeVar("T")
 #: What reading a key comes to: its bytes, `None` where it is absent, or what went wrong.
 Found: TypeAlias = bytes | KVSError | None
 
-#: Answers that say "not now": nothing was done, and waiting may help.
-NOT_NOW: Final = frozenset(
-    ["LOADING", "BUSY", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS"]
+#: Answers that say "not now": nothing was done, and waiting may help. For some of them
+#: redis-py has a class and cuts the code off the text; the others keep it.
+NOT_NOW: Final = (
+    BusyLoadingError,
+    ClusterDownError,
+    MasterDownError,
+    ReadOnlyError,
+    TryAgainError,
 )
+NOT_NOW_CODES: Final = frozenset(["BUSY", "NOREPLICAS"])
+#: An attempt with less time than this is not begun: cut off, it would leave things unknown.
+ATTEMPT_MIN_S: Final = 0.05
 #: A record outlives every attempt to send its call, and bytes that a dropped connection may
 #: still bring to the server after the last of them.
 RECORD_TTL_MIN_MS: Final = 600_000
@@ -75,10 +93,11 @@ class Wire:
                     connection = await self._connected()
                     sent = True
                     return await operation(connection)
-            except (ResponseError, AuthenticationError) as error:
+            except (ResponseError, AuthenticationError, BusyLoadingError) as error:
                 code = str(error).partition(" ")[0]
-                if code not in NOT_NOW:
-                    raise Refused(f"{self.settings.place} refused: {error}") from error
+                if not isinstance(error, NOT_NOW) and code not in NOT_NOW_CODES:
+                    kind = type(error).__name__
+                    raise Refused(f"{self.settings.place} refused, {kind}: {error}") from error
                 why: Exception = error
             # A peer's reset can surface as AttributeError or TypeError out of redis-py
             # (redis/redis-py#4287): the connection is lost all the same.
@@ -90,13 +109,19 @@ class Wire:
                 await self._drop()  # a reply may be under way: nobody else must read it
                 raise
             pause = min(pause * 2, PAUSE_MAX_S) * random.uniform(0.5, 1.0)
-            if clock() + pause >= deadline:
-                kind = OutcomeUnknown if unknown else Unavailable
-                raise kind(
+            if clock() + pause + ATTEMPT_MIN_S >= deadline:
+                raise (OutcomeUnknown if unknown else Unavailable)(
                     f"{self.settings.place}: gave up after {self.settings.retry_for:g} s, "
                     f"the last fault was {type(why).__name__}: {why}"
                 ) from why
             await asyncio.sleep(pause)
+
+    async def ask(self, question: Callable[[scripts.Connection], Awaitable[T]]) -> T:
+        """Run what changes nothing: without an answer it is `Unavailable`, never unknown."""
+        try:
+            return await self.run(question)
+        except OutcomeUnknown as error:
+            raise Unavailable(str(error)) from error
 
     async def aclose(self) -> None:
         """Give the connection back to its pool."""
@@ -116,6 +141,25 @@ class Wire:
     async def _drop(self) -> None:
         if self._redis is not None:
             await self._redis.disconnect(nowait=True)
+
+
+async def scan_strings(connection: RedisConnection, pattern: str) -> AsyncIterator[bytes]:
+    """Every key that matches `pattern` and holds a string, some of them more than once.
+
+    By SCAN, which blocks nobody, on a connection of its own. Raises `Unavailable`.
+    """
+    wire = Wire(connection)
+    cursor = b"0"
+    try:
+        while True:
+            step = functools.partial(scripts.scan, cursor=cursor, pattern=pattern)
+            cursor, names = await wire.ask(step)
+            for name in names:
+                yield name
+            if cursor == b"0":
+                return
+    finally:
+        await wire.aclose()
 
 
 class Reader:
@@ -138,9 +182,7 @@ class Reader:
         group = [waiting.popleft() for _ in range(min(len(waiting), GROUP_KEYS_MAX))]
         names = [(self._prefix + key).encode() for key, _ in group]
         try:
-            found = await self._wire.run(lambda connection: scripts.read(connection, names))
-        except OutcomeUnknown as error:  # reading changes nothing
-            return group, [Unavailable(str(error))] * len(group)
+            found = await self._wire.ask(lambda connection: scripts.read(connection, names))
         except KVSError as error:
             return group, [error] * len(group)
         except Exception as error:
@@ -213,6 +255,6 @@ class Writer:
             for letter, (change, _) in zip(outcomes, call.group, strict=True)
             if letter == "n"
         ]
-        found = await self._wire.run(lambda connection: scripts.read(connection, names))
+        found = await self._wire.ask(lambda connection: scripts.read(connection, names))
         # A key that has become something else by now is told by the retry that follows.
         return [data if isinstance(data, bytes) else None for data in found]

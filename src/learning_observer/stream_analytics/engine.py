@@ -5,19 +5,18 @@ of a state is under way its next events gather, and are then folded: reduced one
 another, written once. All changes that are ready leave with the store's next group.
 
 Reducers run more than once on an event where another writer was faster, so they must be
-functions of (event, state). One that never awaits runs at once, without a task of its own.
+functions of (event, state). One without an `await` runs at once, without a task of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final, TypeAlias
 
 from learning_observer.kvs.codec import Json
-from learning_observer.kvs.errors import KVSError
+from learning_observer.kvs.errors import KVSError, WrongType
 from learning_observer.kvs.store import GROUP_KEYS_MAX, Conflict, Outcome, Store, check_key
 from learning_observer.stream_analytics.fold import UNREAD, Event, Fold, Reducer, StateKeys
 
@@ -48,6 +47,7 @@ class HeldState:
     events, answered  the events that wait, and who waits for each of their answers
     running           whether the state is being read, reduced or committed
     known, data       whether the text is what was last seen in the store, and that text
+    fresh             whether it was seen there in this turn
     state             what `data` says, as an object that nobody else holds, or UNREAD
     size              the bytes that are counted against the cache
     """
@@ -60,6 +60,7 @@ class HeldState:
         "answered",
         "data",
         "events",
+        "fresh",
         "keys",
         "known",
         "reducer",
@@ -79,29 +80,27 @@ class HeldState:
         self.answered: list[Answered] = []
         self.running = False
         self.known = False
+        self.fresh = False
         self.data: bytes | None = None
         self.state: Any = UNREAD
         self.size = 0
 
     def found(self, data: bytes | None) -> None:
         """The store holds `data`."""
-        self.known, self.data, self.state = True, data, UNREAD
+        self.known = self.fresh = True
+        self.data, self.state = data, UNREAD
 
     def advance(self) -> None:
         """Fold what waits, at once where the reducer never awaits, and hand in the change."""
-        while True:
-            if self.reducer.awaits or not self._fold_at_once():
-                self._engine.spawn(self._fold_in_task())
-                return
-            if self._hand_in():
-                return
-            self._answer()
-            if not self.events:
-                self._engine.rest(self)
-                return
+        if self.reducer.awaits:
+            self._engine.spawn(self._fold_in_task())
+        else:
+            self._fold_at_once()
+            self._hand_in()
 
     def committed(self, outcome: Outcome) -> None:
         """The change that was handed in has this outcome."""
+        self.fresh = False
         if outcome is None:
             self.data, self.state = self._fold.data, self._fold.state
         elif isinstance(outcome, Conflict):
@@ -125,8 +124,8 @@ class HeldState:
         self._answer()
         self._engine.rest(self)
 
-    def _fold_at_once(self) -> bool:
-        """Fold what waits. Returns False when the reducer turns out to wait for something."""
+    def _fold_at_once(self) -> None:
+        """Fold what waits, in whatever task this is: the reducer has no `await`."""
         fold, answers, function = self._fold, self._answers, self.reducer.function
         fold.begin(self.data, self.state)
         answers.clear()
@@ -140,18 +139,13 @@ class HeldState:
             except StopIteration as finished:
                 try:
                     answers.append(fold.take(finished.value))
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001 - the event's own, told to its caller
                     answers.append(Failed(error))
-            except (Exception, asyncio.CancelledError) as error:
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - likewise
                 answers.append(Failed(error))
-            else:
-                # From now on it runs in a task, which it may need for time-outs and the
-                # like; running again from the start is what reducers allow.
-                self.reducer.awaits = True
-                with contextlib.suppress(RuntimeError):  # it awaits while it is being closed
-                    running.close()
-                return False
-        return True
+            except BaseException as error:  # the process is to end
+                self.fail(error)
+                raise
 
     async def _fold_in_task(self) -> None:
         fold, answers = self._fold, self._answers
@@ -160,31 +154,34 @@ class HeldState:
             answers.clear()
             for event in self.events[:FOLD_EVENTS_MAX]:
                 try:
-                    answers.append(
-                        fold.take(await self.reducer.function(event, fold.next_state()))
-                    )
-                except (Exception, asyncio.CancelledError) as error:
-                    task = asyncio.current_task()
-                    if task is not None and task.cancelling():
+                    answers.append(fold.take(await self.reducer.function(event, fold.next_state())))
+                except asyncio.CancelledError as error:
+                    if _is_cancelled():
                         raise  # not the reducer is cancelled, but what runs it
                     answers.append(Failed(error))
+                except Exception as error:  # noqa: BLE001 - the event's own, told to its caller
+                    answers.append(Failed(error))
+                _forget_cancellations()
         except BaseException as error:  # the event loop is being shut down
             self.fail(error)
             raise
-        if not self._hand_in():
+        self._hand_in()
+
+    def _hand_in(self) -> None:
+        """Submit the fold's change.
+
+        Without one, the state is still held against the store, unless it has just come from
+        there: else a reducer that writes nothing would never see what others have written.
+        """
+        change = self._fold.change(verify=not self.fresh)
+        if change is None:
             self._answer()
             self._go_on()
-
-    def _hand_in(self) -> bool:
-        """Submit the fold's change. Returns False when there is none."""
-        change = self._fold.change()
-        if change is None:
-            return False
+            return
         try:
             self._engine.store.submit(change, self._when_committed)
         except KVSError as error:  # the store was closed
-            self.committed(error)
-        return True
+            self.fail(error)
 
     def _answer(self) -> None:
         answers, self._answers = self._answers, []
@@ -204,10 +201,23 @@ class HeldState:
                 answered.set_result(answer)
 
     def _go_on(self) -> None:
+        self.fresh = False
         if self.events:
             self.advance()
         else:
             self._engine.rest(self)
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _forget_cancellations() -> None:
+    """A TaskGroup that failed leaves its task counted as cancelled (Python 3.11 and 3.12)."""
+    task = asyncio.current_task()
+    while task is not None and task.cancelling():
+        task.uncancel()
 
 
 class Engine:
@@ -248,7 +258,11 @@ class Engine:
         """
         woken: dict[HeldState, None] = {}
         for reducer, keys, event, done in items:
-            held = self._held(reducer, keys)
+            try:
+                held = self._held(reducer, keys)
+            except KVSError as error:  # its key can be none
+                done(None, error)
+                continue
             held.events.append(event)
             held.answered.append(done)
             if not held.running:
@@ -310,12 +324,16 @@ class Engine:
     async def _fetch_part(self, missing: list[HeldState]) -> None:
         try:
             found = await self.store.read([held.keys.internal for held in missing])
-        except Exception as error:
+        except WrongType as error:
             if len(missing) == 1:
                 missing[0].fail(error)
                 return
             for held in missing:  # one bad key must not fail the others
                 await self._fetch_part([held])
+            return
+        except Exception as error:  # noqa: BLE001 - whatever it was, all who wait must know
+            for held in missing:
+                held.fail(error)
             return
         for held, data in zip(missing, found, strict=True):
             held.found(data)

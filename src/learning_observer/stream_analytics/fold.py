@@ -11,10 +11,12 @@ to a reducer, an event or a caller as well.
 
 from __future__ import annotations
 
+import dis
 from collections.abc import Awaitable, Callable
+from types import CodeType
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from learning_observer.kvs.codec import NOT_FLAT, Json, encode_state, flat_copy
+from learning_observer.kvs.codec import NOT_PLAIN, encode_state, plain_copy
 from learning_observer.kvs.codec import encode as to_text
 from learning_observer.kvs.errors import NotJSON
 from learning_observer.kvs.store import Change, decode
@@ -31,7 +33,7 @@ class Reducer:
 
     name    the function's name in keys and messages
     null    the JSON text of its null state
-    awaits  whether it was seen to wait for something: then it runs in a task
+    awaits  whether it has an `await`: then it runs in a task, and may wait
     """
 
     __slots__ = ("awaits", "function", "name", "null")
@@ -40,7 +42,7 @@ class Reducer:
         self.name = name
         self.function = function
         self.null = null
-        self.awaits = False
+        self.awaits = _awaits(function)
 
 
 class StateKeys(NamedTuple):
@@ -85,14 +87,12 @@ class Fold:
         self.data = data
         self.state: Any = state
 
-    def next_state(self) -> Json:
+    def next_state(self) -> Any:
         """The state for the next event; the reducer may do with it what it likes."""
-        state = self.state
-        if state is UNREAD:
+        if self.state is UNREAD:
             data = self._reducer.null if self.data is None else self.data
             return decode(self._keys.internal, data)
-        kind = type(state)
-        return state.copy() if kind is dict or kind is list else state  # type: ignore[no-any-return]
+        return plain_copy(self.state)
 
     def take(self, result: object) -> Any:
         """Take over what the reducer returned for an event. Returns the External state for
@@ -111,15 +111,15 @@ class Fold:
         shown: Any = False
         shown_data: Any = None
         if internal is not False:
-            state = flat_copy(internal)
-            if state is NOT_FLAT:
+            state = plain_copy(internal)
+            if state is NOT_PLAIN:
                 data, state = _text(self._keys.internal, internal), UNREAD
         if external is internal and external is not False:
             shown_data = state if data is None else data
-            shown = flat_copy(internal) if data is None else decode(self._keys.external, data)
+            shown = plain_copy(internal) if data is None else decode(self._keys.external, data)
         elif external is not False:
-            shown = shown_data = flat_copy(external)
-            if shown is NOT_FLAT:
+            shown = shown_data = plain_copy(external)
+            if shown is NOT_PLAIN:
                 shown_data = _text(self._keys.external, external)
                 shown = decode(self._keys.external, shown_data)
         # Both halves are JSON: from here on nothing fails.
@@ -138,8 +138,12 @@ class Fold:
             self._external = shown_data
         return shown
 
-    def change(self) -> Change | None:
-        """The change that writes it all, guarded by what the state was at the beginning."""
+    def change(self, *, verify: bool) -> Change | None:
+        """The change that writes it all, guarded by what the state was at the beginning.
+
+        Where there is nothing to write: `None`, or, with `verify`, a change that only looks
+        whether the state still is what it was.
+        """
         puts: dict[str, bytes | None] = {}
         if self._writes_internal:
             if self._stale:
@@ -151,7 +155,17 @@ class Fold:
         if self._writes_external:
             external = self._external
             puts[self._keys.external] = external if type(external) is bytes else to_text(external)
-        return Change(self._keys.internal, self._base, puts) if puts else None
+        if not puts and not verify:
+            return None
+        return Change(self._keys.internal, self._base, puts)
+
+
+def _awaits(function: ReducerFunction) -> bool:
+    """Whether a coroutine function can wait for anything, by its instructions."""
+    code = getattr(function, "__code__", None)
+    if not isinstance(code, CodeType):
+        return True
+    return any(step.opname in {"GET_AWAITABLE", "GET_AITER"} for step in dis.get_instructions(code))
 
 
 def _text(key: str, value: object) -> bytes:

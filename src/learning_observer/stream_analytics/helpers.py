@@ -1,11 +1,11 @@
 """The decorators that make reducers of functions, and the names that modules import.
 
-    from learning_observer.stream_analytics.helpers import student_event_reducer
+from learning_observer.stream_analytics.helpers import student_event_reducer
 
-    @student_event_reducer(null_state={"count": 0})
-    async def event_count(event, state):
-        state["count"] += 1
-        return state, {"count": state["count"]}
+@student_event_reducer(null_state={"count": 0})
+async def event_count(event, state):
+    state["count"] += 1
+    return state, {"count": state["count"]}
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ __all__ = [
 
 #: Who an event without a student is counted for.
 GUEST: Final = "[guest]"
-#: How many keys a session keeps, so that it need not make them for each event.
-KEYS_KEPT_MAX: Final = 64
+#: How many states' keys a reducer keeps, so that it need not make them for each event.
+KEYS_KEPT_MAX: Final = 10_000
 STUDENT_SCOPE: Final = Scope([KeyField.STUDENT])
 
 
@@ -93,79 +93,94 @@ def kvs_pipeline(
     function, `ScopeFieldError` for a scope that holds something other than fields.
     """
     null = codec.encode(null_state)
-    fields = STUDENT_SCOPE if scope is None else Scope(scope)
-    for field in fields:
-        if not isinstance(field, KeyField | EventField):
-            raise ScopeFieldError(f"a scope holds KeyFields and EventFields, got {field!r}")
+    fields = _checked_scope(scope)
     for override in (module_override, qualname_override):
         if override is not None and "," in override:
             raise ScopeFieldError(f"a name in keys cannot have a comma, got {override!r}")
 
-    event_names = [field.event for field in fields if isinstance(field, EventField)]
-
     def decorator(function: ReducerFunction) -> DecoratedReducer:
         if not inspect.iscoroutinefunction(inspect.unwrap(function)):
-            raise TypeError(
-                f"a reducer must be an `async def` of (event, state), got {function!r}"
-            )
+            raise TypeError(f"a reducer must be an `async def` of (event, state), got {function!r}")
 
         @functools.wraps(function)
         async def reducer(metadata: Mapping[str, Any] | None = None) -> Process:
-            student = _student(metadata)
-            known: dict[tuple[object, ...], StateKeys] = {}
-            engine: Engine | None = None
+            return keyed.session(metadata)
 
-            async def process(event: Event, event_fields: Mapping[str, Any] | None = None) -> Json:
-                nonlocal engine
-                # A session has few documents, so their keys are made once, and kept a while.
-                chosen = (
-                    tuple([(event_fields or {}).get(name) for name in event_names])
-                    if event_names
-                    else ()
-                )
-                try:
-                    keys = known.get(chosen)
-                except TypeError:  # a value that cannot be hashed is made into text each time
-                    keys = state_keys(student, event_fields)
-                if keys is None:
-                    keys = state_keys(student, event_fields)
-                    if len(known) >= KEYS_KEPT_MAX:
-                        known.clear()
-                    known[chosen] = keys
-                # The store is looked up at each event: a test may have put in another one.
-                store = kvs.KVS()
-                if (
-                    engine is None
-                    or engine.store is not store
-                    or engine.loop is not asyncio.get_running_loop()
-                ):
-                    engine = engine_for(store)
-                return await engine.process(made, keys, event)
-
-            return process
-
-        def state_keys(student: str, event_fields: Mapping[str, Any] | None) -> StateKeys:
-            values = _values(fields, student, event_fields or {})
-            return StateKeys(
-                make_key(reducer, values, KeyStateType.INTERNAL),
-                make_key(reducer, values, KeyStateType.EXTERNAL),
-            )
-
-        def prepare(
-            metadata: Mapping[str, Any] | None, event_fields: Mapping[str, Any] | None
-        ) -> tuple[Reducer, StateKeys]:
-            return made, state_keys(_student(metadata), event_fields)
-
-        reducer.__dict__.update(
-            _kvs_module=module_override,
-            _kvs_qualname=qualname_override,
-            _kvs_scope=fields,
-            _kvs_prepare=prepare,
-        )
-        made = Reducer(fully_qualified_function_name(reducer), function, null)
+        reducer.__dict__.update(_kvs_module=module_override, _kvs_qualname=qualname_override)
+        name = fully_qualified_function_name(reducer)
+        keyed = reducer.__dict__["_kvs_keyed"] = KeyedReducer(Reducer(name, function, null), fields)
         return reducer
 
     return decorator
+
+
+class KeyedReducer:
+    """A reducer with its scope: which of its states an event belongs to.
+
+    A decorated function has it as its attribute `_kvs_keyed`.
+    """
+
+    def __init__(self, reducer: Reducer, scope: Scope) -> None:
+        self.reducer = reducer
+        self.scope = scope
+        self.event_fields = [field.event for field in scope if isinstance(field, EventField)]
+        self._kept: dict[tuple[str, ...], StateKeys] = {}
+
+    def keys(
+        self, metadata: Mapping[str, Any] | None, event_fields: Mapping[str, Any] | None
+    ) -> StateKeys:
+        """The keys of the state that an event belongs to. Raises `ScopeFieldError`."""
+        return self._keys(_student(metadata), event_fields or {})
+
+    def session(self, metadata: Mapping[str, Any] | None) -> Process:
+        """`process(event, event_fields)` for the events of one source."""
+        student = _student(metadata)
+        engine: Engine | None = None
+
+        async def process(event: Event, event_fields: Mapping[str, Any] | None = None) -> Json:
+            nonlocal engine
+            # The store is looked up at each event: a test may have put in another one.
+            store = kvs.KVS()
+            if (
+                engine is None
+                or engine.store is not store
+                or engine.loop is not asyncio.get_running_loop()
+            ):
+                engine = engine_for(store)
+            keys = self._keys(student, event_fields or {})
+            return await engine.process(self.reducer, keys, event)
+
+        return process
+
+    def _keys(self, student: str, event_fields: Mapping[str, Any]) -> StateKeys:
+        # Making a key takes longer than reducing a small event, and few are new.
+        chosen = (student, *[str(event_fields.get(name)) for name in self.event_fields])
+        keys = self._kept.get(chosen)
+        if keys is None:
+            values = self._values(student, event_fields)
+            keys = StateKeys(
+                make_key(self.reducer.name, values, KeyStateType.INTERNAL),
+                make_key(self.reducer.name, values, KeyStateType.EXTERNAL),
+            )
+            if len(self._kept) >= KEYS_KEPT_MAX:
+                self._kept.clear()
+            self._kept[chosen] = keys
+        return keys
+
+    def _values(self, student: str, event_fields: Mapping[str, Any]) -> dict[Field, object]:
+        """The value of each field of the scope; a missing event field is the text `None`."""
+        values: dict[Field, object] = {}
+        for field in self.scope:
+            if isinstance(field, EventField):
+                values[field] = event_fields.get(field.event)
+            elif field is KeyField.STUDENT:
+                values[field] = student
+            else:
+                raise ScopeFieldError(
+                    f"events do not say which {field.value} they belong to; "
+                    "use KeyField.STUDENT and EventFields in a reducer's scope"
+                )
+        return values
 
 
 def student_event_reducer(
@@ -184,19 +199,9 @@ def _student(metadata: Mapping[str, Any] | None) -> str:
     return GUEST if student is None else str(student)
 
 
-def _values(
-    scope: Scope, student: str, event_fields: Mapping[str, Any]
-) -> dict[Field, object]:
-    """The value of each field of the scope; a missing event field is the text `None`."""
-    values: dict[Field, object] = {}
-    for field in scope:
-        if isinstance(field, EventField):
-            values[field] = event_fields.get(field.event)
-        elif field is KeyField.STUDENT:
-            values[field] = student
-        else:
-            raise ScopeFieldError(
-                f"events do not say which {field.value} they belong to; "
-                "use KeyField.STUDENT and EventFields in a reducer's scope"
-            )
-    return values
+def _checked_scope(scope: Iterable[Field] | None) -> Scope:
+    fields = STUDENT_SCOPE if scope is None else Scope(scope)
+    for field in fields:
+        if not isinstance(field, KeyField | EventField):
+            raise ScopeFieldError(f"a scope holds KeyFields and EventFields, got {field!r}")
+    return fields

@@ -14,8 +14,9 @@ from learning_observer import kvs
 from learning_observer.kvs import Store
 from learning_observer.kvs.codec import Json
 from learning_observer.stream_analytics.engine import Engine, engine_for
-from learning_observer.stream_analytics.fields import EventField, Scope
+from learning_observer.stream_analytics.fields import Scope
 from learning_observer.stream_analytics.fold import Event, Reducer, StateKeys
+from learning_observer.stream_analytics.helpers import KeyedReducer
 
 
 class BadEvent(ValueError):
@@ -30,15 +31,13 @@ class BadReducers(ValueError):
 class Declared:
     """One entry of a module's `REDUCERS`.
 
-    context   the source whose events it reduces
-    function  a decorated reducer
-    scope     the fields of its states
-    default   what a query shows where there is no state
+    context  the source whose events it reduces
+    keyed    the reducer, and how an event tells which state it belongs to
+    default  what a query shows where there is no state
     """
 
     context: str
-    function: Any
-    scope: Scope
+    keyed: KeyedReducer
     default: Json = None
 
 
@@ -109,10 +108,10 @@ class Pipeline:
             known = ", ".join(sorted(self._by_source)) or "none"
             raise BadEvent(f"metadata.source is unknown: {source!r}; known: {known}")
         return [
-            reducer.function._kvs_prepare(metadata, client)
+            (reducer.keyed.reducer, reducer.keyed.keys(metadata, client))
             for reducer in declared
             # An event that lacks a field that tells the states apart is not for it.
-            if all(f.event in client for f in reducer.scope if isinstance(f, EventField))
+            if all(name in client for name in reducer.keyed.event_fields)
         ]
 
 
@@ -165,12 +164,13 @@ def _declared(entry: Mapping[str, Any]) -> Declared:
     if not isinstance(entry, Mapping) or not {"context", "function"} <= entry.keys():
         raise BadReducers(f"an entry of REDUCERS needs `context` and `function`, got {entry!r}")
     function = entry["function"]
-    if not hasattr(function, "_kvs_prepare"):
+    keyed = getattr(function, "_kvs_keyed", None)
+    if not isinstance(keyed, KeyedReducer):
         raise BadReducers(f"{function!r} is no reducer; decorate it with kvs_pipeline")
-    scope = Scope(entry.get("scope", function._kvs_scope))
-    if scope != function._kvs_scope:
+    scope = Scope(entry.get("scope", keyed.scope))
+    if scope != keyed.scope:
         raise BadReducers(
-            f"{function.__qualname__} reduces by {sorted(f.name for f in function._kvs_scope)}, "
+            f"{keyed.reducer.name} reduces by {sorted(f.name for f in keyed.scope)}, "
             f"but REDUCERS says {sorted(f.name for f in scope)}"
         )
-    return Declared(entry["context"], function, scope, entry.get("default"))
+    return Declared(entry["context"], keyed, entry.get("default"))

@@ -10,7 +10,7 @@ What `json` wrote in the past is read, NaN and Infinity included.
 encode(value) -> bytes                compact UTF-8 text
 encode_state(value) -> bytes, plain   the same, and whether nothing was converted
 decode(data) -> value                 ValueError where `data` is no JSON
-flat_copy(value) -> copy              NOT_FLAT where a shallow look proves too little
+plain_copy(value) -> copy             NOT_PLAIN where a look cannot prove that it is plain
 
 There are two twins: `_c` is compiled, `_py` is pure; `LOKVS_PURE_CODEC=1` chooses the pure
 one. COMPILED and IMPLEMENTATION say which one is active.
@@ -20,31 +20,31 @@ import logging
 import os
 from typing import Final
 
-from learning_observer.kvs.codec._write import DEPTH_MAX, NOT_FLAT, Json
+from learning_observer.kvs.codec._write import DEPTH_MAX, NOT_PLAIN, Json
 
 __all__ = [
     "COMPILED",
     "DEPTH_MAX",
     "IMPLEMENTATION",
-    "NOT_FLAT",
+    "NOT_PLAIN",
     "Json",
     "decode",
     "encode",
     "encode_state",
-    "flat_copy",
+    "plain_copy",
 ]
 
 _reason = "LOKVS_PURE_CODEC=1"
 _compiled = False
 if os.environ.get("LOKVS_PURE_CODEC") != "1":
     try:
-        from learning_observer.kvs.codec._c import decode, encode, encode_state, flat_copy
+        from learning_observer.kvs.codec._c import decode, encode, encode_state, plain_copy
 
         _compiled = True
     except ImportError as error:
         _reason = f"the compiled one cannot be loaded: {error}"
 if not _compiled:
-    from learning_observer.kvs.codec._py import decode, encode, encode_state, flat_copy
+    from learning_observer.kvs.codec._py import decode, encode, encode_state, plain_copy
 
 #: Whether the compiled twin is active.
 COMPILED: Final = _compiled

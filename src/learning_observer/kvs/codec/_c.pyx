@@ -8,7 +8,7 @@ and what orjson would read inexactly to `_read`, as in the pure twin.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.dict cimport PyDict_Copy, PyDict_Next
+from cpython.dict cimport PyDict_Copy, PyDict_Next, PyDict_SetItem
 from cpython.list cimport PyList_GetSlice
 from cpython.long cimport PyLong_AsLongLongAndOverflow
 from cpython.object cimport PyObject, PyTypeObject
@@ -36,7 +36,7 @@ cdef object EncodeError = _orjson.JSONEncodeError
 cdef object DecodeError = _orjson.JSONDecodeError
 cdef object write = _exact_writing.write
 cdef object read = _exact_reading.read
-cdef object not_flat = _exact_writing.NOT_FLAT
+cdef object not_plain = _exact_writing.NOT_PLAIN
 cdef int depth_max = _exact_writing.DEPTH_MAX
 
 
@@ -80,24 +80,45 @@ def decode(data, /):
         return read(data)
 
 
-def flat_copy(value, /):
-    """A copy of `value`, if it is flat, else NOT_FLAT."""
+def plain_copy(value, /):
+    """A copy of `value`, if it is plain beyond doubt, else NOT_PLAIN."""
+    return copied(value, 0)
+
+
+cdef object copied(object value, int depth):
     cdef PyObject* here = <PyObject*>value
     cdef PyTypeObject* kind = Py_TYPE(here)
     cdef PyObject* key
     cdef PyObject* member
     cdef Py_ssize_t at = 0
+    cdef object copy, inside
+    if kind != &PyDict_Type and kind != &PyList_Type:
+        return value if is_settled(here) else not_plain
+    if depth >= depth_max:
+        return not_plain
     if kind == &PyDict_Type:
-        while PyDict_Next(value, &at, &key, &member):
-            if not (Py_TYPE(key) == &PyUnicode_Type and is_settled(key) and is_settled(member)):
-                return not_flat
-        return PyDict_Copy(value)
-    if kind == &PyList_Type:
-        for at in range(PyList_GET_SIZE(here)):
-            if not is_settled(PyList_GET_ITEM(here, at)):
-                return not_flat
-        return PyList_GetSlice(value, 0, PyList_GET_SIZE(here))
-    return value if is_settled(here) else not_flat
+        copy = PyDict_Copy(value)
+        # The copy is walked: nobody else can change it, and its keys stay as they are.
+        while PyDict_Next(copy, &at, &key, &member):
+            if Py_TYPE(key) != &PyUnicode_Type or not is_settled(key):
+                return not_plain
+            if is_settled(member):
+                continue
+            inside = copied(<object>member, depth + 1)
+            if inside is not_plain:
+                return not_plain
+            PyDict_SetItem(copy, <object>key, inside)
+        return copy
+    copy = PyList_GetSlice(value, 0, PyList_GET_SIZE(here))
+    for at in range(PyList_GET_SIZE(<PyObject*>copy)):
+        member = PyList_GET_ITEM(<PyObject*>copy, at)
+        if is_settled(member):
+            continue
+        inside = copied(<object>member, depth + 1)
+        if inside is not_plain:
+            return not_plain
+        copy[at] = inside
+    return copy
 
 
 cdef inline bint is_settled(PyObject* value) noexcept:

@@ -7,14 +7,14 @@ orjson writes and reads here too. The check in front of it hands over to `_write
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from math import isfinite
-from typing import cast
+from typing import Any, cast
 
 import orjson
 
 from learning_observer.kvs.codec._read import read
-from learning_observer.kvs.codec._write import DEPTH_MAX, NOT_FLAT, Json, exactly, write
+from learning_observer.kvs.codec._write import DEPTH_MAX, NOT_PLAIN, Json, exactly, write
 
 _TEXT = frozenset({str})
 # orjson itself refuses the integers and texts it cannot write.
@@ -58,21 +58,32 @@ def decode(data: bytes, /) -> Json:
         return read(data)
 
 
-def flat_copy(value: object, /) -> object:
-    """A copy of `value`, if a shallow look proves that it shares no mutable part with any
-    other value and that writing and reading it would change nothing: it is a scalar, or a
-    dict or list of nothing but scalars. Else NOT_FLAT, as for text of wide characters, in
-    which surrogates might hide.
+def plain_copy(value: object, /) -> Any:
+    """A copy of `value` that shares no mutable part with it, if it is sure that writing and
+    reading it would change nothing. Else NOT_PLAIN, as for text of wide characters, in which
+    surrogates might hide, and integers over 64 bits.
     """
+    return _copied(value, 0)
+
+
+def _copied(value: object, depth: int) -> object:
     kind = type(value)
+    if kind is not dict and kind is not list:
+        return value if _is_settled(value) else NOT_PLAIN
+    if depth >= DEPTH_MAX:
+        return NOT_PLAIN
+    members: Iterable[object]
     if kind is dict:
         items = cast(dict[object, object], value)
-        flat = all(type(key) is str and _is_settled(key) for key in items)
-        return items.copy() if flat and all(map(_is_settled, items.values())) else NOT_FLAT
-    if kind is list:
+        if not all(type(key) is str and _is_settled(key) for key in items):
+            return NOT_PLAIN
+        members = items.values()
+    else:
         members = cast(list[object], value)
-        return members.copy() if all(map(_is_settled, members)) else NOT_FLAT
-    return value if _is_settled(value) else NOT_FLAT
+    copies = [m if _is_settled(m) else _copied(m, depth + 1) for m in members]
+    if any(copy is NOT_PLAIN for copy in copies):
+        return NOT_PLAIN
+    return dict(zip(items, copies, strict=True)) if kind is dict else copies
 
 
 def _is_settled(value: object) -> bool:

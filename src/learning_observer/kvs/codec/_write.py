@@ -23,8 +23,8 @@ Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | 
 
 #: How deep dicts and lists may be nested in what is written. orjson stops at 254.
 DEPTH_MAX: Final = 250
-#: What `flat_copy` returns for a value that it cannot vouch for.
-NOT_FLAT: Final = object()
+#: What `plain_copy` returns for a value that it cannot vouch for.
+NOT_PLAIN: Final = object()
 
 #: A path longer than this many steps is cut in the middle.
 _STEPS_MAX: Final = 24

@@ -1,0 +1,77 @@
+# Every target does its own set-up, in .venv; `make` alone lists them.
+
+PYTHON ?= python3
+VENV   ?= .venv
+LOGS   ?= $(LOKVS_REAL_LOGS)
+
+BIN     := $(VENV)/bin
+PY      := $(BIN)/python
+SOURCES := pyproject.toml setup.py $(shell find src -name '*.pyx' -o -name '*.pxd')
+# What is installed in $(VENV): the package alone, or everything that tests and checks need.
+RUNTIME := $(VENV)/.installed-runtime
+TESTING := $(VENV)/.installed-testing
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test real-logs check format build clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | \
+		while IFS="$$(printf '\t')" read -r target what; do printf '  make %-10s %s\n' "$$target" "$$what"; done
+	@echo
+	@echo '  PYTHON=python3.12 uses another Python (3.11 or later), VENV=dir another folder than .venv.'
+
+demo: $(RUNTIME)  ## stream a simulated class into a filesystem store; needs no Redis
+	@$(BIN)/lo-kvs demo
+
+test: $(TESTING)  ## run every test, on a real Redis server of their own (and LOGS=dir through it)
+	LOKVS_REAL_LOGS='$(abspath $(LOGS))' $(PY) -m pytest
+
+real-logs: $(TESTING)  ## put the event logs in LOGS=dir through all four stores and compare
+	@test -n '$(LOGS)' || { echo 'make real-logs needs the folder of the logs (*.study.log, *.study.log.gz): make real-logs LOGS=dir' >&2; exit 2; }
+	@test -d '$(LOGS)' || { echo 'LOGS=$(LOGS) is no folder' >&2; exit 2; }
+	LOKVS_REAL_LOGS='$(abspath $(LOGS))' $(PY) -m pytest tests/test_real_logs.py
+
+check: $(TESTING)  ## check format, lint, types, and the stub of the compiled codec
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(PY) -m mypy
+	@# Without MYPYPATH stubtest passes a wrong stub of an editable install.
+	MYPYPATH=src $(BIN)/stubtest learning_observer.kvs.codec._c
+
+format: $(TESTING)  ## format the code, and repair what the linter can repair
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+build: $(TESTING)  ## build the wheel and the sdist into dist/
+	$(PY) -m build --outdir dist .
+
+clean:  ## remove what was built, and .venv; stores (.lo_kvs) are kept
+	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks
+	find src -name '*.so' -delete -o -name '*.c' -delete
+	find src lua tests benchmarks docs -name __pycache__ -prune -exec rm -rf {} +
+
+# PYTHONWARNINGS: setuptools warns of every editable install, whatever the folder holds.
+INSTALL := PYTHONWARNINGS=ignore $(PY) -m pip install --quiet --editable
+
+$(RUNTIME): $(SOURCES) | $(PY)
+	$(INSTALL) .
+	@touch $@
+
+$(TESTING): $(SOURCES) | $(PY)
+	$(INSTALL) '.[test,pmss]'
+	@touch $(RUNTIME) $@
+
+# Debian's python3 lacks ensurepip until python3-venv is installed, which takes root. Another pip on
+# the machine can fill the environment just as well.
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo 'This needs Python 3.11 or later, and `$(PYTHON)` is not that: try make PYTHON=python3.12 ...' >&2; exit 1; }
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { \
+		rm -rf $(VENV); \
+		$(PYTHON) -m venv --without-pip $(VENV) && \
+		$(PYTHON) -m pip --python $(PY) install --quiet pip; \
+	} || { rm -rf $(VENV); \
+		echo 'There is no way to make $(VENV) here: `$(PYTHON) -m venv` fails, and there is no pip.' >&2; \
+		echo 'On Debian: apt-get install python3-venv' >&2; exit 1; }

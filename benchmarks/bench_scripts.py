@@ -1,0 +1,125 @@
+"""What the scripts cost, in groups of 1 to 500, beside plain commands on as many keys.
+
+    pytest benchmarks/bench_scripts.py --benchmark-only
+
+Each round is one round trip on a server of its own. The times of one run compare with each
+other only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, Final
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+from redis.asyncio import Redis
+
+from benchmarks.baselines import BareCommit
+from learning_observer.kvs import Change, Guard, scripts
+from learning_observer.testing.server import RedisServer
+
+GROUPS: Final = (1, 64, 250)
+ROUNDS: Final = 200
+TEXT: Final = b'{"count":1,"note":"' + b"n" * 280 + b'"}'
+
+
+class Place:
+    """An event loop, and a client in it."""
+
+    def __init__(self, url: str) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.client = Redis.from_url(url)
+
+    def run(self, work: Awaitable[Any]) -> Any:
+        return self.loop.run_until_complete(work)
+
+    def close(self) -> None:
+        self.run(self.client.aclose())
+        self.loop.close()
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Place]:
+    with RedisServer() as server:
+        place = Place(server.url)
+        for script in (scripts.COMMIT, scripts.READ):
+            place.run(place.client.script_load(script.text))
+        yield place
+        place.close()
+
+
+def keys(count: int) -> list[str]:
+    return [f"Internal,benchmark.count,STUDENT:{number}" for number in range(count)]
+
+
+def rounds(
+    benchmark: BenchmarkFixture,
+    place: Place,
+    group: int,
+    prepare: Callable[[], Callable[[], Awaitable[Any]]],
+) -> None:
+    """Time one round trip a round; `prepare` packs its call before."""
+    benchmark.group = f"{group} keys"
+    benchmark.pedantic(
+        lambda call: place.run(call()),
+        setup=lambda: ((prepare(),), {}),
+        rounds=ROUNDS,
+        warmup_rounds=5,
+    )
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_commit_whatever_stands_there(
+    benchmark: BenchmarkFixture, place: Place, group: int
+) -> None:
+    bare = BareCommit(place.client, f"any-{group}")
+    changes = [Change(key, Guard.ANY, {key: TEXT}) for key in keys(group)]
+
+    def prepare() -> Callable[[], Awaitable[Any]]:
+        call = bare.call(*changes)
+        return lambda: bare.send(call)
+
+    rounds(benchmark, place, group, prepare)
+    assert place.run(place.client.mget(keys(group))) == [TEXT] * group
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_commit_where_the_value_is_expected(
+    benchmark: BenchmarkFixture, place: Place, group: int
+) -> None:
+    bare = BareCommit(place.client, f"value-{group}")
+    place.run(place.client.mset(dict.fromkeys(keys(group), TEXT)))
+    changes = [Change(key, TEXT, {key: TEXT, f"External{key}": TEXT}) for key in keys(group)]
+
+    def prepare() -> Callable[[], Awaitable[Any]]:
+        call = bare.call(*changes)
+        return lambda: bare.send(call)
+
+    rounds(benchmark, place, group, prepare)
+    assert place.run(place.client.get(f"External{keys(group)[-1]}")) == TEXT
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_mset(benchmark: BenchmarkFixture, place: Place, group: int) -> None:
+    values = dict.fromkeys(keys(group), TEXT)
+    rounds(benchmark, place, group, lambda: lambda: place.client.mset(values))
+    assert place.run(place.client.mget(keys(group))) == [TEXT] * group
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_read(benchmark: BenchmarkFixture, place: Place, group: int) -> None:
+    place.run(place.client.mset(dict.fromkeys(keys(group), TEXT)))
+
+    def read() -> Awaitable[Any]:
+        return place.client.evalsha(scripts.READ.digest, group, *keys(group))
+
+    rounds(benchmark, place, group, lambda: read)
+    assert place.run(read()) == [TEXT] * group
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_mget(benchmark: BenchmarkFixture, place: Place, group: int) -> None:
+    place.run(place.client.mset(dict.fromkeys(keys(group), TEXT)))
+    rounds(benchmark, place, group, lambda: lambda: place.client.mget(keys(group)))

@@ -1,0 +1,57 @@
+"""P5: 64 sessions that share one state."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final
+
+from benchmarks.baselines import Compared, ReadSetSet, Watched
+from benchmarks.rows_sessions import LOOP, OURS, STATE_BYTES, looping, ours, sizes
+from benchmarks.setting import Setting, counted
+from benchmarks.work import counting, flat_state, keys_of, plain
+from learning_observer.measure.report import Line, Result, Target, compare, latency_us
+from learning_observer.measure.timing import interleaved, middle
+
+SESSIONS: Final = 64
+#: Contended loops are so slow that a round must be longer to show them at all.
+BASELINE_SECONDS: Final = 1.0
+
+
+async def p5(setting: Setting) -> Result:
+    """None lost, beside a loop that loses nearly all and two that lose none."""
+    await setting.fresh()
+    null = flat_state(STATE_BYTES)
+    reducer = counting(null)
+    function = plain(reducer)
+    longer = dataclasses.replace(
+        setting, seconds=setting.seconds if setting.quick else BASELINE_SECONDS
+    )
+    watched, compared = "WATCH/MULTI", "GET, compare-and-set"
+    shared = (SESSIONS, 1)
+    unsafe = ReadSetSet(setting.client, function, null)
+    loop = looping(LOOP, setting, unsafe, reducer, *shared, checked=False)
+    async with setting.store():
+        runs = await interleaved(
+            [
+                await ours(OURS, setting, reducer, *shared),
+                loop,
+                looping(watched, longer, Watched(setting.client, function, null), reducer, *shared),
+                looping(
+                    compared, longer, Compared(setting.client, function, null), reducer, *shared
+                ),
+            ],
+            min(setting.rounds, 5),
+        )
+    kept = await counted(setting.client, [keys_of(reducer, f"{LOOP}-0").internal])
+    lost = f"the loop lost {1 - kept / loop.sent:.1%} of {loop.sent:,}"
+    work = f"{SESSIONS} sessions on one key"
+    speed = Target("at least", 100_000, "figure")
+    p99 = middle([run.latency_us(0.99) for run in runs[OURS]])
+    lines = [
+        compare("P5", work, runs, OURS, LOOP, target=speed, note=lost),
+        compare("P5", work, runs, OURS, watched),
+        compare("P5", work, runs, OURS, compared),
+        Line("P5", f"{work}, p99", "us", p99, target=Target("at most", 5000, "figure")),
+        compare("P5", f"{work}, p99", runs, OURS, compared, latency_us(0.99), unit="us"),
+    ]
+    return Result(lines, sizes=sizes(null))

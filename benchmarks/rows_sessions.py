@@ -1,0 +1,193 @@
+"""P1 and P2: one session, and many, through the unchanged decorator."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from benchmarks.baselines import Baseline, BareCommit, ReadSetSet
+from benchmarks.setting import Setting, check_count
+from benchmarks.work import counting, event_of, flat_state, keys_of, metadata_of, plain, text_size
+from learning_observer.kvs import Change, codec, scripts
+from learning_observer.measure.report import Chart, Line, Result, Target, compare, latency_us
+from learning_observer.measure.timing import (
+    QUANTILES,
+    Contestant,
+    Run,
+    drive,
+    interleaved,
+    middle,
+    timed,
+)
+from learning_observer.stream_analytics.fold import StateKeys
+from learning_observer.stream_analytics.helpers import DecoratedReducer
+
+STATE_BYTES: Final = 300
+OURS: Final = "ours"
+LOOP: Final = "read-set-set loop"
+#: The sessions of P2, with what they are to reach; the others make the curve.
+SESSIONS: Final = {1: None, 8: None, 64: 25.0, 256: None, 1000: 40.0}
+
+
+async def p1(setting: Setting) -> Result:
+    """One session, one event after another, beside a bare EVALSHA of the same bytes."""
+    await setting.fresh()
+    null = flat_state(STATE_BYTES)
+    reducer = counting(null)
+    bare = "bare EVALSHA"
+    loop = ReadSetSet(setting.client, plain(reducer), null)
+    async with setting.store():
+        contestants = [
+            await ours(OURS, setting, reducer, 1),
+            await _bare_commits(bare, setting, keys_of(reducer, "bare"), null),
+            looping(LOOP, setting, loop, reducer, 1),
+        ]
+        runs = await interleaved(contestants, setting.rounds)
+    p50 = latency_us(0.5)
+    one = "1 session, p50"
+    lines = [
+        compare("P1", one, runs, OURS, bare, p50, unit="us", target=Target("at most", 1.15)),
+        compare("P1", one, runs, OURS, LOOP, p50, unit="us"),
+        compare("P1", "1 session", runs, OURS, LOOP),
+    ]
+    return Result(lines, [_latencies("latency-1-session", "One session", runs)], sizes(null))
+
+
+async def p2(setting: Setting) -> Result:
+    """Many sessions, each with a state of its own, beside the loop on a pool that waits."""
+    null = flat_state(STATE_BYTES)
+    result = Result(sizes=sizes(null))
+    curves: dict[str, list[tuple[float, float]]] = {OURS: [], LOOP: []}
+    reducer = counting(null)
+    async with setting.waiting_client() as waiting:
+        for sessions, target in SESSIONS.items():
+            await setting.fresh()
+            # redis-py's own pool has 100 connections and raises where there are more sessions.
+            client = setting.client if sessions <= 100 else waiting
+            loop = ReadSetSet(client, plain(reducer), null)
+            async with setting.store():
+                contestants = [
+                    await ours(OURS, setting, reducer, sessions),
+                    looping(LOOP, setting, loop, reducer, sessions),
+                ]
+                rounds = setting.rounds if target else min(3, setting.rounds)
+                runs = await interleaved(contestants, rounds)
+            for name, curve in curves.items():
+                curve.append((sessions, middle([run.events_s for run in runs[name]]).median))
+            if target:
+                result.lines += _p2_lines(sessions, target, runs)
+                name, title = f"latency-{sessions}-sessions", f"{sessions:,} sessions"
+                result.charts.append(_latencies(name, title, runs))
+    throughput = Chart("throughput", "Throughput", "sessions", "events/s", curves)
+    result.charts.insert(0, throughput)
+    return result
+
+
+def _p2_lines(sessions: int, target: float, runs: dict[str, list[Run]]) -> list[Line]:
+    work = f"{sessions:,} sessions"
+    spreads = [run.latency_us(0.99) / run.latency_us(0.5) for run in runs[OURS]]
+    lines = [
+        compare("P2", work, runs, OURS, LOOP, target=Target("at least", target)),
+        compare("P2", f"{work}, p50", runs, OURS, LOOP, latency_us(0.5), unit="us"),
+        compare("P2", f"{work}, p99", runs, OURS, LOOP, latency_us(0.99), unit="us"),
+    ]
+    if sessions >= 1000:
+        limit = Target("at most", 4, "figure")
+        lines.append(Line("P2", f"{work}, p99 / p50", "", middle(spreads), target=limit))
+    return lines
+
+
+async def ours(
+    name: str, setting: Setting, reducer: DecoratedReducer, sessions: int, states: int = 0
+) -> Contestant:
+    """So many sessions through the decorator, on as many states where not said otherwise."""
+    students = [f"ours-{number}" for number in range(states or sessions)]
+    steps: list[Callable[[], Awaitable[Any]]] = []
+    for number in range(sessions):
+        student = students[number % len(students)]
+        process = await reducer(metadata_of(student))
+        steps.append(functools.partial(process, event_of(student), {}))
+
+    async def check(sent: int) -> None:
+        keys = [keys_of(reducer, student).internal for student in students]
+        await check_count(name, setting.client, keys, sent)
+
+    return Contestant(name, functools.partial(drive, steps, setting.seconds), check)
+
+
+def looping(
+    name: str,
+    setting: Setting,
+    baseline: Baseline,
+    reducer: DecoratedReducer,
+    sessions: int,
+    states: int = 0,
+    *,
+    checked: bool = True,
+) -> Contestant:
+    """So many sessions through a baseline."""
+    students = [f"{name}-{number}" for number in range(states or sessions)]
+    steps: list[Callable[[], Awaitable[Any]]] = [
+        functools.partial(baseline.process, keys_of(reducer, student), event_of(student))
+        for student in itertools.islice(itertools.cycle(students), sessions)
+    ]
+
+    async def check(sent: int) -> None:
+        keys = [keys_of(reducer, student).internal for student in students]
+        await check_count(name, setting.client, keys, sent)
+
+    return Contestant(
+        name, functools.partial(drive, steps, setting.seconds), check if checked else None
+    )
+
+
+async def _bare_commits(
+    name: str, setting: Setting, keys: StateKeys, null: dict[str, Any]
+) -> Contestant:
+    """The commits that counting makes, one after another; each is packed before it is timed."""
+    await setting.client.script_load(scripts.COMMIT.text)
+    bare = BareCommit(setting.client, "benchmark")
+    state = {**null, "last_time": event_of("")["server"]["time"]}
+    base: bytes | None = None
+
+    async def run() -> Run:
+        nonlocal base
+        clock = time.perf_counter
+        latencies: list[float] = []
+        waited = 0.0
+        while waited < setting.seconds:
+            state["count"] += 1
+            text = codec.encode(state)
+            shown = codec.encode({name: state[name] for name in ("count", "last_time")})
+            change = Change(keys.internal, base, {keys.internal: text, keys.external: shown})
+            call = bare.call(change)
+            sent = clock()
+            await bare.send(call)
+            latencies.append(clock() - sent)
+            waited += latencies[-1]
+            base = text
+        return timed(latencies, waited)
+
+    async def check(sent: int) -> None:
+        await check_count(name, setting.client, [keys.internal], sent)
+
+    return Contestant(name, run, check)
+
+
+def _latencies(name: str, title: str, runs: dict[str, list[Run]]) -> Chart:
+    curves = {
+        contestant: [
+            (quantile * 100, middle([run.latency_us(quantile) for run in found]).median)
+            for quantile in QUANTILES
+        ]
+        for contestant, found in runs.items()
+    }
+    return Chart(name, title, "percentile", "latency, us", curves, log_x=False)
+
+
+def sizes(null: Any) -> dict[str, int]:
+    """The size of the state, for the record."""
+    return {"state": text_size(null)}

@@ -1,0 +1,241 @@
+"""P6: what an event costs when there are more keys, and when states are larger."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import time
+from collections.abc import AsyncIterator
+from typing import Any, Final, NamedTuple
+
+from redis.asyncio import Redis
+
+from benchmarks.rows_sessions import ours
+from benchmarks.setting import Setting, check_count
+from benchmarks.work import (
+    counting,
+    declared,
+    event_of,
+    flat_state,
+    keys_of,
+    nested_state,
+    text_size,
+)
+from learning_observer.kvs import Store, codec
+from learning_observer.measure.machine import resident_bytes
+from learning_observer.measure.report import (
+    Chart,
+    Line,
+    Result,
+    Target,
+    compare,
+    latency_us,
+)
+from learning_observer.measure.timing import Contestant, Run, interleaved, middle, timed
+from learning_observer.stream_analytics import engine
+from learning_observer.stream_analytics.pipeline import Pipeline
+
+#: Keys of the stores that are compared, each in a database of its own of one server.
+KEYS: Final = (1_000, 10_000, 100_000, 1_000_000)
+QUICK_KEYS: Final = (100, 1_000)
+KEY_STATE_BYTES: Final = 100
+ACTIVE: Final = 1_000  # students who are writing now, whatever the store holds besides
+GROUP: Final = 500
+ROUND_EVENTS: Final = 20_000
+STATE_SIZES: Final = (100, 1_000, 10_000, 100_000)
+QUICK_SIZES: Final = (100, 10_000)
+NULL: Final = flat_state(KEY_STATE_BYTES)
+REDUCER: Final = counting(NULL, "of_many_keys")
+
+
+async def p6(setting: Setting) -> Result:
+    """Flat in keys, memory bounded, and in bytes not much over a SET of them."""
+    result = await _over_keys(setting)
+    over_bytes = await _over_bytes(setting)
+    result.lines += over_bytes.lines
+    result.charts += over_bytes.charts
+    result.sizes |= over_bytes.sizes
+    return result
+
+
+class Database(NamedTuple):
+    """A database with so many states, and the store on it."""
+
+    keys: int
+    client: Redis
+    store: Store
+
+
+async def _over_keys(setting: Setting) -> Result:
+    counts = QUICK_KEYS if setting.quick else KEYS
+    await setting.fresh()
+    result = Result(sizes={"over keys": text_size(NULL)})
+    curves: dict[str, list[tuple[float, float]]] = {}
+    async with contextlib.AsyncExitStack() as opened:
+        databases = [
+            await opened.enter_async_context(_filled(setting, number, count))
+            for number, count in enumerate(counts)
+        ]
+        for kind, cache_bytes in (("active", engine.CACHE_BYTES_MAX), ("cold", 0)):
+            contestants = [
+                _processing(f"{kind}, {database.keys:,} keys", setting, database, cache_bytes)
+                for database in databases
+            ]
+            runs = await interleaved(contestants, min(setting.rounds, 5))
+            work = {
+                "active": f"{min(ACTIVE, counts[0]):,} active states among {counts[-1]:,} keys",
+                "cold": f"states not in the process, {counts[-1]:,} keys",
+            }[kind]
+            first, last = contestants[0].name, contestants[-1].name
+            flat = Target("at most", 1.2)
+            result.lines.append(
+                compare("P6", work, runs, last, first, event_us, unit="us", target=flat)
+            )
+            curves[kind] = [
+                (database.keys, middle([event_us(run) for run in runs[contestant.name]]).median)
+                for database, contestant in zip(databases, contestants, strict=True)
+            ]
+        result.lines.append(await _memory(setting, databases[-1]))
+    chart = Chart("cost-over-keys", "Cost of an event", "keys", "us/event", curves, log_y=False)
+    result.charts.append(chart)
+    return result
+
+
+@contextlib.asynccontextmanager
+async def _filled(setting: Setting, number: int, count: int) -> AsyncIterator[Database]:
+    """Database `number` of the server, with `count` states."""
+    text = codec.encode(NULL)
+    async with (
+        Redis.from_url(setting.url(number)) as client,
+        setting.store_type(connection=setting.where(number)) as store,
+    ):
+        for start in range(0, count, 10_000):
+            async with client.pipeline(transaction=False) as pipe:
+                for first in range(start, min(start + 10_000, count), 1000):
+                    students = range(first, min(first + 1000, count))
+                    pipe.mset({_key(student): text for student in students})
+                await pipe.execute()
+        yield Database(count, client, store)
+
+
+def _processing(name: str, setting: Setting, database: Database, cache_bytes: int) -> Contestant:
+    """Events of as many students as there are, or of the active ones, spread over the keys.
+
+    With a cache of no bytes every event's state is read first. The students of one group are
+    different ones, so that every event is a commit.
+    """
+    pipeline = Pipeline(declared(REDUCER))
+    active = min(ACTIVE, database.keys) if cache_bytes else database.keys
+    step = database.keys // active
+    students = itertools.cycle(range(0, database.keys, step))
+    touched: set[int] = set()
+    length = 500 if setting.quick else ROUND_EVENTS
+    running: engine.Engine | None = None
+
+    async def run() -> Run:
+        nonlocal running
+        if running is None:
+            running = engine.Engine(database.store, cache_bytes_max=cache_bytes)
+        chosen = list(itertools.islice(students, length))
+        touched.update(chosen)
+        runs = [(*pipeline.plan(event)[0], event) for event in map(_event, chosen)]
+        size = min(GROUP, active)
+        began = time.perf_counter()
+        for start in range(0, length, size):
+            part = runs[start : start + size]
+            await asyncio.gather(*(running.process(*one) for one in part))
+        return Run(length, time.perf_counter() - began)
+
+    async def check(sent: int) -> None:
+        await check_count(name, database.client, map(_key, touched), sent)
+        # What this contestant counted must not be counted for the next one on the database.
+        async with database.client.pipeline(transaction=False) as pipe:
+            for student in touched:
+                pipe.set(_key(student), codec.encode(NULL))
+            await pipe.execute()
+
+    return Contestant(name, run, check)
+
+
+async def _memory(setting: Setting, database: Database) -> Line:
+    """How much this process grows while it works on ever more states, by the cache's bound."""
+    pipeline = Pipeline(declared(REDUCER))
+    before = resident_bytes()
+    students = range(min(database.keys, 300_000))
+    for start in range(0, len(students), 2000):
+        part = students[start : start + 2000]
+        for error in await pipeline.process_batch(list(map(_event, part)), store=database.store):
+            if error is not None:
+                raise error
+    after = resident_bytes()
+    await check_count("memory", database.client, map(_key, students), len(students))
+    bound = engine.CACHE_BYTES_MAX
+    grown = 0 if before is None or after is None else max(0, after - before)
+    return Line(
+        "P6",
+        f"memory after {len(students):,} states more",
+        "MB",
+        middle([grown / 1e6]),
+        "the cache's bound",
+        middle([bound / 1e6]),
+        middle([grown / bound]),
+        None if before is None else Target("at most", 1.0),
+        "" if before is not None else "this system does not tell it",
+    )
+
+
+async def _over_bytes(setting: Setting) -> Result:
+    """One session on ever larger states, beside a bare SET of the same bytes."""
+    result = Result()
+    bare = "bare SET"
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for shape, make in (("text", flat_state), ("nested", nested_state)):
+        for size in QUICK_SIZES if setting.quick else STATE_SIZES:
+            await setting.fresh()
+            null = make(size)
+            reducer = counting(null, f"{shape}_{size}")
+            async with setting.store():
+                mine = await ours(shape, setting, reducer, 1)
+                contestants = [mine, _setting_bytes(bare, setting, codec.encode(null))]
+                runs = await interleaved(contestants, min(setting.rounds, 3))
+            work, p50 = f"one session, {shape} state of {size:,} bytes, p50", latency_us(0.5)
+            limit = Target("at most", 3)
+            line = compare("P6", work, runs, shape, bare, p50, unit="us", target=limit)
+            result.lines.append(line)
+            result.sizes[f"{shape} {size}"] = text_size(null)
+            curves.setdefault(shape, []).append((text_size(null), line.figure.median))
+            if line.against is not None and shape == "text":
+                curves.setdefault(bare, []).append((text_size(null), line.against.median))
+    title = "One session's event"
+    chart = Chart("cost-over-bytes", title, "bytes of the state", "p50, us", curves)
+    result.charts.append(chart)
+    return result
+
+
+def _setting_bytes(name: str, setting: Setting, text: bytes) -> Contestant:
+    async def run() -> Run:
+        clock = time.perf_counter
+        latencies: list[float] = []
+        began = clock()
+        until = began + setting.seconds
+        while clock() < until:
+            sent = clock()
+            await setting.client.set("bare", text)
+            latencies.append(clock() - sent)
+        return timed(latencies, clock() - began)
+
+    return Contestant(name, run)
+
+
+def event_us(run: Run) -> float:
+    """Microseconds an event."""
+    return run.event_us
+
+
+def _event(student: int) -> dict[str, Any]:
+    return event_of(f"many-{student}")
+
+
+def _key(student: int) -> str:
+    return keys_of(REDUCER, f"many-{student}").internal

@@ -1,0 +1,20 @@
+"""From one configured store into another, through a file."""
+
+import asyncio
+
+from learning_observer.kvs import KVS
+from learning_observer.prestartup import startup_checks_and_init
+from learning_observer.settings import load_settings
+
+
+async def main():
+    old = {"type": "filesystem", "path": "old"}
+    load_settings({"kvs": {"default": {"type": "stub"}, "old": old}})
+    startup_checks_and_init()
+    async with KVS:
+        await KVS.old().set("Internal,m.f,STUDENT:ann", {"count": 3})
+        await KVS.old().dump("states.json")
+        print(await KVS().load("states.json"), await KVS()["Internal,m.f,STUDENT:ann"])
+
+
+asyncio.run(main())

@@ -1,0 +1,25 @@
+"""A reducer, a store, an event, and the state that comes of them."""
+
+import asyncio
+
+from learning_observer.kvs import KVS
+from learning_observer.prestartup import startup_checks_and_init
+from learning_observer.settings import load_settings
+from learning_observer.stream_analytics.helpers import student_event_reducer
+
+
+@student_event_reducer(null_state={"count": 0})
+async def event_count(event, state):
+    state["count"] += 1
+    return state, state  # Internal for the next event, External for dashboards
+
+
+async def main():
+    load_settings({"kvs": {"default": {"type": "filesystem", "path": ".lo_kvs"}}})
+    startup_checks_and_init()
+    async with KVS:
+        process = await event_count({"auth": {"safe_user_id": "ann"}})
+        print(await process({"client": {"event": "keystroke"}}))
+
+
+asyncio.run(main())

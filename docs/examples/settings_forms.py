@@ -1,0 +1,41 @@
+"""The forms of the `kvs` block: all of them give the same stores."""
+
+import asyncio
+import tempfile
+from pathlib import Path
+
+from learning_observer.kvs import KVS
+from learning_observer.prestartup import startup_checks_and_init
+from learning_observer.settings import load_settings
+
+STUB = {"type": "stub"}
+CACHE = {"type": "redis_ephemeral", "expiry": 30, "prefix": "cache:"}
+CREDS = """
+kvs:
+  default:
+    type: stub
+  cache:
+    type: redis_ephemeral
+    expiry: 30
+    prefix: "cache:"
+"""
+
+
+async def main():
+    with tempfile.TemporaryDirectory() as folder:
+        creds = Path(folder) / "creds.yaml"
+        creds.write_text(CREDS)
+        for source in (
+            creds,
+            {"kvs": {"default": STUB, "cache": CACHE}},
+            {"kvs": [["default", STUB], ["cache", CACHE]]},
+            {"kvs": [("default", STUB), ("cache", CACHE)]},
+            {"kvs": [{"default": STUB}, {"cache": CACHE}]},
+        ):
+            load_settings(source)
+            startup_checks_and_init()
+            print(KVS.names(), type(KVS()).__name__, type(KVS.cache()).__name__)
+            await KVS.aclose()
+
+
+asyncio.run(main())

@@ -1,0 +1,30 @@
+"""What startup says about a configuration with faults in it: all of them, at once."""
+
+from learning_observer import kvs  # noqa: F401 - registers the check
+from learning_observer.prestartup import StartupCheck, startup_checks_and_init
+from learning_observer.settings import load_settings
+
+FAULTY = {
+    "default": None,
+    "names": {"type": "stub"},
+    "states": {"type": "postgres"},
+    "files": {"type": "filesystem", "subdir": True},
+    "cache": {"type": "redis_ephemeral", "expiry": 0},
+    "notes": {"path": ".lo_kvs"},
+    "memos": {"type": "redis", "path": "old"},
+}
+TYPOS = {"redis_hots": "localhost", "redis_port": "none"}
+VALUES = {"redis_port": 70000, "redis_timeout": 0, "redis_url": "http://host"}
+
+for settings in (
+    {},
+    {"kvs": {"cache": {"type": "stub"}}},
+    {"kvs": FAULTY},
+    {"kvs": {"default": {"type": "redis"}}, "redis_connection": TYPOS},
+    {"kvs": {"default": {"type": "redis"}}, "redis_connection": VALUES},
+):
+    load_settings(settings)
+    try:
+        startup_checks_and_init()
+    except StartupCheck as fault:
+        print(fault)

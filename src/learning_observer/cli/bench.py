@@ -1,0 +1,285 @@
+"""`lo-kvs bench`: what the configured stores make of one's own reducers and logs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from learning_observer.cli.session import (
+    AMISS,
+    DONE,
+    USAGE,
+    Config,
+    Failure,
+    Overlays,
+    Settings,
+    counted,
+    opened,
+    run,
+    say,
+)
+
+if TYPE_CHECKING:
+    from learning_observer.kvs import Store
+    from learning_observer.measure.deployment import Figures, InputBytes
+    from learning_observer.stream_analytics.pipeline import Pipeline
+
+#: Where no log is named: the simulated class.
+STUDENTS: Final = 30
+EVENTS: Final = 6000
+
+
+def bench(  # noqa: PLR0917 - a parameter for each option
+    reducers: Annotated[
+        str,
+        typer.Option(
+            "--reducers",
+            "-r",
+            metavar="MODULE",
+            help="Python module with REDUCERS, found as from this folder.",
+        ),
+    ] = "learning_observer.reducers",
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="FILE", show_default=False, help="None: a simulated class."),
+    ] = None,
+    config: Config = None,
+    overlay: Overlays = None,
+    store: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--store",
+            "-s",
+            metavar="NAME",
+            show_default=False,
+            help="Which of the configured stores; can be given again.  [default: all]",
+        ),
+    ] = None,
+    sessions: Annotated[
+        str, typer.Option(metavar="N,N,...", help="How many sessions at once.")
+    ] = "1,64,1000",
+    seconds: Annotated[
+        float, typer.Option(min=0.01, help="Seconds of one round of each figure.")
+    ] = 1.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each figure.")] = 3,
+    as_json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw throughput and latency (SVG); needs matplotlib."),
+    ] = None,
+) -> None:
+    """Measure reducers on the configured stores.
+
+    The logs are played by as many sessions at once as asked for, each a student of its own,
+    and in batches, as `lo-kvs ingest` sends them. Afterwards the states are compared with
+    what the events come to without a store.
+
+    Real data is not touched: each store works under a prefix of its own (lo-kvs-bench:...)
+    or in a folder of its own beside the configured one, and all of it is removed at the end.
+    But the server of a store is kept as busy as it can be, and bytes/event counts what others
+    send to it meanwhile: measure where nobody is waiting for it.
+
+      lo-kvs bench --config creds.yaml
+      lo-kvs bench *.study.log.gz --reducers my_reducers --sessions 1,200 --plot bench.svg
+
+      Exit codes:
+        0  done
+        1  a store held other states than the events come to: events were lost or doubled
+        2  wrong usage or configuration, or a file that cannot be read; nothing was done
+        4  a store cannot be reached, or refused
+    """
+    settings = Settings(config, overlay or ())
+
+    async def work() -> int:
+        from learning_observer.measure.deployment import Trial
+        from learning_observer.measure.timing import Miscount
+
+        counts = _counts(sessions)
+        _check_plot(plot)
+        pipeline, events = _work(reducers, files)
+        trial = Trial(pipeline, events, seconds=seconds, rounds=rounds)
+        async with _stores_apart(settings, store) as stores:
+            wanted = len(stores) * (len(counts) + 1) * (rounds + 1)
+            say(f"{counted(len(events), 'event')}; this takes some {wanted * seconds:.0f} s")
+            try:
+                figures = await trial.measure(stores, counts, _input_bytes(stores))
+            except Miscount as miscount:
+                raise Failure(f"events were lost or applied twice: {miscount}", AMISS) from None
+        _show(figures, reducers)
+        if trial.failed:
+            say(f"{counted(trial.failed, 'event')} failed in a reducer")
+        if trial.unchecked:
+            say(f"whether every event was counted once could not be checked: {trial.unchecked}")
+        if as_json is not None:
+            _write_json(as_json, figures, stores)
+        if plot is not None:
+            _draw(plot, figures)
+        return DONE
+
+    run(work)
+
+
+def _counts(text: str) -> list[int]:
+    try:
+        counts = [int(part) for part in text.split(",")]
+    except ValueError:
+        counts = [0]
+    if min(counts) < 1:
+        raise Failure(f"--sessions {text}: expected numbers from 1, such as 1,64,1000", USAGE)
+    return sorted(set(counts))
+
+
+def _check_plot(plot: Path | None) -> None:
+    from learning_observer.measure import plots
+
+    if plot is not None:
+        try:
+            plots.check_there()
+        except plots.NoPlots as missing:
+            raise Failure(f"--plot: {missing}", USAGE) from None
+
+
+def _work(reducers: str, files: list[str] | None) -> tuple[Pipeline, list[Any]]:
+    """The pipeline, and the events that it takes."""
+    from learning_observer.cli.ingest import _logs, _pipeline
+    from learning_observer.simulate import simulate
+
+    pipeline = _pipeline(reducers)
+    if files:
+        logs = _logs(files)
+        found = [item.event for batch in logs.batches() for item in batch if item.fault is None]
+        for damage in logs.damaged:
+            say(f"not read to its end: {damage}")
+    else:
+        found = list(simulate(STUDENTS, EVENTS))
+    events = [event for event in found if _takes(pipeline, event)]
+    if not events:
+        raise Failure(f"none of {counted(len(found), 'event')} is for {reducers}", USAGE)
+    if len(events) < len(found):
+        say(f"passed over, as no reducer takes them: {counted(len(found) - len(events), 'event')}")
+    return pipeline, events
+
+
+def _takes(pipeline: Pipeline, event: Any) -> bool:
+    from learning_observer.stream_analytics.pipeline import BadEvent
+
+    try:
+        return bool(pipeline.plan(event))
+    except BadEvent:
+        return False
+
+
+@contextlib.asynccontextmanager
+async def _stores_apart(
+    settings: Settings, names: Sequence[str] | None
+) -> AsyncIterator[dict[str, Store]]:
+    """The stores that were asked for, on data of their own, which is removed at the end."""
+    from learning_observer.kvs import KVS, KVSError
+    from learning_observer.kvs.configuration import read_block
+    from learning_observer.measure.deployment import apart
+    from learning_observer.settings import settings as loaded
+
+    settings.load()
+    entries, faults = read_block(loaded.get("kvs"), is_reserved=lambda _: False)
+    folders: list[Path] = []
+    try:
+        if not faults:  # else the start tells them all
+            loaded["kvs"], folders = apart(entries, uuid.uuid4().hex[:8])
+        settings.start_loaded()
+        stores: dict[str, Store] = {}
+        for name in names or KVS.names():
+            target = opened(name)
+            await target.store.exists("lo-kvs bench")
+            say(f"measuring {target}")
+            stores[name] = target.store
+        try:
+            yield stores
+        finally:
+            for name, store in stores.items():
+                try:
+                    await store.clear()
+                except KVSError as error:
+                    say(f"what was written is not removed: {opened(name)}: {error}")
+    finally:
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _input_bytes(stores: Mapping[str, Store]) -> dict[str, InputBytes]:
+    """For each store on Redis, what its server has received so far."""
+    from learning_observer.kvs import PersistentRedisKVS
+    from learning_observer.redis_connection import connection
+
+    async def received() -> int | None:
+        try:
+            return int((await (await connection()).info("stats"))["total_net_input_bytes"])
+        except Exception:  # noqa: BLE001 - managed servers may forbid INFO, each in its way
+            return None
+
+    return {
+        name: received for name, store in stores.items() if isinstance(store, PersistentRedisKVS)
+    }
+
+
+def _show(figures: Sequence[Figures], reducers: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from learning_observer.measure.report import shown
+
+    table = Table(title=f"{reducers} on each store", title_justify="left")
+    for name in ("store", "sessions", "events/s", "p50, us", "p99, us", "bytes/event"):
+        table.add_column(name, justify="left" if name == "store" else "right")
+    table.add_column("of no store", justify="right")
+    for found in figures:
+        table.add_row(
+            found.store,
+            f"{found.sessions:,}" if found.sessions else "batches",
+            shown(found.events_s.median),
+            *("" if x is None else shown(x.median) for x in (found.p50_us, found.p99_us)),
+            "" if found.event_bytes is None else shown(found.event_bytes),
+            f"{found.of_no_store.median:.1%}",
+        )
+    Console(highlight=False).print(table)
+
+
+def _write_json(path: Path, figures: Sequence[Figures], stores: Mapping[str, Store]) -> None:
+    from learning_observer.measure import machine
+
+    found = {
+        "machine": machine.machine(),
+        "versions": machine.versions(),
+        "load": machine.load(),
+        "stores": {name: type(store).__name__ for name, store in stores.items()},
+        "figures": [each.as_json() for each in figures],
+    }
+    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    say(f"wrote {path}")
+
+
+def _draw(path: Path, figures: Sequence[Figures]) -> None:
+    from learning_observer.measure import plots
+    from learning_observer.measure.report import Chart
+
+    throughput: dict[str, list[tuple[float, float]]] = {}
+    latency: dict[str, list[tuple[float, float]]] = {}
+    for found in figures:
+        if found.p50_us is not None and found.p99_us is not None:
+            throughput.setdefault(found.store, []).append((found.sessions, found.events_s.median))
+            for name, at in (("p50", found.p50_us), ("p99", found.p99_us)):
+                latency.setdefault(f"{found.store}, {name}", []).append((found.sessions, at.median))
+    charts = [
+        Chart("throughput", "Throughput", "sessions", "events/s", throughput),
+        Chart("latency", "Latency of an event", "sessions", "us", latency),
+    ]
+    plots.write(charts, path)
+    say(f"wrote {path}")

@@ -1,0 +1,214 @@
+"""`lo-kvs ingest` and `lo-kvs simulate`: event logs into a store, and event logs to try."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from learning_observer.cli.session import (
+    DONE,
+    USAGE,
+    Config,
+    Failure,
+    Overlays,
+    Settings,
+    StoreName,
+    counted,
+    opened,
+    run,
+    say,
+)
+
+if TYPE_CHECKING:
+    from learning_observer.event_log import EventLogs
+    from learning_observer.ingest import Ingest, Stopped
+    from learning_observer.stream_analytics.pipeline import Pipeline
+
+
+def ingest(  # noqa: PLR0917 - a parameter for each option
+    reducers: Annotated[
+        str,
+        typer.Option(
+            "--reducers",
+            "-r",
+            metavar="MODULE",
+            show_default=False,
+            help="Python module with REDUCERS, found as from this folder; "
+            "learning_observer.reducers are the shipped ones.",
+        ),
+    ],
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="FILE", show_default=False, help="-, or none: standard input."),
+    ] = None,
+    config: Config = None,
+    overlay: Overlays = None,
+    store: StoreName = "default",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the summary as one JSON object.")
+    ] = False,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Stop at the first line that is no event, or that fails."),
+    ] = False,
+    rejects: Annotated[
+        Path | None,
+        typer.Option(
+            "--rejects",
+            metavar="FILE",
+            help="Append lines that were skipped or failed to FILE, as they are; "
+            "line N of FILE.why says why.",
+        ),
+    ] = None,
+) -> None:
+    """Run event logs through reducers into a store.
+
+    FILEs are .study.log, .study.log.gz or JSON lines. An event is a line: JSON, or JSON, a
+    TAB and an ISO time. Files are read in the order given.
+
+    Lines that are no events are told, counted and passed over; blank ones are passed over.
+    Events are applied anew each time: a log that is ingested twice is counted twice. Ctrl-C
+    finishes the batch under way and says where to go on.
+
+      lo-kvs ingest *.study.log.gz --reducers learning_observer.reducers
+      zcat old.gz | lo-kvs ingest --reducers my_reducers --config creds.yaml --json
+
+      Exit codes:
+        0    every event is in the store (lines that are no events do not count)
+        1    some events failed in a reducer, or a file could not be read to its end
+        2    wrong usage or configuration, or a file that cannot be read; nothing was done
+        3    stopped by --strict
+        4    the store cannot be reached, or refused; the run stopped there
+        130  interrupted
+    """
+    settings = Settings(config, overlay or ())
+
+    async def work() -> int:
+        from learning_observer.ingest import Ingest, Stopped
+
+        logs = _logs(files or ["-"])
+        pipeline = _pipeline(reducers)
+        _check_rejects(rejects, files or ["-"])
+        settings.start()
+        target = opened(store)
+        if not as_json:
+            origin = settings.source or "no creds.yaml here: the embedded default"
+            say(f"store: {target}; settings: {origin}")
+        if not files and sys.stdin.isatty():
+            say("reading events from standard input; Ctrl-D ends them")
+        stopped: Stopped | None = None
+        from learning_observer.cli.report import Report
+        from learning_observer.cli.summary import summarize
+
+        with Report(logs, rejects) as report:
+            job = Ingest(
+                pipeline,
+                target.store,
+                strict=strict,
+                on_reject=report.rejected,
+                on_batch=report.progressed,
+            )
+            with signals(job):
+                try:
+                    await job.run(logs.batches())
+                except Stopped as error:
+                    stopped = error
+        report.conclude()
+        return await summarize(job, logs, target, stopped, as_json)
+
+    run(work)
+
+
+def simulate(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", show_default=False, help="-: standard output.")
+    ],
+    students: Annotated[int, typer.Option(min=1, help="Students in the class.")] = 10,
+    events: Annotated[int, typer.Option(min=0, help="Events in all.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Other seeds make other classes.")] = 0,
+) -> None:
+    """Write the event log of a simulated class.
+
+    It is packed where FILE ends in .gz; a file that was there before is replaced. The same
+    options write the same bytes.
+
+      lo-kvs simulate class.study.log.gz --students 30 --events 20000
+    """
+
+    async def work() -> int:
+        from learning_observer.simulate import simulate as simulated
+        from learning_observer.simulate import write_study_log
+
+        path = "/dev/stdout" if file == "-" else file
+        count = write_study_log(path, simulated(students, events, seed))
+        if file != "-":
+            say(f"wrote {counted(count, 'event')} of {counted(students, 'student')} to {file}")
+        return DONE
+
+    run(work)
+
+
+@contextlib.contextmanager
+def signals(job: Ingest) -> Iterator[None]:
+    """Ctrl-C (and SIGTERM) end the job after the batch under way; a second one ends it at once."""
+
+    def ended(_number: int, _frame: object) -> None:
+        if not job.interrupted:
+            # Not through rich: a signal may come in the middle of its work.
+            os.write(2, b"\nfinishing the batch under way; once more stops at once\n")
+        job.interrupt()
+
+    before = {number: signal.signal(number, ended) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _logs(names: list[str]) -> EventLogs:
+    from learning_observer.event_log import EventLogs, Unreadable
+
+    try:
+        return EventLogs(names)
+    except Unreadable as error:
+        raise Failure(f"nothing was done:\n{error}", USAGE) from None
+
+
+def _pipeline(module: str) -> Pipeline:
+    from learning_observer.stream_analytics.pipeline import BadReducers, Pipeline
+
+    here = os.fspath(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)  # as `python -m` does
+    try:
+        return Pipeline.of_module(module)
+    except BadReducers as error:
+        raise Failure(f"--reducers {module}: {error}", USAGE) from None
+    except Exception as error:  # noqa: BLE001
+        # Somebody's module: whatever it raises when it is imported.
+        last = error.__traceback__
+        while last is not None and last.tb_next is not None:
+            last = last.tb_next
+        place = f" ({last.tb_frame.f_code.co_filename}:{last.tb_lineno})" if last else ""
+        if isinstance(error, SyntaxError):
+            place = ""  # its text has one
+        raise Failure(
+            f"--reducers {module}: cannot be imported: {type(error).__name__}: {error}{place}",
+            USAGE,
+        ) from None
+
+
+def _check_rejects(rejects: Path | None, names: list[str]) -> None:
+    if rejects is None or not rejects.exists():
+        return
+    for name in names:
+        if name != "-" and rejects.samefile(name):
+            raise Failure(f"--rejects {rejects}: this file is to be read as well", USAGE)

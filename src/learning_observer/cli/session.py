@@ -1,0 +1,208 @@
+"""What all commands share: the settings they run with, the store they use, how they end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from learning_observer.kvs import Store
+
+DONE: Final = 0
+AMISS: Final = 1  # done, but something is not as it should be
+USAGE: Final = 2  # wrong usage or configuration; nothing was done
+STRICT: Final = 3
+STORE: Final = 4  # the store cannot be reached, or refused
+PIPE_CLOSED: Final = 141  # 128 + SIGPIPE, as other programs end then
+INTERRUPTED: Final = 130  # 128 + SIGINT
+
+CONFIG_FILE: Final = "creds.yaml"
+DEFAULT_PATH: Final = ".lo_kvs"
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        help="Settings with a `kvs` section (YAML).  [default: creds.yaml here, else a "
+        "filesystem store .lo_kvs here]",
+    ),
+]
+Overlays = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--overlay",
+        metavar="FILE",
+        help="Settings over those (.yaml, .pmss); can be given again, the strongest first.",
+    ),
+]
+StoreName = Annotated[
+    str, typer.Option("--store", "-s", metavar="NAME", help="Which of the configured stores.")
+]
+
+
+class Failure(Exception):
+    """Ends the command with a message on standard error, and an exit code."""
+
+    def __init__(self, message: str, code: int = AMISS) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where a command's settings come from."""
+
+    config: Path | None = None
+    overlays: Sequence[Path] = ()
+    # Whether a creds.yaml in the current folder counts where no file is named.
+    find: bool = True
+    # What holds where there is no file: the embedded default.
+    default: Mapping[str, Any] = field(
+        default_factory=lambda: {"kvs": {"default": {"type": "filesystem", "path": DEFAULT_PATH}}}
+    )
+
+    @property
+    def source(self) -> Path | None:
+        """The settings file, or `None` for the embedded default."""
+        if self.config is None and self.find and Path(CONFIG_FILE).exists():
+            return Path(CONFIG_FILE)
+        return self.config
+
+    def load(self) -> None:
+        """Load the settings, without starting anything. Raises `StartupCheck`."""
+        from learning_observer.settings import load_settings
+
+        load_settings(self.source or self.default, self.overlays)
+
+    def start(self) -> None:
+        """Load the settings and configure `KVS`. Raises `StartupCheck` with every fault."""
+        self.load()
+        self.start_loaded()
+
+    def start_loaded(self) -> None:
+        """Configure `KVS` from the settings that `load` loaded. Raises `StartupCheck`."""
+        import learning_observer.kvs  # noqa: F401 - registers its startup check
+        from learning_observer.prestartup import startup_checks_and_init
+
+        startup_checks_and_init()
+
+    def check_there(self) -> None:
+        """`Failure` where the embedded default is to be read and there is no such folder."""
+        if self.source is None and not self.overlays and not Path(DEFAULT_PATH).exists():
+            raise Failure(
+                f"there is neither {CONFIG_FILE} nor a store {DEFAULT_PATH} in this folder: "
+                "name the settings with --config, or make a store with `lo-kvs demo`",
+                USAGE,
+            )
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A configured store: its name, its type, and where its data lies, for people."""
+
+    store: Store
+    name: str
+    type: str
+    where: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.type}, {self.where})"
+
+
+def opened(name: str) -> Opened:
+    """The store `name` of the configured router. Raises `Failure` where there is none."""
+    from learning_observer import settings
+    from learning_observer.kvs import KVS
+    from learning_observer.kvs.configuration import read_block
+    from learning_observer.redis_connection import default_settings
+
+    entries, _ = read_block(settings.settings.get("kvs"), is_reserved=lambda _: False)
+    for entry in entries:
+        if entry.name == name:
+            break
+    else:
+        raise Failure(f"no store is configured as {name!r}; known: {', '.join(KVS.names())}", USAGE)
+    where = "in this process only"
+    if entry.type == "filesystem":
+        where = str(entry.options["path"])
+    elif entry.type != "stub":
+        prefix = entry.options.get("prefix")
+        where = default_settings().place + (f", prefix {prefix}" if prefix else "")
+    return Opened(getattr(KVS, name)(), name, entry.type, where)
+
+
+def run(work: Callable[[], Coroutine[Any, Any, int]]) -> NoReturn:
+    """Run a command, close its stores, and end with the code that it returns.
+
+    What users can bring about ends in one message on standard error.
+    """
+    from learning_observer.kvs.errors import KVSError, OutcomeUnknown, Refused, Unavailable
+    from learning_observer.prestartup import StartupCheck
+
+    try:
+        code = _run(work)
+        sys.stdout.flush()
+    except Failure as failure:
+        code = _complain(failure, failure.code)
+    except StartupCheck as fault:
+        code = _complain(fault, USAGE)
+    except (Unavailable, OutcomeUnknown, Refused) as error:
+        code = _complain(error, STORE)
+    except KVSError as error:
+        code = _complain(error, AMISS)
+    except BrokenPipeError:
+        # The reader has seen enough. What is buffered would be flushed at exit, and fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        code = PIPE_CLOSED
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        code = _complain(f"{place}{error.strerror or error}", USAGE)
+    except KeyboardInterrupt:
+        code = _complain("interrupted", INTERRUPTED)
+    raise typer.Exit(code)
+
+
+def _run(work: Callable[[], Coroutine[Any, Any, int]]) -> int:
+    async def closing() -> int:
+        from learning_observer.kvs import KVS
+
+        async with KVS:
+            return await work()
+
+    make_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+    with contextlib.suppress(ImportError):
+        from uvloop import new_event_loop
+
+        make_loop = new_event_loop
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        return runner.run(closing())
+
+
+def _complain(what: object, code: int) -> int:
+    say(f"lo-kvs: {what}")
+    return code
+
+
+def say(text: str) -> None:
+    """Tell the user something, on standard error: standard output is for results."""
+    typer.echo(text, err=True)
+
+
+def counted(number: int, thing: str) -> str:
+    """`1 line`, `2 lines`."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
+def write(data: bytes) -> None:
+    """Write to standard output: UTF-8, whatever the terminal's language is set to."""
+    sys.stdout.buffer.write(data)

@@ -1,0 +1,158 @@
+"""The contract's part on commits: each change whole or not at all, each with its outcome."""
+
+from __future__ import annotations
+
+import asyncio
+
+from learning_observer.kvs import Change, Conflict, Guard, Outcome, Store
+from learning_observer.testing.contract_base import StoreUnderTest, on_store
+
+#: The three things that can stand at a guard key before a commit.
+BEFORE: dict[str, bytes | None] = {"absent": None, "there": b"1", "null": b"null"}
+
+
+class CommitContract(StoreUnderTest):
+    """What `commit` and `submit` make of changes."""
+
+    @on_store
+    async def test_guards(self, store: Store) -> None:
+        for name, before in BEFORE.items():
+            for expected in (None, Guard.ANY, b"1", b"null", b"2", b"", b"1 "):
+                if before is None:
+                    await store.remove(name)
+                else:
+                    self.raw_set(name, before)
+                (outcome,) = await store.commit([Change(name, expected, {name: b"[3]"})])
+                if expected is Guard.ANY or expected == before:
+                    assert outcome is None
+                    assert self.raw_get(name) == b"[3]"
+                else:
+                    assert outcome == Conflict(before)
+                    assert self.raw_get(name) == before
+
+    @on_store
+    async def test_conflict_tells_what_a_retry_needs(self, store: Store) -> None:
+        await store.set("key", {"n": 1})
+        (outcome,) = await store.commit([Change("key", b"stale", {"key": b"2"})])
+        assert isinstance(outcome, Conflict)
+        assert outcome.current == self.raw_get("key")
+        assert await store.commit([Change("key", outcome.current, {"key": b"2"})]) == [None]
+        assert await store["key"] == 2
+
+    @on_store
+    async def test_several_puts_are_all_or_nothing(self, store: Store) -> None:
+        puts = {"b": b"2", "a": b"1", "c": None, "d": b"2"}
+        self.raw_set("c", b"3")
+        assert await store.commit([Change("a", b"other", puts)]) == [Conflict(None)]
+        assert [self.raw_get(key) for key in "abcd"] == [None, None, b"3", None]
+        assert await store.commit([Change("a", None, puts)]) == [None]
+        assert [self.raw_get(key) for key in "abcd"] == [b"1", b"2", None, b"2"]
+        assert await store.commit([Change("a", None, {"a": b"9", "d": None})]) == [Conflict(b"1")]
+        assert [self.raw_get(key) for key in "abcd"] == [b"1", b"2", None, b"2"]
+
+    @on_store
+    async def test_guard_that_is_not_put(self, store: Store) -> None:
+        self.raw_set("guard", b"1")
+        assert await store.commit([Change("guard", b"1", {"x": b"1", "y": b"1"})]) == [None]
+        assert await store.commit([Change("guard", None, {"x": b"2"})]) == [Conflict(b"1")]
+        assert await store.commit([Change("gone", None, {"z": b"1"})]) == [None]
+        assert await store.multiget(["guard", "x", "y", "z", "gone"]) == [1, 1, 1, 1, None]
+
+    @on_store
+    async def test_guard_without_puts(self, store: Store) -> None:
+        self.raw_set("guard", b"1")
+        changes = [
+            Change("guard", b"1", {}),
+            Change("absent", b"1", {}),
+            Change("absent", None, {}),
+        ]
+        assert await store.commit(changes) == [None, Conflict(None), None]
+        assert await store.keys() == ["guard"]
+
+    @on_store
+    async def test_removal(self, store: Store) -> None:
+        await store.multiset({"a": 1, "b": 2, "c": 3})
+        changes = [
+            Change("a", b"1", {"a": None}),
+            Change("b", b"no", {"b": None}),
+            Change("c", Guard.ANY, {"c": None, "d": b"4"}),
+            Change("e", None, {"e": None, "f": None}),
+        ]
+        assert await store.commit(changes) == [None, Conflict(b"2"), None, None]
+        assert sorted(await store.keys()) == ["b", "d"]
+        assert [self.raw_get(key) for key in "abcdef"] == [None, b"2", None, b"4", None, None]
+
+    @on_store
+    async def test_outcomes_stand_in_the_order_of_the_changes(self, store: Store) -> None:
+        await store.multiset({f"key {at}": at for at in range(0, 1_200, 3)})
+        changes = [Change(f"key {at}", None, {f"key {at}": b"-1"}) for at in range(1_200)]
+        outcomes = await store.commit(changes)
+        expected = [None if at % 3 else Conflict(str(at).encode()) for at in range(1_200)]
+        assert outcomes == expected
+        found = await store.multiget([change.guard for change in changes])
+        assert found == [-1 if at % 3 else at for at in range(1_200)]
+
+    @on_store
+    async def test_no_changes(self, store: Store) -> None:
+        assert await store.commit([]) == []
+        await store.multiset({})
+        assert await store.keys() == []
+
+    @on_store
+    async def test_one_key_in_several_changes_of_a_call(self, store: Store) -> None:
+        changes = [
+            Change("key", None, {"key": b"1"}),
+            Change("key", b"1", {"key": b"2", "other": b"1"}),
+            Change("key", b"1", {"key": b"3"}),
+            Change("key", Guard.ANY, {"key": b"4"}),
+            Change("key", b"4", {"key": None}),
+            Change("key", None, {"key": b"5"}),
+        ]
+        expected: list[Outcome] = [None, None, Conflict(b"2"), None, None, None]
+        assert await store.commit(changes) == expected
+        assert await store.multiget(["key", "other"]) == [5, 1]
+
+    @on_store
+    async def test_changes_that_share_keys_are_each_whole(self, store: Store) -> None:
+        pairs = [("a", "b"), ("b", "a"), ("c", "a"), ("b", "c")] * 10
+        changes = [
+            Change(one, Guard.ANY, {one: str(at).encode(), two: str(at).encode()})
+            for at, (one, two) in enumerate(pairs)
+        ]
+        assert await store.commit(changes) == [None] * len(changes)
+        # The order is not promised; whichever was made last, it left both of its keys.
+        left = dict(zip("abc", await store.multiget("abc"), strict=True))
+        assert any(all(left[key] == at for key in pairs[at]) for at in left.values())
+
+    @on_store
+    async def test_submitted_changes_of_one_guard_are_made_in_order(self, store: Store) -> None:
+        answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        outcomes: dict[int, Outcome] = {}
+
+        def done(at: int, outcome: Outcome) -> None:
+            outcomes[at] = outcome
+            if len(outcomes) == 300:
+                answered.set_result(None)
+
+        for at in range(300):
+            key = f"key {at % 3}"
+            before = str(at - 3).encode() if at >= 3 else None
+            change = Change(key, before, {key: str(at).encode()})
+            store.submit(change, lambda outcome, at=at: done(at, outcome))  # type: ignore[misc]
+        assert not outcomes  # nobody is called back before `submit` has returned
+        await asyncio.wait_for(answered, 30)
+        assert set(outcomes.values()) == {None}
+        assert await store.multiget([f"key {at}" for at in range(3)]) == [297, 298, 299]
+
+    @on_store
+    async def test_callback_that_fails_stops_nobody_else(self, store: Store) -> None:
+        answered: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+        def fail(_outcome: Outcome) -> None:
+            raise LookupError("the callback failed")
+
+        store.submit(Change("a", None, {"a": b"1"}), fail)
+        store.submit(Change("b", None, {"b": b"2"}), answered.set_result)
+        assert await asyncio.wait_for(answered, 30) is None
+        await store.set("c", 3)
+        assert await store.multiget("abc") == [1, 2, 3]

@@ -1,0 +1,100 @@
+"""A server process that cannot outlive the one that started it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import weakref
+from pathlib import Path
+
+_STOP_S = 10.0
+_LOG_TAIL = 2_000
+
+# The server tells the watchdog its pid before it becomes the server: however early this process
+# is killed, the watchdog knows whom to end.
+_SERVER = 'echo "$$"; exec "$@" >>"$0" 2>&1'
+# A pipe whose other end only this process holds: it closes with the process, whatever ended it.
+# Linux's PR_SET_PDEATHSIG would kill the server with the *thread* that started it, and is Linux.
+_WATCHDOG = """
+read -r pid && [ "$pid" != done ] || exit 0  # it was ended before it had a word to say
+read -r word || { kill -9 "$pid"; rm -rf -- "$0"; }
+"""
+
+
+class ServerProcess:
+    """A Redis server in the folder `directory`, as a child process in a session of its own.
+
+    A session of its own: Ctrl-C in a terminal then reaches the tests, which end the server when
+    they have cleaned up. Raises OSError where the program cannot be started.
+    """
+
+    def __init__(
+        self, program: str | os.PathLike[str], arguments: list[str], directory: Path
+    ) -> None:
+        if not os.access(program, os.X_OK):
+            raise PermissionError(f"{os.fspath(program)} is no program that may be run")
+        self._log = directory / "server.log"
+        self._log_start = self._log.stat().st_size if self._log.exists() else 0
+        keep_nothing = ["--save", "", "--appendonly", "no"]
+        command = [os.fspath(program), "--dir", str(directory), *keep_nothing, *arguments]
+        read_end, write_end = os.pipe()
+        try:
+            self._watchdog = subprocess.Popen(
+                ["/bin/sh", "-c", _WATCHDOG, str(directory)], stdin=read_end, start_new_session=True
+            )
+            self._server = subprocess.Popen(
+                ["/bin/sh", "-c", _SERVER, str(self._log), *command],
+                stdin=subprocess.DEVNULL,
+                stdout=write_end,
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(write_end)  # which ends the watchdog as well
+            raise
+        finally:
+            os.close(read_end)
+        self.pid = self._server.pid
+        self._end = weakref.finalize(
+            self, _end, self._server, self._watchdog, write_end, owner=os.getpid()
+        )
+
+    def running(self) -> bool:
+        """Whether the process has not ended."""
+        return self._server.poll() is None
+
+    def is_ours(self, info: str) -> bool:
+        """Whether the reply to INFO came from this very process."""
+        return re.search(rf"^process_id:{self.pid}\r?$", info, re.MULTILINE) is not None
+
+    def log(self) -> str:
+        """The end of what the server printed since this start."""
+        text = self._log.read_bytes() if self._log.exists() else b""
+        return text[self._log_start :][-_LOG_TAIL:].decode("utf-8", "replace")
+
+    def stop(self) -> None:
+        """Ask the server to end (SIGTERM), and kill it where it takes longer than 10 s."""
+        self._server.terminate()
+        try:
+            self._server.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            self._server.kill()
+        self._end()
+
+    def kill(self) -> None:
+        """End the server with SIGKILL."""
+        self._end()
+
+
+def _end(
+    server: subprocess.Popen[bytes], watchdog: subprocess.Popen[bytes], pipe: int, owner: int
+) -> None:
+    if os.getpid() != owner:  # a forked child ends too, and the server is not its own
+        return
+    server.kill()
+    server.wait()
+    with contextlib.suppress(BrokenPipeError):  # somebody ended the watchdog
+        os.write(pipe, b"done\n")  # before the pipe closes: the pid may soon be somebody else's
+    os.close(pipe)
+    watchdog.wait()

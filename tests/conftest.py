@@ -1,0 +1,39 @@
+"""What every folder of tests may ask for: a Redis server of this run's own, and its address."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import hypothesis
+import pytest
+import redis
+
+from learning_observer.testing.server import RedisServer
+
+# The real logs are no part of the project. `make real-logs LOGS=...` names their folder; without
+# it the file is not collected at all, so that no test is ever reported as skipped.
+collect_ignore = [] if os.environ.get("LOKVS_REAL_LOGS") else ["test_real_logs.py"]
+
+# No deadline: two cores, shared with a server, make single examples slow at random.
+# In CI the examples are the same in every run: what fails there fails again.
+hypothesis.settings.register_profile(
+    "lokvs", deadline=None, print_blob=True, derandomize=bool(os.environ.get("CI"))
+)
+hypothesis.settings.load_profile("lokvs")
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """The server that the tests of one run share. Stop or restart one of your own instead."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """The address of the shared server, emptied for this test."""
+    # Everything may go, other databases too: RedisServer made sure that this is our own process.
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.flushall()
+    return redis_server.url

@@ -1,0 +1,175 @@
+"""The scripts: what their headers say is what they do, and what Python expects of them."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from itertools import product
+
+import pytest
+import redis
+
+from learning_observer.kvs import Change, Guard, Outcome
+from learning_observer.kvs import scripts as python_side
+from learning_observer.kvs.lane import Waiting
+
+SCRIPTS = sorted(
+    file.name.removesuffix(".lua")
+    for file in resources.files("learning_observer.lua").iterdir()
+    if file.name.endswith(".lua")
+)
+TEXTS = {name: python_side.Script.load(name).text.decode() for name in SCRIPTS}
+HEADERS = {name: text.partition("]]")[0] for name, text in TEXTS.items()}
+BODIES = {name: text.partition("]]")[2] for name, text in TEXTS.items()}
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(redis_url) as client:
+        yield client
+
+
+def test_every_script_has_its_coroutine() -> None:
+    assert SCRIPTS
+    for name in SCRIPTS:
+        assert callable(getattr(python_side, name))
+        script = getattr(python_side, name.upper())
+        assert isinstance(script, python_side.Script)
+        assert script.name == name
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_header_has_its_parts(name: str) -> None:
+    header = HEADERS[name]
+    assert header.startswith(f"--[[ {name}: ")
+    for part in ("KEYS[", "Returns", "Cost"):
+        assert re.search(rf"^  {re.escape(part)}", header, re.MULTILINE), part
+    assert "#!" not in TEXTS[name]  # Redis 6.2 has no shebangs, and 7 then refuses reads
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_keys_and_arguments_of_the_header_are_those_of_the_code(name: str) -> None:
+    header, body = HEADERS[name], BODIES[name]
+    described = dict(re.findall(r"^  (ARGV\[\d+…?\])\s+(\w+)", header, re.MULTILINE))
+    named = [described[f"ARGV[{at}]"] for at in range(1, 1 + sum("…" not in k for k in described))]
+    bound = re.findall(r"^local ([\w, ]+) = (ARGV\[1\].*)$", body, re.MULTILINE)
+    assert [names.split(", ") for names, _ in bound] == ([named] if named else [])
+    for names, values in bound:
+        assert values == ", ".join(f"ARGV[{at}]" for at in range(1, 1 + names.count(",") + 1))
+    rest = [key for key in described if "…" in key]
+    used_beyond = "ARGV[arg_at]" in body
+    assert used_beyond is bool(rest)
+    if rest:
+        assert rest == [f"ARGV[{len(named) + 1}…]"]
+        assert re.search(rf"arg_at = \w*,? ?{len(named) + 1}\b|, {len(named) + 1}\b", body)
+    if not described:
+        assert "ARGV" not in body
+    assert ("KEYS[1]" in header) is ("KEYS[1]" in body)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_errors_of_the_header_are_those_of_the_code(name: str) -> None:
+    assert set(re.findall(r"LOKVS_\w+", HEADERS[name])) == set(
+        re.findall(r"error_reply\('(LOKVS_\w+) ", BODIES[name])
+    )
+
+
+def pack(changes: list[Change], number: int = 1) -> python_side.Call:
+    waiting: deque[Waiting[Change, Outcome]] = deque((change, print) for change in changes)
+    call = python_side.pack(
+        waiting,
+        prefix="p:",
+        record=b"__lokvs:writer:test",
+        number=number,
+        record_ttl_ms=60_000,
+        ttl_ms=0,
+    )
+    assert not waiting
+    return call
+
+
+def run(client: redis.Redis, call: python_side.Call) -> list[bytes | None]:
+    script = python_side.COMMIT.text.decode()
+    reply = client.eval(script, len(call.keys), *call.keys, *call.args)
+    assert isinstance(reply, list)
+    return reply
+
+
+def test_letters_of_the_layout_are_those_that_python_sends() -> None:
+    header = HEADERS["commit"]
+    guards = re.search(r"guard  (a) .*\n +(n) .*\n +(v) ", header)
+    puts = re.search(r"put    (s) .*\n +(r) .*\n +(x) .*\n +(S) (X) ", header)
+    assert guards
+    assert puts
+    sent: set[str] = set()
+    guard_letters: set[str] = set()
+    same = b"1"
+    for expected, data in product((None, Guard.ANY, b"0"), (same, None)):
+        change = Change("g", expected, {"g": data, "a": same, "b": same, "c": None})
+        layout = str(pack([change]).args[3])
+        assert layout.endswith(".")
+        guard_letters.add(layout[0])
+        sent |= set(layout[1:-1])
+    assert guard_letters == set(guards.groups())
+    assert sent == set(puts.groups())
+
+
+VALUES: dict[str, bytes | None] = {"absent": None, "empty": b"", "one": b"1"}
+
+
+@pytest.mark.parametrize("before", VALUES)
+@pytest.mark.parametrize("put", VALUES)
+@pytest.mark.parametrize("expected", [None, Guard.ANY, b"", b"1"])
+def test_commit_does_what_its_header_says(
+    client: redis.Redis, before: str, put: str, expected: bytes | Guard | None
+) -> None:
+    def stored() -> Mapping[str, bytes | None]:
+        return {key: client.get(f"p:{key}") for key in ("g", "a", "b", "c")}  # type: ignore[misc]
+
+    client.set("p:c", b"c")
+    if (old := VALUES[before]) is not None:
+        client.set("p:g", old)
+    untouched = stored()
+    new = VALUES[put]
+    puts = {"g": new, "a": new, "b": b"x", "c": None}
+    made = expected is Guard.ANY or expected == old
+    call = pack([Change("g", expected, puts)])
+    reply = run(client, call)
+    assert reply == ([b"c"] if made else [b"n", old])
+    assert stored() == (puts if made else untouched)
+    # The same call again: the same outcome, and nothing is done any more.
+    client.set("p:g", b"meanwhile")
+    assert run(client, call) == reply[:1]
+    assert client.get("p:g") == b"meanwhile"
+    # A call before the last one is refused.
+    run(client, pack([Change("x", None, {})], number=3))
+    with pytest.raises(redis.ResponseError, match="LOKVS_STALE"):
+        run(client, pack([Change("g", Guard.ANY, {"g": b"stale"})], number=2))
+    assert client.get("p:g") == b"meanwhile"
+
+
+def test_commit_of_as_many_changes_as_a_call_may_have(client: redis.Redis) -> None:
+    count = python_side.GROUP_CHANGES_MAX
+    puts = {f"{at}": [f"{at}/{part}" for part in range(20)] for at in range(count)}
+    changes = [
+        Change(guard, None, {guard: b"1", **dict.fromkeys(keys, b"2")})
+        for guard, keys in puts.items()
+    ]
+    assert run(client, pack(changes)) == [b"c" * count]
+    assert client.dbsize() == count * 21 + 1
+    changes = [Change(g, b"1", dict.fromkeys([g, *keys])) for g, keys in puts.items()]
+    assert run(client, pack(changes, number=2)) == [b"c" * count]
+    assert client.dbsize() == 1
+    conflicts = [Change(guard, b"1", {guard: b"1"}) for guard in puts]
+    assert run(client, pack(conflicts, number=3)) == [b"n" * count, *[None] * count]
+
+
+def test_read_does_what_its_header_says(client: redis.Redis) -> None:
+    client.set("a", b"\x00\xff")
+    client.rpush("list", "x")
+    script = python_side.READ.text.decode()
+    assert client.eval(script, 4, "a", "absent", "list", "a") == [b"\x00\xff", None, 0, b"\x00\xff"]
+    many = [f"key {at}" for at in range(500)]
+    assert client.eval(script, 500, *many) == [None] * 500

@@ -1,0 +1,48 @@
+"""Fields and scopes: what keys are made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from learning_observer.stream_analytics import fields, helpers
+from learning_observer.stream_analytics.fields import (
+    EventField,
+    KeyField,
+    KeyStateType,
+    Scope,
+    ScopeFieldError,
+)
+
+
+def test_names_are_those_that_stand_in_keys() -> None:
+    assert [field.name for field in KeyField] == ["STUDENT", "CLASS", "RESOURCE", "TEACHER"]
+    assert EventField("doc_id").name == "EventField.doc_id"
+    assert KeyStateType.INTERNAL.value == "Internal"
+    assert KeyStateType.EXTERNAL.value == "External"
+
+
+def test_event_fields_of_one_name_are_one_field() -> None:
+    assert EventField("doc_id") == EventField("doc_id")
+    assert EventField("doc_id") != EventField("tab_id")
+    assert len({EventField("doc_id"), EventField("doc_id")}) == 1
+
+
+def test_scope_is_a_frozenset_whose_order_does_not_count() -> None:
+    scope = Scope([KeyField.STUDENT, EventField("doc_id")])
+    assert isinstance(scope, frozenset)
+    assert scope == Scope([EventField("doc_id"), KeyField.STUDENT])
+    assert hash(scope) == hash(Scope([EventField("doc_id"), KeyField.STUDENT]))
+    assert EventField("doc_id") in scope
+
+
+@pytest.mark.parametrize("name", ["", "a,b", "a:b", None, 1])
+def test_event_field_that_could_not_be_read_out_of_a_key_is_refused(name: Any) -> None:
+    with pytest.raises(ScopeFieldError, match="EventField needs a name"):
+        EventField(name)
+
+
+@pytest.mark.parametrize("name", ["KeyStateType", "KeyField", "EventField", "Scope"])
+def test_helpers_reexports_what_modules_import_from_it(name: str) -> None:
+    assert getattr(helpers, name) is getattr(fields, name)

@@ -1,0 +1,217 @@
+"""`process_batch` makes the states that the events make one by one."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.stream_analytics.support import EXTERNAL, INTERNAL, Run
+
+from learning_observer.kvs import KVS, InMemoryKVS, Store
+from learning_observer.stream_analytics.fields import EventField, KeyField, Scope
+from learning_observer.stream_analytics.helpers import kvs_pipeline, make_key
+from learning_observer.stream_analytics.pipeline import BadEvent, Pipeline
+
+DOC = EventField("doc_id")
+Reduced = tuple[Any, Any]
+
+
+class Unfit(Exception):
+    """What a reducer raises here."""
+
+
+async def count(event: Any, state: Any) -> Reduced:
+    """Flat, changed in place, one object returned twice."""
+    state["count"] += 1
+    return state, state
+
+
+async def collect(event: Any, state: Any) -> Reduced:
+    """Nested, with the event's own parts in it, and failing after it changed its state."""
+    state["kinds"].append(event["client"]["keys"])
+    if event["client"]["event"] == "unfit":
+        raise Unfit(len(state["kinds"]))
+    return state, {"last": state["kinds"][-1], "of": len(state["kinds"])}
+
+
+async def convert(event: Any, state: Any) -> Reduced:
+    """What JSON converts, and what it cannot carry."""
+    kind = event["client"]["event"]
+    if kind == "odd":
+        return {"bad": {1, 2}}, None
+    return {len(state or ()): (kind,), "before": state and state.get("before")}, (kind, 1)
+
+
+async def choose(event: Any, state: Any) -> Reduced:
+    """Writes one half, the other, both or none."""
+    kind = event["client"]["event"]
+    return (
+        [*state, kind] if kind in ("save", "odd") else False,
+        state if kind in ("save", "open") else False,
+    )
+
+
+async def pause(event: Any, state: Any) -> Reduced:
+    """Waits now and then."""
+    if event["client"]["event"] == "open":
+        await asyncio.sleep(0)
+    if event["client"]["event"] == "unfit":
+        raise Unfit(state)
+    return state + 1, False
+
+
+FUNCTIONS: list[tuple[Any, Any, Scope]] = [
+    (count, {"count": 0}, Scope([KeyField.STUDENT])),
+    (collect, {"kinds": []}, Scope([KeyField.STUDENT, DOC])),
+    (convert, None, Scope([DOC])),
+    (choose, [], Scope([KeyField.STUDENT])),
+    (pause, 0, Scope([])),
+]
+DECLARED = [
+    {"context": "docs", "function": kvs_pipeline(null, scope)(function)}
+    for function, null, scope in FUNCTIONS
+]
+
+EVENTS = st.lists(
+    st.builds(
+        lambda student, kind, client: {
+            "client": {"event": kind, "keys": [kind, {"by": student}], **client},
+            "metadata": {"source": "docs", "auth": {"safe_user_id": student}},
+        },
+        st.sampled_from(["ann", "bob"]),
+        st.sampled_from(["save", "save", "open", "unfit", "odd"]),
+        st.sampled_from([{}, {"doc_id": "D"}, {"doc_id": "E"}]),
+    )
+    | st.sampled_from([{}, {"client": {"event": "save"}}]),
+    max_size=20,
+)
+
+
+async def expected(events: list[Any]) -> tuple[dict[str, Any], list[list[type]]]:
+    """The states, and each event's kinds of error, of the functions called one by one."""
+    states: dict[str, Any] = {}
+    errors: list[list[type]] = [[] for _ in events]
+    for at, event in enumerate(events):
+        if "client" not in event:
+            errors[at] = [BadEvent]
+            continue
+        for function, null, scope in FUNCTIONS if "metadata" in event else []:
+            values: dict[Any, Any] = {
+                KeyField.STUDENT: event.get("metadata", {}).get("auth", {}).get("safe_user_id"),
+                DOC: event["client"].get("doc_id"),
+            }
+            values = {field: values[field] for field in scope}
+            if DOC in scope and values[DOC] is None:
+                continue
+            key = make_key(function, values, INTERNAL)
+            state = states.get(key, copy.deepcopy(null))
+            try:
+                halves = await function(copy.deepcopy(event), copy.deepcopy(state))
+                texts = [half if half is False else json.dumps(half) for half in halves]
+            except (Unfit, TypeError) as error:
+                errors[at].append(type(error))
+                continue
+            states[key] = state if texts[0] is False else json.loads(texts[0])
+            if texts[1] is not False:
+                states[make_key(function, values, EXTERNAL)] = json.loads(texts[1])
+    return states, errors
+
+
+async def check(events: list[Any], *stores: Store) -> None:
+    states, errors = await expected(events)
+    in_batch, one_by_one = stores
+    found = await Pipeline(DECLARED).process_batch(copy.deepcopy(events), store=in_batch)
+    assert await in_batch.dump() == states
+    for error, kinds in zip(found, errors, strict=True):
+        # The set is refused as NotJSON where json.dumps says TypeError.
+        assert (error is None) == (not kinds)
+        assert error is None or type(error) is kinds[0] or kinds[0] is TypeError
+
+    for declared in DECLARED:
+        pipeline = Pipeline([declared])
+        for event in copy.deepcopy(events):
+            try:
+                await pipeline.process(event, store=one_by_one)
+            except (Unfit, ValueError):
+                continue
+    assert await one_by_one.dump() == states
+
+
+@given(events=EVENTS)
+def test_batch_makes_the_states_of_events_one_by_one(events: list[Any]) -> None:
+    asyncio.run(check(events, InMemoryKVS(), InMemoryKVS()))
+
+
+def many_events(seed: int, number: int) -> list[Any]:
+    choose_from = random.Random(seed)
+    return [
+        {
+            "client": {
+                "event": choose_from.choice(["save", "open", "unfit", "odd"]),
+                "keys": [n],
+                "doc_id": choose_from.choice("DE"),
+            },
+            "metadata": {
+                "source": "docs",
+                "auth": {"safe_user_id": choose_from.choice(["ann", "bob", "cleo"])},
+            },
+        }
+        for n in range(number)
+    ]
+
+
+def test_large_batch_on_each_store(run: Run) -> None:
+    async def scenario(store: Store) -> None:
+        await check(many_events(seed=7, number=600), store, InMemoryKVS())
+
+    run(scenario)
+
+
+def test_errors_stand_where_their_events_stand(run_stub: Run) -> None:
+    async def scenario(store: Store) -> None:
+        events = many_events(seed=1, number=40)
+        errors = await Pipeline(DECLARED[4:]).process_batch(events)
+        kinds = [event["client"]["event"] for event in events]
+        assert [error is not None for error in errors] == [kind == "unfit" for kind in kinds]
+        # Each has its own error, of the state as its event found it.
+        applied = [
+            sum(kind != "unfit" for kind in kinds[:at])
+            for at, kind in enumerate(kinds)
+            if kind == "unfit"
+        ]
+        assert [error.args[0] for error in errors if isinstance(error, Unfit)] == applied
+
+    run_stub(scenario)
+
+
+def test_error_of_an_event_is_the_one_of_its_first_reducer(run_stub: Run) -> None:
+    """Not of the one that happened to fail first."""
+
+    @kvs_pipeline(null_state=0)
+    async def slow(event: Any, state: Any) -> Reduced:
+        await asyncio.sleep(0.005)
+        raise Unfit("slow")
+
+    @kvs_pipeline(null_state=0)
+    async def quick(event: Any, state: Any) -> Reduced:
+        raise Unfit("quick")
+
+    async def scenario(store: Store) -> None:
+        pipeline = Pipeline([{"context": "docs", "function": f} for f in (slow, quick)])
+        events = many_events(seed=1, number=3)
+        errors = await pipeline.process_batch(events)
+        assert [error.args for error in errors if error] == [("slow",)] * 3
+
+    run_stub(scenario)
+
+
+@pytest.mark.parametrize("events", [[], [{"client": {"event": "save"}}]])
+def test_batch_without_work_asks_no_store(events: list[Any]) -> None:
+    assert KVS.names() == []
+    assert asyncio.run(Pipeline(DECLARED).process_batch(events)) == [None] * len(events)
