@@ -16,13 +16,13 @@
                       S X  the same for the guard key itself
   ARGV[5…]   the bytes that the layout asks for, in its order
 
-  Returns  {outcomes, current…}
+  Returns  {outcomes, detail…}
              outcomes  one letter for each change: c committed, n not committed because
                        the guard key holds something else, t nothing done because one of
                        the keys holds something other than a string
-             current   for each n: the bytes of the guard key, or nil where it is absent;
-                       left out when the call had been made before and only its record
-                       is answered
+             detail    for each n: the bytes of the guard key, or nil where it is absent;
+                       for each t: the key; left out when the call had been made before
+                       and only its record is answered
   Errors   LOKVS_STALE  a later call of this writer has been made; nothing is done
   Cost     O(#KEYS); no change may name a key that another change of the call names
 ]]
@@ -64,14 +64,14 @@ while at < length do
 end
 local found = call('MGET', unpack(guards))
 
-local outcomes, currents, sets, removals = {}, {}, {}, {}
-local set_count, arg_at = 0, 5
+local outcomes, details, sets, removals = {}, {}, {}, {}
+local set_count, arg_at, detail_count = 0, 5, 0
 at, key_at = 1, 2
 for i = 1, #guards do
   local guard, current, kind = guards[i], found[i], byte(layout, at)
   key_at, at = key_at + 1, at + 1
 
-  local outcome = 'c'
+  local outcome, detail = 'c', current
   if kind == VALUE then
     if current ~= ARGV[arg_at] then outcome = 'n' end
     arg_at = arg_at + 1
@@ -79,8 +79,7 @@ for i = 1, #guards do
     outcome = 'n'
   end
   -- Only where nothing was found can something other than a string stand.
-  local unseen = not current
-  if unseen and foreign(guard) then outcome = 't' end
+  if not current and foreign(guard) then outcome, detail = 't', guard end
 
   local first_set, first_removal, data = set_count, #removals, nil
   local put = byte(layout, at)
@@ -88,7 +87,7 @@ for i = 1, #guards do
     local key = guard
     if put >= NEW_KEY then
       key, key_at = KEYS[key_at], key_at + 1
-      if unseen and outcome == 'c' and foreign(key) then outcome = 't' end
+      if outcome == 'c' and foreign(key) then outcome, detail = 't', key end
     end
     if put == REMOVE or put == REMOVE_GUARD then
       removals[#removals + 1] = key
@@ -107,7 +106,8 @@ for i = 1, #guards do
   if outcome ~= 'c' then
     set_count = first_set -- what stands beyond is overwritten or left unread
     for j = #removals, first_removal + 1, -1 do removals[j] = nil end
-    if outcome == 'n' then currents[#currents + 1] = current end
+    detail_count = detail_count + 1
+    details[detail_count] = detail
   end
   outcomes[i] = outcome
 end
@@ -127,4 +127,4 @@ end
 for i = 1, #removals, 4000 do
   call('UNLINK', unpack(removals, i, math.min(i + 3999, #removals)))
 end
-return { answer, unpack(currents) }
+return { answer, unpack(details, 1, detail_count) }

@@ -224,6 +224,7 @@ def test_change_is_whole_or_not_made_whichever_step_fails(
     name: str, what: What, fast_path: Path
 ) -> None:
     change = CHANGES[name]
+    names = list({**OLD, **change.puts})
     before = fast_path / "before"
     asyncio.run(FilesystemKVS(before, subdirs=True, fsync=False).multiset(OLD))
     for lock in (before / OWN_FOLDER / "locks").iterdir():
@@ -233,9 +234,11 @@ def test_change_is_whole_or_not_made_whichever_step_fails(
         shutil.copytree(before, folder)
         store = FilesystemKVS(folder, subdirs=True)
         end = commit_in_child(store, folder, change, what, at)
-        # First a store that was open all the time looks, then one that is opened now.
-        seen = asyncio.run(store.dump())
-        assert seen == everything(folder, subdirs=True)
+        # First a store that was open all the time reads and lists, then one that is opened now.
+        read = asyncio.run(store.multiget(names))
+        seen = {name: value for name, value in zip(names, read, strict=True) if value is not None}
+        assert asyncio.run(store.dump()) == seen, (at, end)
+        assert everything(folder, subdirs=True) == seen, (at, end)
         assert seen in (OLD, after(change)), (at, end)
         if end.outcome == COMMITTED:
             assert seen == after(change), (at, end)

@@ -78,14 +78,8 @@ def test_errors_of_the_header_are_those_of_the_code(name: str) -> None:
 
 def pack(changes: list[Change], number: int = 1) -> python_side.Call:
     waiting: deque[Waiting[Change, Outcome]] = deque((change, print) for change in changes)
-    call = python_side.pack(
-        waiting,
-        prefix="p:",
-        record=b"__lokvs:writer:test",
-        number=number,
-        record_ttl_ms=60_000,
-        ttl_ms=0,
-    )
+    call = python_side.Call.numbered(b"__lokvs:writer:test", number, record_ttl_ms=60_000, ttl_ms=0)
+    call.fill(waiting, prefix="p:")
     assert not waiting
     return call
 

@@ -22,7 +22,7 @@ from learning_observer.kvs import (
     Store,
     Unavailable,
 )
-from learning_observer.kvs.scripts import Script
+from learning_observer.kvs.scripts import COMMIT, Script
 from learning_observer.testing.proxy import Fault, FaultProxy
 from learning_observer.testing.server import RedisServer
 
@@ -321,6 +321,7 @@ def test_refused_after_a_lost_reply_is_unknown() -> None:
 
     async def main(server: RedisServer) -> None:
         with redis.Redis(port=server.port) as client:
+            client.script_load(COMMIT.text)
 
             def strikes(request: bytes) -> bool:
                 if not is_script(request):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from learning_observer.cli.bench_output import draw, show, write_json
 from learning_observer.cli.session import (
     AMISS,
     DONE,
@@ -28,7 +28,7 @@ from learning_observer.cli.session import (
 
 if TYPE_CHECKING:
     from learning_observer.kvs import Store
-    from learning_observer.measure.deployment import Figures, InputBytes
+    from learning_observer.measure.deployment import InputBytes
     from learning_observer.stream_analytics.pipeline import Pipeline
 
 #: Where no log is named: the simulated class.
@@ -114,15 +114,15 @@ def bench(  # noqa: PLR0917 - a parameter for each option
                 figures = await trial.measure(stores, counts, _input_bytes(stores))
             except Miscount as miscount:
                 raise Failure(f"events were lost or applied twice: {miscount}", AMISS) from None
-        _show(figures, reducers)
+        show(figures, reducers)
         if trial.failed:
             say(f"{counted(trial.failed, 'event')} failed in a reducer")
         if trial.unchecked:
             say(f"whether every event was counted once could not be checked: {trial.unchecked}")
         if as_json is not None:
-            _write_json(as_json, figures, stores)
+            write_json(as_json, figures, stores)
         if plot is not None:
-            _draw(plot, figures)
+            draw(plot, figures)
         return DONE
 
     run(work)
@@ -228,58 +228,3 @@ def _input_bytes(stores: Mapping[str, Store]) -> dict[str, InputBytes]:
     return {
         name: received for name, store in stores.items() if isinstance(store, PersistentRedisKVS)
     }
-
-
-def _show(figures: Sequence[Figures], reducers: str) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from learning_observer.measure.report import shown
-
-    table = Table(title=f"{reducers} on each store", title_justify="left")
-    for name in ("store", "sessions", "events/s", "p50, us", "p99, us", "bytes/event"):
-        table.add_column(name, justify="left" if name == "store" else "right")
-    table.add_column("of no store", justify="right")
-    for found in figures:
-        table.add_row(
-            found.store,
-            f"{found.sessions:,}" if found.sessions else "batches",
-            shown(found.events_s.median),
-            *("" if x is None else shown(x.median) for x in (found.p50_us, found.p99_us)),
-            "" if found.event_bytes is None else shown(found.event_bytes),
-            f"{found.of_no_store.median:.1%}",
-        )
-    Console(highlight=False).print(table)
-
-
-def _write_json(path: Path, figures: Sequence[Figures], stores: Mapping[str, Store]) -> None:
-    from learning_observer.measure import machine
-
-    found = {
-        "machine": machine.machine(),
-        "versions": machine.versions(),
-        "load": machine.load(),
-        "stores": {name: type(store).__name__ for name, store in stores.items()},
-        "figures": [each.as_json() for each in figures],
-    }
-    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    say(f"wrote {path}")
-
-
-def _draw(path: Path, figures: Sequence[Figures]) -> None:
-    from learning_observer.measure import plots
-    from learning_observer.measure.report import Chart
-
-    throughput: dict[str, list[tuple[float, float]]] = {}
-    latency: dict[str, list[tuple[float, float]]] = {}
-    for found in figures:
-        if found.p50_us is not None and found.p99_us is not None:
-            throughput.setdefault(found.store, []).append((found.sessions, found.events_s.median))
-            for name, at in (("p50", found.p50_us), ("p99", found.p99_us)):
-                latency.setdefault(f"{found.store}, {name}", []).append((found.sessions, at.median))
-    charts = [
-        Chart("throughput", "Throughput", "sessions", "events/s", throughput),
-        Chart("latency", "Latency of an event", "sessions", "us", latency),
-    ]
-    plots.write(charts, path)
-    say(f"wrote {path}")

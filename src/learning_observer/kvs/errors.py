@@ -91,8 +91,7 @@ class ClearRefused(KVSError):
 class Refused(KVSError):
     """The server refused the command, for a reason that waiting does not mend.
 
-    Nothing was written. The text names the kind of refusal (`OutOfMemoryError`,
-    `NoPermissionError`) and ends with the server's own words.
+    Nothing was written. The text ends with the server's own words (`OOM …`, `NOPERM …`).
     """
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TypeVar
 
-from learning_observer.kvs.errors import ClearRefused, KVSError
+from learning_observer.kvs.errors import ClearRefused, InvalidKey, KVSError
 from learning_observer.kvs.store import (
     GROUP_KEYS_MAX,
     RESERVED_PREFIX,
@@ -46,6 +47,8 @@ class PersistentRedisKVS(Store):
     def __init__(self, *, prefix: str = "", connection: RedisSettings | None = None) -> None:
         super().__init__()
         check_key(prefix)
+        if len(prefix) > 2 and RESERVED_PREFIX.startswith(prefix):
+            raise InvalidKey(prefix, f"keys under it could lie under {RESERVED_PREFIX!r}")
         self._prefix = prefix
         self._ttl_ms = 0
         self._settings = connection
@@ -73,21 +76,23 @@ class PersistentRedisKVS(Store):
 
     def submit(self, change: Change, done: Callable[[Outcome], object]) -> None:
         self._check_open()
+        check_changes((change,))
         self._running().submit(change, done)
 
     async def scan(self, prefix: str = "") -> AsyncIterator[str]:
         self._check_open()
+        check_key(prefix)
         pattern = "".join(f"\\{c}" if c in "*?[]\\^-" else c for c in self._prefix + prefix) + "*"
         seen: set[bytes] = set()  # SCAN may name a key more than once
         async for name in scan_strings(self._running().connection, pattern):
-            if name in seen:
+            if name in seen or name.startswith(RESERVED_PREFIX.encode()):
                 continue
             seen.add(name)
             try:
                 key = name.decode().removeprefix(self._prefix)
             except UnicodeDecodeError:  # another program's
                 continue
-            if not key.startswith(RESERVED_PREFIX):
+            if not key.startswith(RESERVED_PREFIX):  # no key of ours, as no store takes it
                 yield key
 
     async def clear(self, *, everything: bool = False) -> None:
@@ -140,9 +145,9 @@ class EphemeralRedisKVS(PersistentRedisKVS):
         self, expire: float = 30, *, prefix: str = "", connection: RedisSettings | None = None
     ) -> None:
         super().__init__(prefix=prefix, connection=connection)
+        if not 0.001 <= expire < math.inf:
+            raise KVSError(f"`expire` must be a millisecond or more, got {expire} seconds")
         self._ttl_ms = round(expire * 1000)
-        if self._ttl_ms < 1:
-            raise KVSError(f"`expire` must be at least a millisecond, got {expire} seconds")
 
 
 class _Traffic:

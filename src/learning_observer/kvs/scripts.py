@@ -91,73 +91,66 @@ class Call(NamedTuple):
 
     group  the changes that it makes, with what is called with their outcomes
     keys   KEYS: the writer's record, then those of the changes
-    args   ARGV
+    args   ARGV: number, record_ttl_ms, ttl_ms, then the layout and the bytes
     """
 
     group: list[Waiting[Change, Outcome]]
     keys: list[bytes]
     args: list[bytes | int | str]
 
+    @classmethod
+    def numbered(cls, record: bytes, number: int, *, record_ttl_ms: int, ttl_ms: int) -> Call:
+        """The call `number` of the writer that has this record, still without changes."""
+        return cls([], [record], [number, record_ttl_ms, ttl_ms])
 
-def pack(
-    waiting: deque[Waiting[Change, Outcome]],
-    *,
-    prefix: str,
-    record: bytes,
-    number: int,
-    record_ttl_ms: int,
-    ttl_ms: int,
-) -> Call:
-    """The call number `number` of a writer, with changes from the left end of `waiting`.
+    def fill(self, waiting: deque[Waiting[Change, Outcome]], *, prefix: str) -> None:
+        """Take from the left end of `waiting` as many changes as a call may have.
 
-    It takes as many as a call may have. No two of them name the same key: the script looks
-    at all keys before it writes any.
-    """
-    group: list[Waiting[Change, Outcome]] = []
-    named: set[str] = set()
-    keys = [record]
-    layout: list[str] = []
-    args: list[bytes | int | str] = [number, record_ttl_ms, ttl_ms, ""]
-    size = 0
-    while waiting and len(group) < GROUP_CHANGES_MAX and size < GROUP_BYTES_MAX:
-        guard, expected, puts = waiting[0][0]
-        if guard in named or not named.isdisjoint(puts):
-            break
-        group.append(waiting.popleft())
-        named.add(guard)
-        named.update(puts)
-        keys.append((prefix + guard).encode())
-        if expected is None:
-            layout.append("n")
-        elif isinstance(expected, bytes):
-            layout.append("v")
-            args.append(expected)
-            size += len(expected)
-        else:
-            layout.append("a")
-        before: bytes | None = None
-        for key, put in puts.items():
-            own = key == guard
-            if not own:
-                keys.append((prefix + key).encode())
-            if put is None:
-                layout.append("X" if own else "x")
-            elif put is before and not own:
-                layout.append("r")
+        No two of them name the same key: the script looks at all keys before it writes any.
+        """
+        group, keys, args = self
+        named: set[str] = set()
+        layout: list[str] = []
+        args.append("")
+        size = 0
+        while waiting and len(group) < GROUP_CHANGES_MAX and size < GROUP_BYTES_MAX:
+            guard, expected, puts = waiting[0][0]
+            if guard in named or not named.isdisjoint(puts):
+                break
+            group.append(waiting.popleft())
+            named.add(guard)
+            named.update(puts)
+            keys.append((prefix + guard).encode())
+            if expected is None:
+                layout.append("n")
+            elif isinstance(expected, bytes):
+                layout.append("v")
+                args.append(expected)
+                size += len(expected)
             else:
-                layout.append("S" if own else "s")
-                args.append(put)
-                size += len(put)
-                before = put
-        layout.append(".")
-    args[3] = "".join(layout)
-    return Call(group, keys, args)
+                layout.append("a")
+            before: bytes | None = None
+            for key, put in puts.items():
+                own = key == guard
+                if not own:
+                    keys.append((prefix + key).encode())
+                if put is None:
+                    layout.append("X" if own else "x")
+                elif put is before and not own:
+                    layout.append("r")
+                else:
+                    layout.append("S" if own else "s")
+                    args.append(put)
+                    size += len(put)
+                    before = put
+            layout.append(".")
+        args[3] = "".join(layout)
 
 
 async def commit(connection: Connection, call: Call) -> tuple[str, list[bytes | None] | None]:
     """`lua/commit.lua`: the outcome of each change, a letter each, and for each `n` the
-    bytes that the guard key holds; `None` instead of those when the call had been made
-    before, and only its record answered.
+    bytes that the guard key holds, for each `t` the key that holds no string; `None`
+    instead of those when the call had been made before, and only its record answered.
     """
     reply = await COMMIT.run(connection, call.keys, *call.args)
     if not isinstance(reply, list) or not reply or not isinstance(reply[0], bytes):
@@ -165,8 +158,8 @@ async def commit(connection: Connection, call: Call) -> tuple[str, list[bytes | 
     outcomes = reply[0].decode()
     if len(outcomes) != len(call.group):
         raise ProtocolMismatch("commit.lua", reply)
-    conflicts = outcomes.count("n")
-    return outcomes, (reply[1:] if len(reply) == 1 + conflicts else None)
+    details = len(outcomes) - outcomes.count("c")
+    return outcomes, (reply[1:] if len(reply) == 1 + details else None)
 
 
 class ProtocolMismatch(Exception):

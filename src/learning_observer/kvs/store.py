@@ -13,6 +13,7 @@ from __future__ import annotations
 import abc
 import asyncio
 import enum
+import json
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -101,10 +102,11 @@ class Store(abc.ABC):
         """Make `change` with the group that leaves next; `done(outcome)` is called then.
 
         For callers with many changes under way at once: it costs no task and no future.
-        Changes of one guard key are made in the order in which they were submitted. The
-        keys must have passed `check_key`.
+        Changes of one guard key are made in the order in which they were submitted. Raises
+        `InvalidKey` and `StoreClosed`; everything else is the outcome.
         """
         self._check_open()
+        check_changes((change,))
         loop = asyncio.get_running_loop()
         lane = self._lanes.get(loop)
         if lane is None:
@@ -126,7 +128,13 @@ class Store(abc.ABC):
         await self._remove_all([key async for key in self.scan()])
 
     async def aclose(self) -> None:
-        """Close the store. Calls after that raise `StoreClosed`; closing twice is fine."""
+        """Close the store, once what was submitted on this event loop has its outcome.
+
+        Calls after that raise `StoreClosed`; closing twice is fine.
+        """
+        lane = self._lanes.pop(asyncio.get_running_loop(), None)
+        if lane is not None:
+            await lane.idle()
         self._closed = True
 
     # -- what people call ------------------------------------------------------------
@@ -243,7 +251,7 @@ class Store(abc.ABC):
 
         Returns the number of keys. Raises `NotJSON` where the file holds anything other
         than one JSON object, `InvalidKey` where it names an impossible key; nothing is
-        written then.
+        written then. What the codec reads but refuses to write (NaN in old data) is put back.
         """
         try:
             items = codec.decode(await asyncio.to_thread(Path(filename).read_bytes))
@@ -252,7 +260,7 @@ class Store(abc.ABC):
         if not isinstance(items, dict):
             found = type(items).__name__
             raise NotJSON("$", f"expected an object of keys and values in {filename}, got {found}")
-        await self.multiset(items)
+        await self._put({key: _encode_old(value) for key, value in items.items()})
         return len(items)
 
     async def __aenter__(self) -> Self:
@@ -329,6 +337,14 @@ def encode(key: str, value: object) -> bytes:
         return codec.encode(value)
     except NotJSON as error:
         raise NotJSON(error.path, error.reason, key) from None
+
+
+def _encode_old(value: Json) -> bytes:
+    """The text of a value that was read, even of one that `encode` refuses by now."""
+    try:
+        return codec.encode(value)
+    except NotJSON:
+        return json.dumps(value).encode()
 
 
 def decode(key: str, data: bytes) -> Json:

@@ -67,6 +67,12 @@ PAUSE_MIN_S: Final = 0.01
 PAUSE_MAX_S: Final = 0.5
 
 
+def _words_of(error: RedisError) -> str:
+    """What the server said, beginning with its code, which redis-py cuts off some texts."""
+    words, code = str(error), error.status_code
+    return words if not code or words.startswith(code) else f"{code} {words}"
+
+
 class Wire:
     """One connection of a pool, kept, and replaced when it breaks."""
 
@@ -94,10 +100,11 @@ class Wire:
                     sent = True
                     return await operation(connection)
             except (ResponseError, AuthenticationError, BusyLoadingError) as error:
-                code = str(error).partition(" ")[0]
-                if not isinstance(error, NOT_NOW) and code not in NOT_NOW_CODES:
-                    kind = type(error).__name__
-                    raise Refused(f"{self.settings.place} refused, {kind}: {error}") from error
+                words = _words_of(error)
+                if not isinstance(error, NOT_NOW) and words.split(" ")[0] not in NOT_NOW_CODES:
+                    # An attempt before this one may have been carried out all the same.
+                    kind = OutcomeUnknown if unknown else Refused
+                    raise kind(f"{self.settings.place} refused: {words}") from error
                 why: Exception = error
             # A peer's reset can surface as AttributeError or TypeError out of redis-py
             # (redis/redis-py#4287): the connection is lost all the same.
@@ -216,20 +223,16 @@ class Writer:
         self, waiting: deque[Waiting[Change, Outcome]]
     ) -> tuple[Sequence[Waiting[Change, Outcome]], Sequence[Outcome]]:
         self._number += 1
-        call = scripts.pack(
-            waiting,
-            prefix=self._prefix,
-            record=self._record,
-            number=self._number,
-            record_ttl_ms=self._record_ttl_ms,
-            ttl_ms=self._ttl_ms,
+        call = scripts.Call.numbered(
+            self._record, self._number, record_ttl_ms=self._record_ttl_ms, ttl_ms=self._ttl_ms
         )
         try:
-            outcomes, currents = await self._wire.run(
+            call.fill(waiting, prefix=self._prefix)
+            outcomes, details = await self._wire.run(
                 lambda connection: scripts.commit(connection, call)
             )
-            if currents is None:
-                currents = await self._read_afresh(call, outcomes)
+            if details is None:
+                details = await self._read_afresh(call, outcomes)
         except KVSError as error:
             return call.group, [error] * len(call.group)
         except Exception as error:
@@ -238,23 +241,29 @@ class Writer:
             return call.group, [unknown] * len(call.group)
         if not outcomes.strip("c"):
             return call.group, [None] * len(call.group)
-        conflicts = iter(currents)
+        detail = iter(details)
         return call.group, [
-            None
-            if letter == "c"
-            else Conflict(next(conflicts))
-            if letter == "n"
-            else WrongType(change.guard)
-            for letter, (change, _) in zip(outcomes, call.group, strict=True)
+            None if letter == "c" else self._not_made(letter, next(detail)) for letter in outcomes
         ]
 
+    def _not_made(self, letter: str, detail: bytes | None) -> Outcome:
+        if letter == "n":
+            return Conflict(detail)
+        return WrongType((detail or b"").decode().removeprefix(self._prefix))
+
     async def _read_afresh(self, call: scripts.Call, outcomes: str) -> list[bytes | None]:
-        """What the guard keys of the conflicts hold now; the record does not keep it."""
-        names = [
-            (self._prefix + change.guard).encode()
+        """The details of what was not made, as far as they can be told afterwards."""
+        lacking = [
+            (letter, (self._prefix + change.guard).encode())
             for letter, (change, _) in zip(outcomes, call.group, strict=True)
-            if letter == "n"
+            if letter != "c"
         ]
+        names = [name for _, name in lacking]
+        if not names:
+            return []
         found = await self._wire.ask(lambda connection: scripts.read(connection, names))
-        # A key that has become something else by now is told by the retry that follows.
-        return [data if isinstance(data, bytes) else None for data in found]
+        # A guard that has become something else by now is told by the retry that follows.
+        return [
+            name if letter == "t" else data if isinstance(data, bytes) else None
+            for (letter, name), data in zip(lacking, found, strict=True)
+        ]

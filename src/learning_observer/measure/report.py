@@ -30,7 +30,7 @@ class Target:
 
     def __str__(self) -> str:
         sign = "≥" if self.bound == "at least" else "≤"
-        return f"{sign} {self.value:,g}" + (" ×" if self.of == RATIO else "")
+        return f"{sign} {self.value:,g}" + (" x" if self.of == RATIO else "")
 
 
 @dataclass(frozen=True)
@@ -111,15 +111,15 @@ def compare(
     runs: dict[str, list[Run]],
     ours: str,
     baseline: str,
-    figure_of: Callable[[Run], float] = events_s,
     *,
+    of: Callable[[Run], float] = events_s,
     unit: str = "events/s",
     target: Target | None = None,
     note: str = "",
 ) -> Line:
     """The line that compares the contestants `ours` and `baseline` of `runs`."""
-    mine = [figure_of(run) for run in runs[ours]]
-    theirs = [figure_of(run) for run in runs[baseline]]
+    mine = [of(run) for run in runs[ours]]
+    theirs = [of(run) for run in runs[baseline]]
     return Line(
         row,
         work,

@@ -123,16 +123,20 @@ def timed(latencies: list[float], seconds: float) -> Run:
     return Run(len(latencies), seconds, at)
 
 
-async def interleaved(contestants: Sequence[Contestant], rounds: int) -> dict[str, list[Run]]:
-    """The runs of each contestant, taken in turns: A B A B …
+async def interleaved(
+    contestants: Sequence[Contestant], rounds: int, *, collect: bool = True
+) -> dict[str, list[Run]]:
+    """The runs of each contestant, taken in turns (A B A B).
 
     A first round warms up and is discarded, and all are checked at the end, the warm-up's
-    events included. Raises `Miscount`.
+    events included. `collect` garbage before each run, where a run is long enough for that.
+    Raises `Miscount`.
     """
     runs: dict[str, list[Run]] = {contestant.name: [] for contestant in contestants}
     for number in range(rounds + 1):
         for contestant in contestants:
-            gc.collect()  # nobody pays for what the one before left behind
+            if collect:
+                gc.collect()  # nobody pays for what the one before left behind
             run = await contestant.run()
             if number:
                 runs[contestant.name].append(run)
