@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
@@ -34,10 +34,11 @@ LoKvs: TypeAlias = Callable[..., Answer]
 
 
 @pytest.fixture
-def lo_kvs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LoKvs:
+def lo_kvs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoKvs]:
     """Run a command in this process, in `tmp_path`."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))  # --reducers puts the folder there
+    monkeypatch.delitem(sys.modules, "own_reducers", raising=False)  # another test's
 
     def run(*arguments: object) -> Answer:
         result = CliRunner().invoke(app, [str(argument) for argument in arguments])
@@ -45,7 +46,11 @@ def lo_kvs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LoKvs:
             raise result.exception
         return Answer(result.exit_code, result.stdout, result.stderr)
 
-    return run
+    yield run
+    # The next test's module of the same name is another one.
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]
 
 
 @pytest.fixture

@@ -116,7 +116,7 @@ def same(left: Any, right: Any) -> bool:
     return bool(left == right) and (not isinstance(left, float) or repr(left) == repr(right))
 
 
-def obey(twins: dict[str, ModuleType], value: Any) -> None:
+def obey(twins: dict[str, ModuleType], value: Any) -> bool:
     try:
         text = json.dumps(value, allow_nan=False)
         expected = json.loads(text, object_pairs_hook=distinct)
@@ -130,7 +130,7 @@ def obey(twins: dict[str, ModuleType], value: Any) -> None:
             else:
                 raise AssertionError(f"{twin.__name__} wrote {written!r}")
         assert len(refusals) == 1
-        return
+        return False
     results = {twin.encode_state(value) for twin in twins.values()}
     assert len(results) == 1, results
     encoded, is_plain = results.pop()
@@ -140,6 +140,7 @@ def obey(twins: dict[str, ModuleType], value: Any) -> None:
         assert twin.encode(value) == encoded
         for written in (encoded, text.encode()):  # ours, and the standard library's
             assert same(twin.decode(written), expected)
+    return True
 
 
 def law(values: int) -> settings:
@@ -150,8 +151,8 @@ def law(values: int) -> settings:
 @law(4000)
 @given(value=plain)
 def test_plain_values(twins: dict[str, ModuleType], value: Any) -> None:
-    obey(twins, value)
-    assert twins["pure"].encode_state(value)[1] == same(value, json.loads(json.dumps(value)))
+    if obey(twins, value):  # the halves of one character can make two keys one
+        assert twins["pure"].encode_state(value)[1] == same(value, json.loads(json.dumps(value)))
 
 
 @law(4000)
