@@ -13,7 +13,7 @@ TESTING := $(VENV)/.installed-testing
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test real-logs check format build clean
+.PHONY: help demo test real-logs bench check format build clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -31,6 +31,9 @@ real-logs: $(TESTING)  ## put the event logs in LOGS=dir through all four stores
 	@test -n '$(LOGS)' || { echo 'make real-logs needs the folder of the logs (*.study.log, *.study.log.gz): make real-logs LOGS=dir' >&2; exit 2; }
 	@test -d '$(LOGS)' || { echo 'LOGS=$(LOGS) is no folder' >&2; exit 2; }
 	LOKVS_REAL_LOGS='$(abspath $(LOGS))' $(PY) -m pytest tests/test_real_logs.py
+
+bench: $(TESTING)  ## measure every target beside its baselines, some minutes; BENCH='--quick' and such
+	LOKVS_REAL_LOGS='$(abspath $(LOGS))' $(PY) -m benchmarks $(BENCH)
 
 check: $(TESTING)  ## check format, lint, types, and the stub of the compiled codec
 	$(BIN)/ruff format --check .
@@ -59,7 +62,7 @@ $(RUNTIME): $(SOURCES) | $(PY)
 	@touch $@
 
 $(TESTING): $(SOURCES) | $(PY)
-	$(INSTALL) '.[test,pmss]'
+	$(INSTALL) '.[test,pmss,bench]'
 	@touch $(RUNTIME) $@
 
 # Debian's python3 lacks ensurepip until python3-venv is installed, which takes root. Another pip on

@@ -33,15 +33,15 @@ async def p7(setting: Setting) -> Result:
             _repeating(JSON, lambda value: json.dumps(value).encode(), state),
         ]
         rounds = 5 if setting.quick else 151
-        runs = await interleaved(contestants, rounds)
+        runs = await interleaved(contestants, rounds, collect=False)
         size = len(orjson.dumps(state))
         result.sizes[name] = size
         work = f"encode {size:,} bytes"
         limit = Target("at most", 1.6)
         per_call = _per_call
         result.lines += [
-            compare("P7", work, runs, OURS, ORJSON, per_call, unit="us", target=limit),
-            compare("P7", work, runs, OURS, JSON, per_call, unit="us"),
+            compare("P7", work, runs, OURS, ORJSON, of=per_call, unit="us", target=limit),
+            compare("P7", work, runs, OURS, JSON, of=per_call, unit="us"),
         ]
     return result
 

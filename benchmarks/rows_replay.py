@@ -37,7 +37,7 @@ async def p3(setting: Setting) -> Result:
     """1,000 states of 300 bytes; events of all of them, in no order."""
     students = [f"replayed-{number}" for number in range(50 if setting.quick else 1000)]
     draw = random.Random(0)
-    length = 3_000 if setting.quick else 60_000
+    length = 3_000 if setting.quick else 40_000
     events = [event_of(draw.choice(students)) for _ in range(length)]
     result = Result()
     for shape, null, target in (
@@ -52,8 +52,8 @@ async def p3(setting: Setting) -> Result:
         async with setting.store():
             runs = await interleaved(
                 [
-                    _batches(OURS, setting, reducer, students, events, BATCH_LINES_MAX),
-                    _batches(small, setting, reducer, students, events, SMALL_BATCH),
+                    _batches(OURS, setting, reducer, students, events, size=BATCH_LINES_MAX),
+                    _batches(small, setting, reducer, students, events, size=SMALL_BATCH),
                     _no_store(CEILING, plain(reducer), null, events, encoded=True),
                     _no_store(OBJECTS, plain(reducer), null, events, encoded=False),
                     looping(LOOP, setting, slow, reducer, 1),
@@ -76,6 +76,7 @@ def _batches(
     reducer: Any,
     students: list[str],
     events: list[Event],
+    *,
     size: int,
 ) -> Contestant:
     # Each contestant has students of its own, so that their counts stay apart.

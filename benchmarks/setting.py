@@ -12,7 +12,7 @@ from typing import Any, Self
 from redis.asyncio import BlockingConnectionPool, Redis
 
 from learning_observer.event_log import EventLogs
-from learning_observer.kvs import KVS, PersistentRedisKVS, Store
+from learning_observer.kvs import KVS, PersistentRedisKVS, Store, codec
 from learning_observer.measure.timing import Miscount
 from learning_observer.redis_connection import RedisSettings
 from learning_observer.simulate import simulate
@@ -109,22 +109,25 @@ def logs_folder(named: str | None) -> Path | None:
 @contextlib.contextmanager
 def default_store(store: Store) -> Iterator[None]:
     """Have `store` as `KVS()`, where decorated reducers look for it."""
+    before = KVS() if "default" in KVS.names() else None
     KVS.add_item("default", store)
     try:
         yield
     finally:
         KVS.remove_item("default")
+        if before is not None:
+            KVS.add_item("default", before)
 
 
 async def counted(client: Redis, keys: Iterable[str]) -> int:
     """The sum of the counts in the states at `keys`; read past the store that is measured."""
-    from learning_observer.kvs import codec
-
     wanted = list(keys)
     total = 0
     for start in range(0, len(wanted), 5000):
-        for text in await client.mget(wanted[start : start + 5000]):
-            total += 0 if text is None else codec.decode(text)["count"]
+        texts: Any = await client.mget(wanted[start : start + 5000])
+        for text in texts:
+            state: Any = {"count": 0} if text is None else codec.decode(text)
+            total += state["count"]
     return total
 
 

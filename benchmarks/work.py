@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from learning_observer.kvs.codec import Json
+from learning_observer.stream_analytics.fields import Field
 from learning_observer.stream_analytics.fold import StateKeys
 from learning_observer.stream_analytics.helpers import (
     DecoratedReducer,
@@ -83,7 +84,7 @@ def declared(reducer: DecoratedReducer) -> list[dict[str, Any]]:
 
 def keys_of(reducer: DecoratedReducer, student: str) -> StateKeys:
     """The keys of a student's state."""
-    fields = {KeyField.STUDENT: student}
+    fields: dict[Field, object] = {KeyField.STUDENT: student}
     return StateKeys(
         make_key(reducer, fields, KeyStateType.INTERNAL),
         make_key(reducer, fields, KeyStateType.EXTERNAL),
@@ -102,4 +103,5 @@ def event_of(student: str) -> dict[str, Any]:
 
 def plain(reducer: DecoratedReducer) -> Callable[..., Any]:
     """The function within the decorator."""
-    return inspect.unwrap(reducer)
+    function: Callable[..., Any] = inspect.unwrap(reducer)
+    return function

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Awaitable, Callable
+import os
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -28,6 +29,15 @@ from learning_observer.simulate import simulate
 from learning_observer.stream_analytics.pipeline import Pipeline
 
 SHIPPED = "learning_observer.reducers"
+
+
+@pytest.fixture
+def own_cores() -> Iterator[None]:
+    """The program keeps to two cores; the tests after it get theirs back."""
+    before = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    yield
+    if before is not None:
+        os.sched_setaffinity(0, before)
 
 
 @pytest.mark.parametrize(
@@ -165,6 +175,7 @@ def test_machine_is_told() -> None:
     assert machine.versions()["redis"]
 
 
+@pytest.mark.usefixtures("own_cores")
 def test_program_writes_its_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "figures.json"
     arguments = ["--quick", "--only", "p1,P7", "--json", str(file), "--plots", str(tmp_path)]
@@ -178,6 +189,7 @@ def test_program_writes_its_figures(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "bare EVALSHA" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("own_cores")
 def test_program_fails_where_a_row_miscounts(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

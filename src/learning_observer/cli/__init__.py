@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from learning_observer.cli import check, demo, ingest, stores
+from learning_observer.cli import bench, check, demo, ingest, stores
 
 app = typer.Typer(
     name="lo-kvs",
@@ -74,5 +74,6 @@ for command in (
     stores.dump,
     stores.load,
     check.check,
+    bench.bench,
 ):
     app.command(help=_help(command))(command)

@@ -150,12 +150,12 @@ def _check_plot(plot: Path | None) -> None:
 
 def _work(reducers: str, files: list[str] | None) -> tuple[Pipeline, list[Any]]:
     """The pipeline, and the events that it takes."""
-    from learning_observer.cli.ingest import _logs, _pipeline
+    from learning_observer.cli.ingest import logs_named, pipeline_of
     from learning_observer.simulate import simulate
 
-    pipeline = _pipeline(reducers)
+    pipeline = pipeline_of(reducers)
     if files:
-        logs = _logs(files)
+        logs = logs_named(files)
         found = [item.event for batch in logs.batches() for item in batch if item.fault is None]
         for damage in logs.damaged:
             say(f"not read to its end: {damage}")

@@ -93,8 +93,8 @@ def ingest(  # noqa: PLR0917 - a parameter for each option
     async def work() -> int:
         from learning_observer.ingest import Ingest, Stopped
 
-        logs = _logs(files or ["-"])
-        pipeline = _pipeline(reducers)
+        logs = logs_named(files or ["-"])
+        pipeline = pipeline_of(reducers)
         _check_rejects(rejects, files or ["-"])
         settings.start()
         target = opened(store)
@@ -173,7 +173,7 @@ def signals(job: Ingest) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _logs(names: list[str]) -> EventLogs:
+def logs_named(names: list[str]) -> EventLogs:
     from learning_observer.event_log import EventLogs, Unreadable
 
     try:
@@ -182,7 +182,7 @@ def _logs(names: list[str]) -> EventLogs:
         raise Failure(f"nothing was done:\n{error}", USAGE) from None
 
 
-def _pipeline(module: str) -> Pipeline:
+def pipeline_of(module: str) -> Pipeline:
     from learning_observer.stream_analytics.pipeline import BadReducers, Pipeline
 
     here = os.fspath(Path.cwd())

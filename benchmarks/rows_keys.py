@@ -1,4 +1,4 @@
-"""P6: what an event costs when there are more keys, and when states are larger."""
+"""P6: what an event costs when there are more keys, and what this process holds in memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from redis.asyncio import Redis
 
-from benchmarks.rows_sessions import ours
+from benchmarks.rows_bytes import over_bytes
 from benchmarks.setting import Setting, check_count
 from benchmarks.work import (
     counting,
@@ -19,7 +19,6 @@ from benchmarks.work import (
     event_of,
     flat_state,
     keys_of,
-    nested_state,
     text_size,
 )
 from learning_observer.kvs import Store, codec
@@ -30,9 +29,8 @@ from learning_observer.measure.report import (
     Result,
     Target,
     compare,
-    latency_us,
 )
-from learning_observer.measure.timing import Contestant, Run, interleaved, middle, timed
+from learning_observer.measure.timing import Contestant, Run, interleaved, middle
 from learning_observer.stream_analytics import engine
 from learning_observer.stream_analytics.pipeline import Pipeline
 
@@ -42,20 +40,19 @@ QUICK_KEYS: Final = (100, 1_000)
 KEY_STATE_BYTES: Final = 100
 ACTIVE: Final = 1_000  # students who are writing now, whatever the store holds besides
 GROUP: Final = 500
-ROUND_EVENTS: Final = 20_000
-STATE_SIZES: Final = (100, 1_000, 10_000, 100_000)
-QUICK_SIZES: Final = (100, 10_000)
+ROUND_EVENTS: Final = 10_000
 NULL: Final = flat_state(KEY_STATE_BYTES)
 REDUCER: Final = counting(NULL, "of_many_keys")
+KEY: Final = keys_of(REDUCER, "many-").internal  # a student's number follows
 
 
 async def p6(setting: Setting) -> Result:
     """Flat in keys, memory bounded, and in bytes not much over a SET of them."""
     result = await _over_keys(setting)
-    over_bytes = await _over_bytes(setting)
-    result.lines += over_bytes.lines
-    result.charts += over_bytes.charts
-    result.sizes |= over_bytes.sizes
+    larger = await over_bytes(setting)
+    result.lines += larger.lines
+    result.charts += larger.charts
+    result.sizes |= larger.sizes
     return result
 
 
@@ -90,13 +87,13 @@ async def _over_keys(setting: Setting) -> Result:
             first, last = contestants[0].name, contestants[-1].name
             flat = Target("at most", 1.2)
             result.lines.append(
-                compare("P6", work, runs, last, first, event_us, unit="us", target=flat)
+                compare("P6", work, runs, last, first, of=event_us, unit="us", target=flat)
             )
             curves[kind] = [
                 (database.keys, middle([event_us(run) for run in runs[contestant.name]]).median)
                 for database, contestant in zip(databases, contestants, strict=True)
             ]
-        result.lines.append(await _memory(setting, databases[-1]))
+        result.lines.append(await _memory(databases[-1]))
     chart = Chart("cost-over-keys", "Cost of an event", "keys", "us/event", curves, log_y=False)
     result.charts.append(chart)
     return result
@@ -158,11 +155,11 @@ def _processing(name: str, setting: Setting, database: Database, cache_bytes: in
     return Contestant(name, run, check)
 
 
-async def _memory(setting: Setting, database: Database) -> Line:
+async def _memory(database: Database) -> Line:
     """How much this process grows while it works on ever more states, by the cache's bound."""
     pipeline = Pipeline(declared(REDUCER))
     before = resident_bytes()
-    students = range(min(database.keys, 300_000))
+    students = range(min(database.keys, 150_000))
     for start in range(0, len(students), 2000):
         part = students[start : start + 2000]
         for error in await pipeline.process_batch(list(map(_event, part)), store=database.store):
@@ -185,49 +182,6 @@ async def _memory(setting: Setting, database: Database) -> Line:
     )
 
 
-async def _over_bytes(setting: Setting) -> Result:
-    """One session on ever larger states, beside a bare SET of the same bytes."""
-    result = Result()
-    bare = "bare SET"
-    curves: dict[str, list[tuple[float, float]]] = {}
-    for shape, make in (("text", flat_state), ("nested", nested_state)):
-        for size in QUICK_SIZES if setting.quick else STATE_SIZES:
-            await setting.fresh()
-            null = make(size)
-            reducer = counting(null, f"{shape}_{size}")
-            async with setting.store():
-                mine = await ours(shape, setting, reducer, 1)
-                contestants = [mine, _setting_bytes(bare, setting, codec.encode(null))]
-                runs = await interleaved(contestants, min(setting.rounds, 3))
-            work, p50 = f"one session, {shape} state of {size:,} bytes, p50", latency_us(0.5)
-            limit = Target("at most", 3)
-            line = compare("P6", work, runs, shape, bare, p50, unit="us", target=limit)
-            result.lines.append(line)
-            result.sizes[f"{shape} {size}"] = text_size(null)
-            curves.setdefault(shape, []).append((text_size(null), line.figure.median))
-            if line.against is not None and shape == "text":
-                curves.setdefault(bare, []).append((text_size(null), line.against.median))
-    title = "One session's event"
-    chart = Chart("cost-over-bytes", title, "bytes of the state", "p50, us", curves)
-    result.charts.append(chart)
-    return result
-
-
-def _setting_bytes(name: str, setting: Setting, text: bytes) -> Contestant:
-    async def run() -> Run:
-        clock = time.perf_counter
-        latencies: list[float] = []
-        began = clock()
-        until = began + setting.seconds
-        while clock() < until:
-            sent = clock()
-            await setting.client.set("bare", text)
-            latencies.append(clock() - sent)
-        return timed(latencies, clock() - began)
-
-    return Contestant(name, run)
-
-
 def event_us(run: Run) -> float:
     """Microseconds an event."""
     return run.event_us
@@ -238,4 +192,4 @@ def _event(student: int) -> dict[str, Any]:
 
 
 def _key(student: int) -> str:
-    return keys_of(REDUCER, f"many-{student}").internal
+    return f"{KEY}{student}"
