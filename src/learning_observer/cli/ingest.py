@@ -174,6 +174,7 @@ def signals(job: Ingest) -> Iterator[None]:
 
 
 def logs_named(names: list[str]) -> EventLogs:
+    """The event logs of a command's arguments; every unreadable one is told at once."""
     from learning_observer.event_log import EventLogs, Unreadable
 
     try:
@@ -183,6 +184,7 @@ def logs_named(names: list[str]) -> EventLogs:
 
 
 def pipeline_of(module: str) -> Pipeline:
+    """The pipeline of the module that `--reducers` names, from the current folder or not."""
     from learning_observer.stream_analytics.pipeline import BadReducers, Pipeline
 
     here = os.fspath(Path.cwd())
