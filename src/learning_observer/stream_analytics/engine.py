@@ -12,17 +12,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Coroutine, Iterable
 from typing import Any, Final, TypeAlias
 
 from learning_observer.kvs.codec import Json
 from learning_observer.kvs.errors import KVSError, WrongType
 from learning_observer.kvs.store import GROUP_KEYS_MAX, Conflict, Outcome, Store, check_key
 from learning_observer.stream_analytics.fold import UNREAD, Event, Fold, Reducer, StateKeys
-
-#: Called once for an event: with its External state, or with what went wrong.
-Done: TypeAlias = Callable[[Json, BaseException | None], object]
-Answered: TypeAlias = "asyncio.Future[Json] | Done"
 
 #: States that no event waits for are kept up to this many bytes.
 CACHE_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -39,6 +35,68 @@ class Failed:
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
+
+
+class Batch:
+    """Many events that are taken in together, for a caller who waits for them all.
+
+    errors  for each event `None`, or the error of the first of its reducers that failed
+    """
+
+    __slots__ = ("_complete", "_left", "_ranks", "errors")
+
+    def __init__(self, events: int) -> None:
+        self.errors: list[BaseException | None] = [None] * events
+        self._ranks: dict[int, int] = {}  # which of its reducers an event's error is of
+        self._left = 0
+        self._complete: asyncio.Future[None] | None = None
+
+    def failed(self, at: int, rank: int, error: BaseException) -> None:
+        """The event `at` failed in its reducer number `rank`."""
+        if self.errors[at] is None or rank < self._ranks.get(at, rank):
+            self.errors[at] = error
+            self._ranks[at] = rank
+
+    def expect(self) -> None:
+        """One answer more is to come."""
+        self._left += 1
+
+    def answer(self) -> None:
+        """One of the answers has come."""
+        self._left -= 1
+        complete = self._complete
+        if not self._left and complete is not None and not complete.done():
+            complete.set_result(None)  # done already: the caller was cancelled
+
+    async def complete(self) -> None:
+        """Wait until every answer has come."""
+        if self._left:
+            self._complete = asyncio.get_running_loop().create_future()
+            await self._complete
+
+
+class Part:
+    """The events of a batch that wait for one state: their places in it, their ranks."""
+
+    __slots__ = ("answers", "batch", "places", "ranks")
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+        self.places: list[int] = []
+        self.ranks: list[int] = []
+        self.answers = 0
+
+    def answer(self, error: BaseException | None) -> None:
+        """The next of the events, in their order, is answered."""
+        if error is not None:
+            self.batch.failed(self.places[self.answers], self.ranks[self.answers], error)
+        self.answers += 1
+        if self.answers == len(self.places):  # the batch counts states, not events
+            self.batch.answer()
+
+
+#: Who waits for an event: a caller of `process`, or a part of a batch.
+Answered: TypeAlias = "asyncio.Future[Json] | Part"
 
 
 class HeldState:
@@ -129,16 +187,13 @@ class HeldState:
         fold, answers, function = self._fold, self._answers, self.reducer.function
         fold.begin(self.data, self.state)
         answers.clear()
-        events = self.events
-        if len(events) > FOLD_EVENTS_MAX:
-            events = events[:FOLD_EVENTS_MAX]
-        for event in events:
+        for event, answered in zip(self.events[:FOLD_EVENTS_MAX], self.answered, strict=False):
             try:
                 running: Any = function(event, fold.next_state())
                 running.send(None)
             except StopIteration as finished:
                 try:
-                    answers.append(fold.take(finished.value))
+                    answers.append(fold.take(finished.value, type(answered) is not Part))
                 except Exception as error:  # noqa: BLE001 - the event's own, told to its caller
                     answers.append(Failed(error))
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - likewise
@@ -152,9 +207,11 @@ class HeldState:
         try:
             fold.begin(self.data, self.state)
             answers.clear()
-            for event in self.events[:FOLD_EVENTS_MAX]:
+            waiting = list(zip(self.events[:FOLD_EVENTS_MAX], self.answered, strict=False))
+            for event, answered in waiting:
                 try:
-                    answers.append(fold.take(await self.reducer.function(event, fold.next_state())))
+                    result = await self.reducer.function(event, fold.next_state())
+                    answers.append(fold.take(result, type(answered) is not Part))
                 except asyncio.CancelledError as error:
                     if _is_cancelled():
                         raise  # not the reducer is cancelled, but what runs it
@@ -188,14 +245,11 @@ class HeldState:
         waited = self.answered[: len(answers)]
         del self.events[: len(answers)], self.answered[: len(answers)]
         for answered, answer in zip(waited, answers, strict=True):
-            if not isinstance(answered, asyncio.Future):
-                if isinstance(answer, Failed):
-                    answered(None, answer.error)
-                else:
-                    answered(answer, None)
+            if isinstance(answered, Part):
+                answered.answer(answer.error if type(answer) is Failed else None)
             elif answered.done():  # the caller was cancelled meanwhile
                 continue
-            elif isinstance(answer, Failed):
+            elif type(answer) is Failed:
                 answered.set_exception(answer.error)
             else:
                 answered.set_result(answer)
@@ -251,24 +305,34 @@ class Engine:
             self._wake(held)
         return answered
 
-    def submit(self, items: Iterable[tuple[Reducer, StateKeys, Event, Done]]) -> None:
-        """Take many events in; each `done(external, error)` is called when it is committed
-        or has failed. Events of one state keep their order and are folded together.
-        Call it from within a task.
+    async def process_batch(
+        self, runs: Iterable[tuple[Reducer, StateKeys, Event, int, int]], batch: Batch
+    ) -> None:
+        """Take many events in and wait until each is committed or has failed.
+
+        A run names the reducer, its state, the event, the event's place in the batch, and
+        which of the event's reducers it is. Events of one state keep their order and are
+        folded together.
         """
-        woken: dict[HeldState, None] = {}
-        for reducer, keys, event, done in items:
+        parts: dict[HeldState, Part] = {}
+        for reducer, keys, event, at, rank in runs:
             try:
                 held = self._held(reducer, keys)
             except KVSError as error:  # its key can be none
-                done(None, error)
+                batch.failed(at, rank, error)
                 continue
+            part = parts.get(held)
+            if part is None:
+                part = parts[held] = Part(batch)
+                batch.expect()
+            part.places.append(at)
+            part.ranks.append(rank)
             held.events.append(event)
-            held.answered.append(done)
+            held.answered.append(part)
+        for held in parts:
             if not held.running:
-                woken[held] = None
-        for held in woken:
-            self._wake(held)
+                self._wake(held)
+        await batch.complete()
 
     def rest(self, held: HeldState) -> None:
         """No event waits for the state: it goes into the cache, or is forgotten."""

@@ -94,9 +94,9 @@ class Fold:
             return decode(self._keys.internal, data)
         return plain_copy(self.state)
 
-    def take(self, result: object) -> Any:
+    def take(self, result: object, wanted: bool) -> Any:
         """Take over what the reducer returned for an event. Returns the External state for
-        the caller, or `False` where the reducer wrote none.
+        the caller, if it is wanted, or `False` where the reducer wrote none.
 
         Raises `NotJSON`, or `TypeError` where it is no pair; then nothing has changed.
         """
@@ -116,12 +116,13 @@ class Fold:
                 data, state = _text(self._keys.internal, internal), UNREAD
         if external is internal and external is not False:
             shown_data = state if data is None else data
-            shown = plain_copy(internal) if data is None else decode(self._keys.external, data)
+            if wanted:
+                shown = plain_copy(internal) if data is None else decode(self._keys.external, data)
         elif external is not False:
             shown = shown_data = plain_copy(external)
             if shown is NOT_PLAIN:
                 shown_data = _text(self._keys.external, external)
-                shown = decode(self._keys.external, shown_data)
+                shown = decode(self._keys.external, shown_data) if wanted else False
         # Both halves are JSON: from here on nothing fails.
         if internal is not False:
             self._writes_internal = True

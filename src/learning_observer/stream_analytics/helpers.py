@@ -130,11 +130,11 @@ class KeyedReducer:
         self, metadata: Mapping[str, Any] | None, event_fields: Mapping[str, Any] | None
     ) -> StateKeys:
         """The keys of the state that an event belongs to. Raises `ScopeFieldError`."""
-        return self._keys(_student(metadata), event_fields or {})
+        return self._keys(student_of(metadata), event_fields or {})
 
     def session(self, metadata: Mapping[str, Any] | None) -> Process:
         """`process(event, event_fields)` for the events of one source."""
-        student = _student(metadata)
+        student = student_of(metadata)
         engine: Engine | None = None
 
         async def process(event: Event, event_fields: Mapping[str, Any] | None = None) -> Json:
@@ -193,9 +193,10 @@ def student_event_reducer(
     return kvs_pipeline(null_state, scope, module_override, qualname_override)
 
 
-def _student(metadata: Mapping[str, Any] | None) -> str:
-    auth = (metadata or {}).get("auth")
-    student = auth.get("safe_user_id") if isinstance(auth, Mapping) else None
+def student_of(metadata: Mapping[str, Any] | None) -> str:
+    """Who the events of this source are counted for."""
+    auth = metadata.get("auth") if metadata else None
+    student = auth.get("safe_user_id") if isinstance(auth, dict | Mapping) else None
     return GUEST if student is None else str(student)
 
 

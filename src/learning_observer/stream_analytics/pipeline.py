@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-import functools
 import importlib
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 from learning_observer import kvs
 from learning_observer.kvs import Store
 from learning_observer.kvs.codec import Json
-from learning_observer.stream_analytics.engine import Engine, engine_for
+from learning_observer.stream_analytics.engine import Batch, engine_for
 from learning_observer.stream_analytics.fields import Scope
 from learning_observer.stream_analytics.fold import Event, Reducer, StateKeys
-from learning_observer.stream_analytics.helpers import KeyedReducer
+from learning_observer.stream_analytics.helpers import KeyedReducer, student_of
+
+#: How many states' plans a pipeline keeps, so that it need not make them for each event.
+PLANS_KEPT_MAX: Final = 10_000
 
 
 class BadEvent(ValueError):
@@ -49,6 +51,11 @@ class Pipeline:
         self._by_source: dict[str, list[Declared]] = {}
         for declared in self.reducers:
             self._by_source.setdefault(declared.context, []).append(declared)
+        self._event_fields = {
+            source: sorted({name for each in declared for name in each.keyed.event_fields})
+            for source, declared in self._by_source.items()
+        }
+        self._plans: dict[tuple[str | None, ...], tuple[tuple[Reducer, StateKeys], ...]] = {}
 
     @classmethod
     def of_module(cls, module: str | ModuleType) -> Pipeline:
@@ -64,17 +71,23 @@ class Pipeline:
         return cls(reducers)
 
     async def process(self, event: Event, *, store: Store | None = None) -> int:
-        """Run one event through its reducers, one after another, and commit each.
+        """Run one event through its reducers, one after another, and commit them together.
 
         Returns how many reducers ran: none for an event without a source. Raises
         `BadEvent` for what is no event or has an unknown source, else what the first
-        reducer that failed raised; the ones after it did not run then.
+        reducer that failed raised; the others ran all the same.
         """
-        runs = self.plan(event)
+        plan = self.plan(event)
+        if not plan:
+            return 0
         engine = engine_for(store or kvs.KVS())
-        for reducer, keys in runs:
-            await engine.process(reducer, keys, event)
-        return len(runs)
+        batch = Batch(1)
+        # One that waits for something is waited for, before the next one runs.
+        for _, turn in itertools.groupby(enumerate(plan), lambda run: run[1][0].awaits and run):
+            await engine.process_batch([(*run, event, 0, rank) for rank, run in turn], batch)
+        if batch.errors[0] is not None:
+            raise batch.errors[0]
+        return len(plan)
 
     async def process_batch(
         self, events: Sequence[Event], *, store: Store | None = None
@@ -83,36 +96,57 @@ class Pipeline:
 
         The events of one state are reduced in order and written together. Returns, for
         each event, `None`, or its error: `BadEvent`, or what the first of its reducers that
-        failed raised. An error stops no other event, and (unlike in `process`) no other
-        reducer.
+        failed raised. An error stops no other event, and no other reducer.
         """
-        errors: list[BaseException | None] = [None] * len(events)
-        runs: list[tuple[int, Event, Reducer, StateKeys]] = []
-        for at, event in enumerate(events):
-            try:
-                runs += [(at, event, *run) for run in self.plan(event)]
-            except Exception as error:  # noqa: BLE001 - the caller gets each event's error
-                errors[at] = error
-        if runs:
-            await _run_all(engine_for(store or kvs.KVS()), runs, errors)
-        return errors
+        batch = Batch(len(events))
+        runs = self._runs(events, batch)
+        first = next(runs, None)
+        if first is not None:  # else there is no work, and no store is asked for
+            engine = engine_for(store or kvs.KVS())
+            await engine.process_batch(itertools.chain((first,), runs), batch)
+        return batch.errors
 
-    def plan(self, event: Event) -> list[tuple[Reducer, StateKeys]]:
-        """The reducers that an event goes through, each with the keys of its state."""
+    def plan(self, event: Event) -> tuple[tuple[Reducer, StateKeys], ...]:
+        """The reducers that an event goes through, each with the keys of its state.
+
+        Raises `BadEvent`, and `ScopeFieldError` for a scope that events cannot fill.
+        """
         client, metadata = check_event(event)
         source = metadata.get("source")
         if source is None:
-            return []
+            return ()
         declared = self._by_source.get(source) if isinstance(source, str) else None
         if declared is None:
             known = ", ".join(sorted(self._by_source)) or "none"
             raise BadEvent(f"metadata.source is unknown: {source!r}; known: {known}")
-        return [
-            (reducer.keyed.reducer, reducer.keyed.keys(metadata, client))
-            for reducer in declared
-            # An event that lacks a field that tells the states apart is not for it.
-            if all(name in client for name in reducer.keyed.event_fields)
-        ]
+        # Most events go where one before them went, so their plan is made already.
+        names = self._event_fields[source]
+        fields = [str(client[name]) if name in client else None for name in names]
+        chosen = (source, student_of(metadata), *fields)
+        plan = self._plans.get(chosen)
+        if plan is None:
+            plan = tuple(
+                (reducer.keyed.reducer, reducer.keyed.keys(metadata, client))
+                for reducer in declared
+                # An event that lacks a field that tells the states apart is not for it.
+                if all(name in client for name in reducer.keyed.event_fields)
+            )
+            if len(self._plans) >= PLANS_KEPT_MAX:
+                self._plans.clear()
+            self._plans[chosen] = plan
+        return plan
+
+    def _runs(
+        self, events: Sequence[Event], batch: Batch
+    ) -> Iterator[tuple[Reducer, StateKeys, Event, int, int]]:
+        for at, event in enumerate(events):
+            try:
+                plan = self.plan(event)
+            except Exception as error:  # noqa: BLE001 - the caller gets each event's error
+                batch.failed(at, 0, error)
+                continue
+            for rank, (reducer, keys) in enumerate(plan):
+                yield reducer, keys, event, at, rank
 
 
 def check_event(event: Event) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -121,43 +155,18 @@ def check_event(event: Event) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     An event is a mapping with `client.event`, the name of what happened. An event without
     `metadata` has no source.
     """
-    if not isinstance(event, Mapping):
+    # Mapping's own check takes longer than the rest; dict, which it is, needs none.
+    if not isinstance(event, dict | Mapping):
         raise BadEvent(f"expected an object, got {type(event).__name__}")
     client = event.get("client")
-    if not isinstance(client, Mapping):
+    if not isinstance(client, dict | Mapping):
         raise BadEvent("`client` is missing, or no object")
     if not isinstance(client.get("event"), str):
         raise BadEvent("`client.event`, the name of what happened, is missing or no text")
     metadata = event.get("metadata", {})
-    if not isinstance(metadata, Mapping):
+    if not isinstance(metadata, dict | Mapping):
         raise BadEvent(f"`metadata` must be an object, got {type(metadata).__name__}")
     return client, metadata
-
-
-async def _run_all(
-    engine: Engine,
-    runs: list[tuple[int, Event, Reducer, StateKeys]],
-    errors: list[BaseException | None],
-) -> None:
-    left = len(runs)
-    failures: list[BaseException | None] = [None] * left
-    complete: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def answered(number: int, _external: Json, error: BaseException | None) -> None:
-        nonlocal left
-        left -= 1
-        failures[number] = error
-        if not left and not complete.done():  # done: the caller was cancelled
-            complete.set_result(None)
-
-    engine.submit(
-        (reducer, keys, event, functools.partial(answered, number))
-        for number, (_, event, reducer, keys) in enumerate(runs)
-    )
-    await complete
-    for (at, *_), failure in zip(runs, failures, strict=True):
-        if errors[at] is None:  # of its reducers' errors, the first reducer's is the event's
-            errors[at] = failure
 
 
 def _declared(entry: Mapping[str, Any]) -> Declared:
