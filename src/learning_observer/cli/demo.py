@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from learning_observer.kvs import Store
 
 STUDENTS: Final = 30
-EVENTS: Final = 25_000  # some ten seconds on two cores and a disk of today
+EVENTS: Final = 75_000  # some ten seconds on two cores and a disk of today
 STUDENT_PREFIX: Final = "sim-student-"  # no student of flesh and blood is called that
 ROWS_MAX: Final = 30
 REDIS_FILE: Final = "redis-demo.yaml"

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import math
 import os
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TypeVar
 
@@ -119,9 +120,9 @@ class PersistentRedisKVS(Store):
 
     def _running(self) -> _Traffic:
         """The lanes of the running event loop."""
-        loop = asyncio.get_running_loop()
-        if self._latest is not None and self._latest.loop is loop and _pid == self._latest.pid:
+        if self._latest is not None and self._latest.is_here():
             return self._latest
+        loop = asyncio.get_running_loop()
         traffic = self._traffic.get(loop)
         if traffic is None or traffic.pid != _pid:
             for ended in [loop for loop in list(self._traffic) if loop.is_closed()]:
@@ -154,13 +155,24 @@ class _Traffic:
     """One event loop's way to Redis: a reader, and writers that overlap."""
 
     def __init__(self, where: RedisSettings, *, prefix: str, ttl_ms: int) -> None:
-        self.loop = asyncio.get_running_loop()
         self.pid = _pid
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         self.connection = RedisConnection(where)
         self.reader = Reader(self.connection, prefix=prefix)
         self._writers = [
             Writer(self.connection, prefix=prefix, ttl_ms=ttl_ms) for _ in range(LANES)
         ]
+
+    def is_here(self) -> bool:
+        """Whether its event loop is the running one.
+
+        A thread runs one event loop at a time; asking asyncio which would cost a system
+        call for each change (Python 3.11 asks for the process id).
+        """
+        return (
+            self._thread == threading.get_ident() and self._loop.is_running() and self.pid == _pid
+        )
 
     def submit(self, change: Change, done: Callable[[Outcome], object]) -> None:
         # A key always takes the same lane: its changes stay in order.

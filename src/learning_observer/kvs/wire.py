@@ -231,8 +231,6 @@ class Writer:
             outcomes, details = await self._wire.run(
                 lambda connection: scripts.commit(connection, call)
             )
-            if details is None:
-                details = await self._read_afresh(call, outcomes)
         except KVSError as error:
             return call.group, [error] * len(call.group)
         except Exception as error:
@@ -241,6 +239,11 @@ class Writer:
             return call.group, [unknown] * len(call.group)
         if not outcomes.strip("c"):
             return call.group, [None] * len(call.group)
+        if details is None:
+            try:
+                details = await self._read_afresh(call, outcomes)
+            except KVSError as error:  # what was made was made, all the same
+                return call.group, [None if letter == "c" else error for letter in outcomes]
         detail = iter(details)
         return call.group, [
             None if letter == "c" else self._not_made(letter, next(detail)) for letter in outcomes

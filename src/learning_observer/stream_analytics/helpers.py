@@ -10,7 +10,6 @@ async def event_count(event, state):
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -141,11 +140,7 @@ class KeyedReducer:
             nonlocal engine
             # The store is looked up at each event: a test may have put in another one.
             store = kvs.KVS()
-            if (
-                engine is None
-                or engine.store is not store
-                or engine.loop is not asyncio.get_running_loop()
-            ):
+            if engine is None or engine.store is not store or not engine.is_here():
                 engine = engine_for(store)
             keys = self._keys(student, event_fields or {})
             return await engine.process(self.reducer, keys, event)
