@@ -15,7 +15,7 @@ import hiredis
 from benchmarks.setting import Setting, default_store
 from benchmarks.work import event_of, metadata_of
 from learning_observer.kvs import PersistentRedisKVS
-from learning_observer.kvs.store import RESERVED_PREFIX
+from learning_observer.kvs.changes import RESERVED_PREFIX
 from learning_observer.redis_connection import RedisSettings
 from learning_observer.stream_analytics.helpers import DecoratedReducer
 from learning_observer.testing.server import HOST

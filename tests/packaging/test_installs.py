@@ -185,6 +185,9 @@ def test_installed_package_works_from_another_folder(
     }
     command = installed.folder / "bin" / "lo-kvs"
     assert "ingest" in run(command, "--help", cwd=installed.elsewhere)
+    shown = run(command, "demo", "--students", "2", "--events", "200", cwd=installed.elsewhere)
+    assert "sim-student-001" in shown
+    assert list((installed.elsewhere / ".lo_kvs").glob("*.json"))
 
 
 def test_without_a_compiler_it_installs_with_the_pure_codec(checkout: Path, tmp_path: Path) -> None:

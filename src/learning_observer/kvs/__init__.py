@@ -7,6 +7,7 @@ await store.set("key", {"any": "JSON"})
 value = await store["key"]
 """
 
+from learning_observer.kvs.changes import Change, Conflict, Guard, Outcome
 from learning_observer.kvs.codec import Json
 from learning_observer.kvs.errors import (
     ClearRefused,
@@ -26,7 +27,7 @@ from learning_observer.kvs.filesystem import FilesystemKVS
 from learning_observer.kvs.memory import InMemoryKVS
 from learning_observer.kvs.redis import EphemeralRedisKVS, PersistentRedisKVS
 from learning_observer.kvs.router import KVS, KVS_MAP, KVSRouter, clear, kvs_startup_check
-from learning_observer.kvs.store import Change, Conflict, Guard, Outcome, Store
+from learning_observer.kvs.store import Store
 
 __all__ = [
     "KVS",

@@ -9,18 +9,11 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from learning_observer.kvs.changes import Change, Conflict, Guard, Outcome, check_changes, check_key
 from learning_observer.kvs.errors import KVSError, OutcomeUnknown, Unavailable
 from learning_observer.kvs.file_names import KEY_SUFFIX, is_digest, key_of, path_of
 from learning_observer.kvs.files import OWN_FOLDER, Files, Interrupted
-from learning_observer.kvs.store import (
-    Change,
-    Conflict,
-    Guard,
-    Outcome,
-    Store,
-    check_changes,
-    check_key,
-)
+from learning_observer.kvs.store import Store
 
 FORMAT_VERSION: Final = 1
 

@@ -5,15 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator, Sequence
 
-from learning_observer.kvs.store import (
-    Change,
-    Conflict,
-    Guard,
-    Outcome,
-    Store,
-    check_changes,
-    check_key,
-)
+from learning_observer.kvs.changes import Change, Conflict, Guard, Outcome, check_changes, check_key
+from learning_observer.kvs.store import Store
 
 
 class InMemoryKVS(Store):

@@ -10,16 +10,9 @@ import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TypeVar
 
+from learning_observer.kvs.changes import RESERVED_PREFIX, Change, Outcome, check_changes, check_key
 from learning_observer.kvs.errors import ClearRefused, InvalidKey, KVSError
-from learning_observer.kvs.store import (
-    GROUP_KEYS_MAX,
-    RESERVED_PREFIX,
-    Change,
-    Outcome,
-    Store,
-    check_changes,
-    check_key,
-)
+from learning_observer.kvs.store import GROUP_KEYS_MAX, Store
 from learning_observer.kvs.wire import Reader, Writer, scan_strings
 from learning_observer.redis_connection import RedisConnection, RedisSettings, default_settings
 

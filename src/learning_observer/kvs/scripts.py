@@ -16,8 +16,8 @@ from typing import Any, Final, NamedTuple, Protocol
 from hiredis import pack_command
 from redis.exceptions import NoScriptError
 
+from learning_observer.kvs.changes import Change, Outcome
 from learning_observer.kvs.lane import Waiting
-from learning_observer.kvs.store import Change, Outcome
 
 
 class Connection(Protocol):

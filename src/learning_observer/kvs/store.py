@@ -12,20 +12,26 @@ from __future__ import annotations
 
 import abc
 import asyncio
-import enum
 import json
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self, TypeAlias
+from typing import Any, Final, Self
 
 from learning_observer.kvs import codec
+from learning_observer.kvs.changes import (
+    Change,
+    Conflict,
+    Guard,
+    Outcome,
+    check_changes,
+    check_key,
+)
 from learning_observer.kvs.codec import Json
 from learning_observer.kvs.errors import (
     CorruptValue,
-    InvalidKey,
     KVSError,
     NotJSON,
     OutcomeUnknown,
@@ -35,40 +41,8 @@ from learning_observer.kvs.lane import Lane, Waiting
 
 logger = logging.getLogger(__name__)
 
-#: Keys that begin so belong to the stores' own machinery: no store takes or lists them.
-RESERVED_PREFIX: Final = "__lokvs:"
 #: How many keys one call reads or writes where a caller names many.
 GROUP_KEYS_MAX: Final = 500
-
-
-class Guard(enum.Enum):
-    """What a change may demand of its guard key, besides certain bytes."""
-
-    ANY = enum.auto()  # nothing: the change is made whatever stands there
-
-
-class Change(NamedTuple):
-    """One atomic change: `puts`, made only if the guard key holds what is expected.
-
-    guard     the key that is looked at
-    expected  the bytes that were read there; `None`: it is absent; `Guard.ANY`: no matter
-    puts      what to put under which keys; `None` removes the key
-    """
-
-    guard: str
-    expected: bytes | Guard | None
-    puts: Mapping[str, bytes | None]
-
-
-class Conflict(NamedTuple):
-    """A change that was not made: the guard key holds `current` (`None`: it is absent)."""
-
-    current: bytes | None
-
-
-#: What became of one change: `None` it was made, `Conflict` it was not, because the guard
-#: key holds something else, or the error that befell this change alone.
-Outcome: TypeAlias = Conflict | KVSError | None
 
 
 class Store(abc.ABC):
@@ -305,30 +279,6 @@ class Store(abc.ABC):
 
     async def _remove_all(self, keys: Iterable[str]) -> None:
         await self._put(dict.fromkeys(keys))
-
-
-def check_key(key: str) -> str:
-    """`key`, or `InvalidKey` where it can be no key."""
-    if not isinstance(key, str):
-        raise InvalidKey(key, f"expected str, got {type(key).__name__}")
-    if key.startswith(RESERVED_PREFIX):
-        raise InvalidKey(key, f"{RESERVED_PREFIX!r} is reserved for the store itself")
-    if not key.isascii():
-        try:
-            key.encode()
-        except UnicodeEncodeError as error:
-            raise InvalidKey(
-                key, f"it has no UTF-8 form ({error.reason}, character {error.start})"
-            ) from None
-    return key
-
-
-def check_changes(changes: Iterable[Change]) -> None:
-    """`InvalidKey` where any of the changes names a key that can be none."""
-    for change in changes:
-        check_key(change.guard)
-        for key in change.puts:
-            check_key(key)
 
 
 def encode(key: str, value: object) -> bytes:

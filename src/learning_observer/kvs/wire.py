@@ -31,15 +31,10 @@ from redis.exceptions import (
 )
 
 from learning_observer.kvs import scripts
+from learning_observer.kvs.changes import RESERVED_PREFIX, Change, Conflict, Outcome
 from learning_observer.kvs.errors import KVSError, OutcomeUnknown, Refused, Unavailable, WrongType
 from learning_observer.kvs.lane import Lane, Waiting
-from learning_observer.kvs.store import (
-    GROUP_KEYS_MAX,
-    RESERVED_PREFIX,
-    Change,
-    Conflict,
-    Outcome,
-)
+from learning_observer.kvs.store import GROUP_KEYS_MAX
 from learning_observer.redis_connection import RedisConnection
 
 logger = logging.getLogger(__name__)

@@ -14,12 +14,15 @@ import asyncio
 import threading
 from collections import OrderedDict
 from collections.abc import Coroutine, Iterable
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
+from learning_observer.kvs.changes import check_key
 from learning_observer.kvs.codec import Json
 from learning_observer.kvs.errors import KVSError, WrongType
-from learning_observer.kvs.store import GROUP_KEYS_MAX, Conflict, Outcome, Store, check_key
-from learning_observer.stream_analytics.fold import UNREAD, Event, Fold, Reducer, StateKeys
+from learning_observer.kvs.store import GROUP_KEYS_MAX, Store
+from learning_observer.stream_analytics.batch import Batch, Part
+from learning_observer.stream_analytics.fold import Event, Reducer, StateKeys
+from learning_observer.stream_analytics.held_state import HeldState
 
 #: States that no event waits for are kept up to this many bytes.
 CACHE_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -28,259 +31,12 @@ CACHE_BYTES_MAX: Final = 64 * 1024 * 1024
 STATE_BYTES: Final = 1400
 #: What a member of an object or a list takes when it has been read, besides its text.
 MEMBER_BYTES: Final = 140
-#: Events folded into one commit at most, so that the first of them is answered soon.
-FOLD_EVENTS_MAX: Final = 256
-
-
-class Failed:
-    """Stands among the answers for what went wrong with an event."""
-
-    __slots__ = ("error",)
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-
-class Batch:
-    """Many events that are taken in together, for a caller who waits for them all.
-
-    errors  for each event `None`, or the error of the first of its reducers that failed
-    """
-
-    __slots__ = ("_complete", "_left", "_ranks", "errors")
-
-    def __init__(self, events: int) -> None:
-        self.errors: list[BaseException | None] = [None] * events
-        self._ranks: dict[int, int] = {}  # which of its reducers an event's error is of
-        self._left = 0
-        self._complete: asyncio.Future[None] | None = None
-
-    def failed(self, at: int, rank: int, error: BaseException) -> None:
-        """The event `at` failed in its reducer number `rank`."""
-        if self.errors[at] is None or rank < self._ranks.get(at, rank):
-            self.errors[at] = error
-            self._ranks[at] = rank
-
-    def expect(self) -> None:
-        """One answer more is to come."""
-        self._left += 1
-
-    def answer(self) -> None:
-        """One of the answers has come."""
-        self._left -= 1
-        complete = self._complete
-        if not self._left and complete is not None and not complete.done():
-            complete.set_result(None)  # done already: the caller was cancelled
-
-    async def complete(self) -> None:
-        """Wait until every answer has come."""
-        if self._left:
-            self._complete = asyncio.get_running_loop().create_future()
-            await self._complete
-
-
-class Part:
-    """The events of a batch that wait for one state: their places in it, their ranks."""
-
-    __slots__ = ("answers", "batch", "places", "ranks")
-
-    def __init__(self, batch: Batch) -> None:
-        self.batch = batch
-        self.places: list[int] = []
-        self.ranks: list[int] = []
-        self.answers = 0
-
-    def answer(self, error: BaseException | None) -> None:
-        """The next of the events, in their order, is answered."""
-        if error is not None:
-            self.batch.failed(self.places[self.answers], self.ranks[self.answers], error)
-        self.answers += 1
-        if self.answers == len(self.places):  # the batch counts states, not events
-            self.batch.answer()
-
-
-#: Who waits for an event: a caller of `process`, or a part of a batch.
-Answered: TypeAlias = "asyncio.Future[Json] | Part"
-
-
-class HeldState:
-    """One state of one reducer in this process, and the events that wait for it.
-
-    events, answered  the events that wait, and who waits for each of their answers
-    running           whether the state is being read, reduced or committed
-    known, data       whether the text is what was last seen in the store, and that text
-    fresh             whether it was seen there in this turn
-    state             what `data` says, as an object that nobody else holds, or UNREAD
-    size              the bytes that are counted against the cache
-    """
-
-    __slots__ = (
-        "_answers",
-        "_engine",
-        "_fold",
-        "_when_committed",
-        "answered",
-        "data",
-        "events",
-        "fresh",
-        "keys",
-        "known",
-        "reducer",
-        "running",
-        "size",
-        "state",
-    )
-
-    def __init__(self, engine: Engine, reducer: Reducer, keys: StateKeys) -> None:
-        self._engine = engine
-        self._fold = Fold(reducer, keys)
-        self._answers: list[Any] = []
-        self._when_committed = self.committed  # bound once, not at every commit
-        self.keys = keys
-        self.reducer = reducer
-        self.events: list[Event] = []
-        self.answered: list[Answered] = []
-        self.running = False
-        self.known = False
-        self.fresh = False
-        self.data: bytes | None = None
-        self.state: Any = UNREAD
-        self.size = 0
-
-    def found(self, data: bytes | None) -> None:
-        """The store holds `data`."""
-        self.known = self.fresh = True
-        self.data, self.state = data, UNREAD
-
-    def advance(self) -> None:
-        """Fold what waits, at once where the reducer never awaits, and hand in the change."""
-        if self.reducer.awaits:
-            self._engine.spawn(self._fold_in_task())
-        else:
-            self._fold_at_once()
-            self._hand_in()
-
-    def committed(self, outcome: Outcome) -> None:
-        """The change that was handed in has this outcome."""
-        self.fresh = False
-        if outcome is None:
-            self.data, self.state = self._fold.data, self._fold.state
-        elif isinstance(outcome, Conflict):
-            # Somebody else was faster: the same events again, on what stands there now.
-            self.found(outcome.current)
-            self.advance()
-            return
-        else:
-            self.known = False
-            lost = Failed(outcome)
-            self._answers = [
-                answer if isinstance(answer, Failed) else lost for answer in self._answers
-            ]
-        self._answer()
-        self._go_on()
-
-    def fail(self, error: BaseException) -> None:
-        """Answer every event that waits with `error`; nothing was written for them."""
-        self.known = False
-        self._answers = [Failed(error)] * len(self.events)
-        self._answer()
-        self._engine.rest(self)
-
-    def _fold_at_once(self) -> None:
-        """Fold what waits, in whatever task this is: the reducer has no `await`."""
-        fold, answers, function = self._fold, self._answers, self.reducer.function
-        fold.begin(self.data, self.state)
-        answers.clear()
-        for event, answered in zip(self.events[:FOLD_EVENTS_MAX], self.answered, strict=False):
-            try:
-                running: Any = function(event, fold.next_state())
-                running.send(None)
-            except StopIteration as finished:
-                try:
-                    answers.append(fold.take(finished.value, type(answered) is not Part))
-                except Exception as error:  # noqa: BLE001 - the event's own, told to its caller
-                    answers.append(Failed(error))
-            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - likewise
-                answers.append(Failed(error))
-            except BaseException as error:  # the process is to end
-                self.fail(error)
-                raise
-
-    async def _fold_in_task(self) -> None:
-        fold, answers = self._fold, self._answers
-        try:
-            fold.begin(self.data, self.state)
-            answers.clear()
-            waiting = list(zip(self.events[:FOLD_EVENTS_MAX], self.answered, strict=False))
-            for event, answered in waiting:
-                try:
-                    result = await self.reducer.function(event, fold.next_state())
-                    answers.append(fold.take(result, type(answered) is not Part))
-                except asyncio.CancelledError as error:
-                    if _is_cancelled():
-                        raise  # not the reducer is cancelled, but what runs it
-                    answers.append(Failed(error))
-                except Exception as error:  # noqa: BLE001 - the event's own, told to its caller
-                    answers.append(Failed(error))
-                _forget_cancellations()
-        except BaseException as error:  # the event loop is being shut down
-            self.fail(error)
-            raise
-        self._hand_in()
-
-    def _hand_in(self) -> None:
-        """Submit the fold's change.
-
-        Without one, the state is still held against the store, unless it has just come from
-        there: else a reducer that writes nothing would never see what others have written.
-        """
-        change = self._fold.change(verify=not self.fresh)
-        if change is None:
-            self._answer()
-            self._go_on()
-            return
-        try:
-            self._engine.store.submit(change, self._when_committed)
-        except KVSError as error:  # the store was closed
-            self.fail(error)
-
-    def _answer(self) -> None:
-        answers, self._answers = self._answers, []
-        waited = self.answered[: len(answers)]
-        del self.events[: len(answers)], self.answered[: len(answers)]
-        for answered, answer in zip(waited, answers, strict=True):
-            if isinstance(answered, Part):
-                answered.answer(answer.error if type(answer) is Failed else None)
-            elif answered.done():  # the caller was cancelled meanwhile
-                continue
-            elif type(answer) is Failed:
-                answered.set_exception(answer.error)
-            else:
-                answered.set_result(answer)
-
-    def _go_on(self) -> None:
-        self.fresh = False
-        if self.events:
-            self.advance()
-        else:
-            self._engine.rest(self)
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
-def _forget_cancellations() -> None:
-    """A TaskGroup that failed leaves its task counted as cancelled (Python 3.11 and 3.12)."""
-    task = asyncio.current_task()
-    while task is not None and task.cancelling():
-        task.uncancel()
 
 
 def _size(data: bytes | None) -> int:
     """The memory that a state takes, about: text and object hold the same characters, and
-    there is a comma for each member but the first."""
+    there is a comma for each member but the first.
+    """
     if data is None:
         return STATE_BYTES
     return STATE_BYTES + 2 * len(data) + MEMBER_BYTES * data.count(b",")
@@ -291,6 +47,7 @@ class Engine:
 
     def __init__(self, store: Store, *, cache_bytes_max: int = CACHE_BYTES_MAX) -> None:
         self.store = store
+        self.submit = store.submit
         self.loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._states: dict[Reducer, dict[StateKeys, HeldState]] = {}

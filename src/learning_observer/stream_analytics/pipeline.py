@@ -12,7 +12,8 @@ from typing import Any, Final
 from learning_observer import kvs
 from learning_observer.kvs import Store
 from learning_observer.kvs.codec import Json
-from learning_observer.stream_analytics.engine import Batch, engine_for
+from learning_observer.stream_analytics.batch import Batch
+from learning_observer.stream_analytics.engine import engine_for
 from learning_observer.stream_analytics.fields import Scope
 from learning_observer.stream_analytics.fold import Event, Reducer, StateKeys
 from learning_observer.stream_analytics.helpers import KeyedReducer, student_of
