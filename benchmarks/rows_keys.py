@@ -32,6 +32,7 @@ from learning_observer.measure.report import (
 )
 from learning_observer.measure.timing import Contestant, Run, interleaved, middle
 from learning_observer.stream_analytics import engine
+from learning_observer.stream_analytics.limits import Limits
 from learning_observer.stream_analytics.pipeline import Pipeline
 
 #: Keys of the stores that are compared, each in a database of its own of one server.
@@ -74,7 +75,7 @@ async def _over_keys(setting: Setting) -> Result:
             await opened.enter_async_context(_filled(setting, number, count))
             for number, count in enumerate(counts)
         ]
-        for kind, cache_bytes in (("active", engine.CACHE_BYTES_MAX), ("cold", 0)):
+        for kind, cache_bytes in (("active", Limits().cache_bytes), ("cold", 0)):
             contestants = [
                 _processing(f"{kind}, {database.keys:,} keys", setting, database, cache_bytes)
                 for database in databases
@@ -133,7 +134,7 @@ def _processing(name: str, setting: Setting, database: Database, cache_bytes: in
     async def run() -> Run:
         nonlocal running
         if running is None:
-            running = engine.Engine(database.store, cache_bytes_max=cache_bytes)
+            running = engine.Engine(database.store, Limits(cache_bytes=cache_bytes))
         chosen = list(itertools.islice(students, length))
         touched.update(chosen)
         runs = [(*pipeline.plan(event)[0], event) for event in map(_event, chosen)]
@@ -167,7 +168,7 @@ async def _memory(database: Database) -> Line:
                 raise error
     after = resident_bytes()
     await check_count("memory", database.client, map(_key, students), len(students))
-    bound = engine.CACHE_BYTES_MAX
+    bound = Limits().cache_bytes
     grown = 0 if before is None or after is None else max(0, after - before)
     return Line(
         "P6",

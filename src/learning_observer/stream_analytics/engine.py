@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Coroutine, Iterable
 from typing import Any, Final
 
@@ -23,9 +23,8 @@ from learning_observer.kvs.store import GROUP_KEYS_MAX, Store
 from learning_observer.stream_analytics.batch import Batch, Part
 from learning_observer.stream_analytics.fold import Event, Reducer, StateKeys
 from learning_observer.stream_analytics.held_state import HeldState
+from learning_observer.stream_analytics.limits import Limits
 
-#: States that no event waits for are kept up to this many bytes.
-CACHE_BYTES_MAX: Final = 64 * 1024 * 1024
 #: What a state takes besides its text and its members: its keys, its entries in tables.
 #: Measured as growth of the process (CPython 3.11, 60,000 states), as is the next figure.
 STATE_BYTES: Final = 1400
@@ -45,7 +44,7 @@ def _size(data: bytes | None) -> int:
 class Engine:
     """Runs the events of one event loop against one store."""
 
-    def __init__(self, store: Store, *, cache_bytes_max: int = CACHE_BYTES_MAX) -> None:
+    def __init__(self, store: Store, limits: Limits | None = None) -> None:
         self.store = store
         self.submit = store.submit
         self.loop = asyncio.get_running_loop()
@@ -56,7 +55,10 @@ class Engine:
         # States that no event waits for, the one that was used longest ago first.
         self._resting: OrderedDict[HeldState, None] = OrderedDict()
         self._cache_bytes = 0
-        self._cache_bytes_max = cache_bytes_max
+        self._limits = limits or Limits.from_settings()
+        # Events that were taken in and not answered yet, and who waits to bring more.
+        self._waiting_events = 0
+        self._callers: deque[asyncio.Future[None]] = deque()
 
     def process(self, reducer: Reducer, keys: StateKeys, event: Event) -> asyncio.Future[Json]:
         """Reduce `event` into the state at `keys`, and commit it. Await the result.
@@ -71,6 +73,7 @@ class Engine:
         held = self._held(reducer, keys)
         held.events.append(event)
         held.answered.append(answered)
+        self._waiting_events += 1
         if not held.running:
             self._wake(held)
         return answered
@@ -82,8 +85,10 @@ class Engine:
 
         A run names the reducer, its state, the event, the event's place in the batch, and
         which of the event's reducers it is. Events of one state keep their order and are
-        folded together.
+        folded together. Where too many events wait already, it waits for room first.
         """
+        if self.is_full():
+            await self.room()
         parts: dict[HeldState, Part] = {}
         for reducer, keys, event, at, rank in runs:
             try:
@@ -99,6 +104,7 @@ class Engine:
             part.ranks.append(rank)
             held.events.append(event)
             held.answered.append(part)
+            self._waiting_events += 1
         for held in parts:
             if not held.running:
                 self._wake(held)
@@ -107,6 +113,36 @@ class Engine:
     def is_here(self) -> bool:
         """Whether its event loop is the running one; see `is_here` of the Redis store."""
         return self._thread == threading.get_ident() and self.loop.is_running()
+
+    def is_full(self) -> bool:
+        """Whether so many events wait that whoever brings another must await `room()`."""
+        return self._waiting_events >= self._limits.waiting_events or bool(self._callers)
+
+    async def room(self) -> None:
+        """Wait until there is room for an event; who came first goes first."""
+        caller: asyncio.Future[None] = self.loop.create_future()
+        self._callers.append(caller)
+        self._let_in()
+        try:
+            await caller
+        finally:
+            if caller.done() and not caller.cancelled():  # its place was kept; now it comes
+                self.answered(1)
+
+    def answered(self, events: int) -> None:
+        """So many events wait no more."""
+        self._waiting_events -= events
+        if self._callers:
+            self._let_in()
+
+    def _let_in(self) -> None:
+        free = self._limits.waiting_events - self._waiting_events
+        while free > 0 and self._callers:
+            caller = self._callers.popleft()
+            if not caller.done():  # done: it was cancelled
+                caller.set_result(None)
+                self._waiting_events += 1  # kept for it until it comes
+                free -= 1
 
     def rest(self, held: HeldState) -> None:
         """No event waits for the state: it goes into the cache, or is forgotten."""
@@ -117,7 +153,7 @@ class Engine:
         held.size = _size(held.data)
         self._resting[held] = None
         self._cache_bytes += held.size
-        while self._cache_bytes > self._cache_bytes_max and self._resting:
+        while self._cache_bytes > self._limits.cache_bytes and self._resting:
             oldest, _ = self._resting.popitem(last=False)
             self._cache_bytes -= oldest.size
             self._forget(oldest)

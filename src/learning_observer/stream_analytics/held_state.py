@@ -29,6 +29,9 @@ class Keeper(Protocol):
     def submit(self, change: Change, done: Callable[[Outcome], object]) -> None:
         """Hand a change in for the store's next group."""
 
+    def answered(self, events: int) -> None:
+        """So many events wait no more."""
+
     def rest(self, held: HeldState) -> None:
         """No event waits for the state any more."""
 
@@ -190,6 +193,7 @@ class HeldState:
         answers, self._answers = self._answers, []
         waited = self.answered[: len(answers)]
         del self.events[: len(answers)], self.answered[: len(answers)]
+        self._engine.answered(len(answers))
         for answered, answer in zip(waited, answers, strict=True):
             if isinstance(answered, Part):
                 answered.answer(answer.error if type(answer) is Failed else None)

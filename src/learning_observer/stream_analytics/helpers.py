@@ -143,6 +143,8 @@ class KeyedReducer:
             if engine is None or engine.store is not store or not engine.is_here():
                 engine = engine_for(store)
             keys = self._keys(student, event_fields or {})
+            if engine.is_full():
+                await engine.room()
             return await engine.process(self.reducer, keys, event)
 
         return process

@@ -13,6 +13,7 @@ from learning_observer.kvs import Change, Guard, NotJSON, Store
 from learning_observer.kvs.codec import Json
 from learning_observer.stream_analytics.engine import Engine
 from learning_observer.stream_analytics.helpers import kvs_pipeline
+from learning_observer.stream_analytics.limits import Limits
 from learning_observer.stream_analytics.pipeline import Pipeline
 from learning_observer.testing.contract_base import StoreUnderTest, on_store, same
 from learning_observer.testing.contract_cases import CONVERTED, REFUSED, VALUES
@@ -145,7 +146,7 @@ class ValueContract(StoreUnderTest):
             pipeline = Pipeline([{"context": "source", "function": made}])
             event = {"client": {"event": "keystroke"}, "metadata": {"source": "source"}}
             ((prepared, keys),) = pipeline.plan(event)
-            engine = Engine(store) if cached else Engine(store, cache_bytes_max=0)
+            engine = Engine(store, Limits() if cached else Limits(cache_bytes=0))
             expected = json.loads(json.dumps({"state": value}))
             external = [await engine.process(prepared, keys, event) for _ in range(2)]
             assert same(seen, ["null", expected])

@@ -1,0 +1,146 @@
+"""How much an engine holds, and that its callers wait when it is full."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from learning_observer import settings
+from learning_observer.kvs import Change, InMemoryKVS, Outcome
+from learning_observer.prestartup import StartupCheck
+from learning_observer.stream_analytics.engine import Engine
+from learning_observer.stream_analytics.fold import Reducer, StateKeys
+from learning_observer.stream_analytics.limits import Limits, limits_startup_check
+
+
+async def count(event: Any, state: Any) -> tuple[Any, Any]:
+    return state + 1, state + 1
+
+
+COUNT = Reducer("count", count, b"0")
+
+
+def keys(name: str) -> StateKeys:
+    return StateKeys(f"Internal,count,{name}", f"External,count,{name}")
+
+
+class HeldUp(InMemoryKVS):
+    """A store that keeps its answers back until it is told to give them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.free = asyncio.Event()
+        self.reads = 0
+        self.then: Callable[[], object] = int
+
+    async def read(self, keys: Sequence[str]) -> list[bytes | None]:
+        self.reads += len(keys)
+        return await super().read(keys)
+
+    def submit(self, change: Change, done: Callable[[Outcome], object]) -> None:
+        async def later() -> None:
+            await self.free.wait()
+            (outcome,) = await self.commit([change])
+            done(outcome)
+            self.then()
+
+        self.task = asyncio.get_running_loop().create_task(later())
+
+
+@pytest.fixture
+def block() -> Iterator[dict[str, Any]]:
+    before = settings.settings.get("reducers")
+    block: dict[str, Any] = {}
+    settings.settings["reducers"] = block
+    yield block
+    del settings.settings["reducers"]
+    if before is not None:
+        settings.settings["reducers"] = before
+
+
+def test_limits_are_those_of_the_settings(block: dict[str, Any]) -> None:
+    assert Limits.from_settings() == Limits()
+    block.update(cache_bytes=0, waiting_events=1)
+    limits_startup_check()
+    assert Limits.from_settings() == Limits(cache_bytes=0, waiting_events=1)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("cache_bytes", -1, "reducers.cache_bytes: expected a whole number from 0, got -1"),
+        ("waiting_events", 0, "reducers.waiting_events: expected a whole number from 1, got 0"),
+        ("waiting_events", "9", "expected a whole number from 1, got '9'"),
+        ("waiting_events", True, "expected a whole number from 1, got True"),
+        ("cache_byte", 1, "unknown option 'cache_byte'; did you mean cache_bytes?"),
+        ("lanes", 1, "unknown option 'lanes'; known are cache_bytes, waiting_events"),
+    ],
+)
+def test_limits_that_cannot_be(
+    block: dict[str, Any], option: str, value: object, message: str
+) -> None:
+    block[option] = value
+    with pytest.raises(StartupCheck) as fault:
+        limits_startup_check()
+    assert message in str(fault.value)
+
+
+def test_callers_wait_when_too_many_events_wait() -> None:
+    async def main() -> None:
+        store = HeldUp()
+        engine = Engine(store, Limits(waiting_events=3))
+        order: list[int] = []
+
+        async def caller(number: int) -> int:
+            if engine.is_full():
+                await engine.room()
+            order.append(number)
+            return await engine.process(COUNT, keys("one"), {"number": number})  # type: ignore[return-value]
+
+        callers = [asyncio.create_task(caller(number)) for number in range(10)]
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert order == [0, 1, 2]  # the others have not even been taken in
+        callers[4].cancel()
+        store.free.set()
+        counts = await asyncio.gather(*callers[:4], *callers[5:])
+        assert counts == list(range(1, 10))
+        assert order == [0, 1, 2, 3, 5, 6, 7, 8, 9]  # who came first went first
+        assert not engine.is_full()
+
+    asyncio.run(main())
+
+
+def test_caller_that_is_cancelled_just_as_it_may_come_leaves_its_place() -> None:
+    async def main() -> None:
+        store = HeldUp()
+        engine = Engine(store, Limits(waiting_events=1))
+        first = engine.process(COUNT, keys("one"), {})
+        waiting = asyncio.create_task(engine.room())
+        await asyncio.sleep(0)
+        store.then = waiting.cancel  # when it has been let in and has not gone on yet
+        store.free.set()
+        await first
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert not engine.is_full()
+        assert await engine.process(COUNT, keys("one"), {}) == 2
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("cache_bytes", "reads"), [(0, 30), (1_000_000, 10)])
+def test_states_are_kept_up_to_the_bound(cache_bytes: int, reads: int) -> None:
+    async def main() -> None:
+        store = HeldUp()
+        store.free.set()
+        engine = Engine(store, Limits(cache_bytes=cache_bytes))
+        for _ in range(3):
+            for name in range(10):
+                await engine.process(COUNT, keys(str(name)), {})
+        assert store.reads == reads
+
+    asyncio.run(main())
