@@ -13,7 +13,7 @@ TESTING := $(VENV)/.installed-testing
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test real-logs bench check format build clean
+.PHONY: help demo test faults real-logs bench check format build clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -26,6 +26,9 @@ demo: $(RUNTIME)  ## stream a simulated class into a filesystem store; needs no 
 
 test: $(TESTING)  ## run every test, on a real Redis server of their own (and LOGS=dir through it)
 	LOKVS_REAL_LOGS='$(abspath $(LOGS))' $(PY) -m pytest
+
+faults: $(TESTING)  ## run the tests that break connections, servers and worker processes, a minute
+	$(PY) -m pytest tests/faults
 
 real-logs: $(TESTING)  ## put the event logs in LOGS=dir through all four stores and compare
 	@test -n '$(LOGS)' || { echo 'make real-logs needs the folder of the logs (*.study.log, *.study.log.gz): make real-logs LOGS=dir' >&2; exit 2; }

@@ -1,0 +1,177 @@
+"""A program that counts, for tests in which it, its connection or its server is disturbed.
+
+    python -m tests.faults.worker MODE URL [name=value ...]
+
+It says "ready", waits for a line, works, and prints what it saw acknowledged, as JSON; the mode
+`acknowledge` prints a line for each event instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import uuid
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from learning_observer.kvs import KVS, PersistentRedisKVS, Store, scripts
+from learning_observer.kvs.changes import RESERVED_PREFIX
+from learning_observer.redis_connection import RedisSettings
+from learning_observer.stream_analytics.engine import Engine
+from learning_observer.stream_analytics.helpers import KeyStateType, student_event_reducer
+from learning_observer.stream_analytics.limits import Limits
+
+STUDENTS = ("ann", "bob")
+COUNTERS = ("counter 0", "counter 1")
+
+
+@student_event_reducer(
+    null_state={"count": 0}, module_override="tests", qualname_override="fault_count"
+)
+async def fault_count(event: Any, state: Any) -> tuple[Any, Any]:
+    state["count"] += 1
+    return state, state["count"]
+
+
+def key_of(student: str, kind: KeyStateType = KeyStateType.INTERNAL) -> str:
+    """The key of a student's state."""
+    keyed: Any = fault_count.__dict__["_kvs_keyed"]
+    keys = keyed.keys(metadata_of(student), {})
+    return str(keys.internal if kind is KeyStateType.INTERNAL else keys.external)
+
+
+def metadata_of(student: str) -> dict[str, Any]:
+    return {"auth": {"safe_user_id": student}}
+
+
+def one_more(value: Any) -> int:
+    return int(value or 0) + 1
+
+
+def forget_records() -> None:
+    """Look for the record of a call where none can be, at each attempt to send it."""
+    commit = scripts.commit
+
+    async def commit_without_record(connection: Any, call: scripts.Call) -> Any:
+        call.keys[0] = f"{RESERVED_PREFIX}writer:{uuid.uuid4().hex}".encode()
+        return await commit(connection, call)
+
+    scripts.commit = commit_without_record
+
+
+async def count_until_told(store: Store) -> dict[str, Any]:
+    """Events of two students and updates of two keys, one after another in each of eight tasks."""
+    acknowledged: Counter[str] = Counter()
+    errors: Counter[str] = Counter()
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_reader(sys.stdin, stop.set)
+
+    async def send(student: str) -> None:
+        process = await fault_count(metadata_of(student))
+        while not stop.is_set():
+            try:
+                await process("event", {})
+            except Exception as error:  # noqa: BLE001 - the test shows each of them
+                errors[repr(error)] += 1
+            else:
+                acknowledged[key_of(student)] += 1
+
+    async def update(key: str) -> None:
+        while not stop.is_set():
+            try:
+                await store.update(key, one_more)
+            except Exception as error:  # noqa: BLE001 - the test shows each of them
+                errors[repr(error)] += 1
+            else:
+                acknowledged[key] += 1
+
+    tasks = [send(student) for student in STUDENTS] + [update(key) for key in COUNTERS]
+    tasks += [send(student) for student in STUDENTS] + [update(key) for key in COUNTERS]
+    await asyncio.gather(*tasks)
+    return {"acknowledged": acknowledged, "errors": errors}
+
+
+async def acknowledge(store: Store, student: str) -> None:
+    """One event at a time, and a line for each that is counted, until somebody kills it."""
+    process = await fault_count(metadata_of(student))
+    while True:
+        await process("event", {})
+        os.write(1, b"counted\n")  # one system call: a kill finds the line written, or not begun
+
+
+async def run_sessions(first: int, sessions: int, events: int, keys: int) -> dict[str, Any]:
+    """Sessions side by side, each with its events one after another."""
+    acknowledged: Counter[str] = Counter()
+
+    async def session(number: int) -> None:
+        student = f"student {number % keys}"
+        process = await fault_count(metadata_of(student))
+        for _ in range(events):
+            await process("event", {})
+        acknowledged[student] += events
+
+    await asyncio.gather(*(session(number) for number in range(first, first + sessions)))
+    return {"acknowledged": acknowledged, "errors": {}}
+
+
+def resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+async def visit_states(store: Store, states: int, cache_bytes: int) -> dict[str, Any]:
+    """One event for each of many students; the resident memory after each twentieth of them."""
+    engine = Engine(store, Limits(cache_bytes=cache_bytes))
+    keyed: Any = fault_count.__dict__["_kvs_keyed"]
+    resident: list[int] = []
+    group = 250
+    for start in range(0, states, group):
+        students = [f"student {number}" for number in range(start, start + group)]
+        answers = [
+            engine.process(keyed.reducer, keyed.keys(metadata_of(student), {}), "event")
+            for student in students
+        ]
+        shown = await asyncio.gather(*answers)
+        if shown != [1] * group:
+            raise RuntimeError(f"a state that nobody had touched counted more than one: {shown}")
+        if (start + group) % (states // 20) == 0:
+            resident.append(resident_bytes())
+    return {"resident": resident}
+
+
+async def work(mode: str, store: Store, options: dict[str, str]) -> dict[str, Any]:
+    numbers = {name: int(value) for name, value in options.items() if value.isdigit()}
+    async with store:
+        match mode:
+            case "count":
+                return await count_until_told(store)
+            case "acknowledge":
+                await acknowledge(store, options["student"])
+            case "sessions":
+                return await run_sessions(
+                    numbers["first"], numbers["sessions"], numbers["events"], numbers["keys"]
+                )
+            case "states":
+                return await visit_states(store, numbers["states"], numbers["cache_bytes"])
+        raise ValueError(f"unknown mode {mode!r}")
+
+
+def main(mode: str, url: str, *words: str) -> None:
+    options = dict(word.split("=", 1) for word in words)
+    if options.get("records") == "off":
+        forget_records()
+    timeout = float(options.get("timeout", "5"))
+    # Far more than any run takes: so an unknown outcome is a defect, not a passed deadline.
+    where = RedisSettings(url=url, timeout=timeout, retry_for=120)
+    store = PersistentRedisKVS(connection=where)
+    KVS.add_item("default", store)
+    os.write(1, b"ready\n")
+    os.read(0, 3)  # "go" and the end of its line, and nothing of what follows
+    sys.stdout.write(json.dumps(asyncio.run(work(mode, store, options))) + "\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
