@@ -1,4 +1,4 @@
-"""A seed of each test's own, which it prints: what fails can be made to fail again."""
+"""A seed of each test's own, which it prints, and the table of what the tests came to."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import os
 import random
 
 import pytest
+from tests.faults.tally import Tally
 from tests.faults.workers import tell
 
 SEED_VARIABLE = "LOKVS_FAULT_SEED"
+TALLY = pytest.StashKey[Tally]()
 
 
 @pytest.fixture
@@ -18,3 +20,20 @@ def seed() -> int:
     chosen = int(named) if named else random.SystemRandom().randrange(1 << 32)
     tell(f"{SEED_VARIABLE}={chosen}")
     return chosen
+
+
+@pytest.fixture
+def tally(request: pytest.FixtureRequest) -> Tally:
+    """What a test tells at its end: `tally("T4", 3, "nothing acknowledged lost")`."""
+    return request.config.stash.setdefault(TALLY, Tally())
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """The table, after the tests."""
+    lines = config.stash.setdefault(TALLY, Tally()).lines()
+    if lines:
+        terminalreporter.section("faults: what was tried, how often, what held")
+        for line in lines:
+            terminalreporter.line(line)

@@ -7,6 +7,7 @@ import threading
 import time
 
 from tests.faults.stored import student_counts
+from tests.faults.tally import Tally
 from tests.faults.worker import STUDENTS
 from tests.faults.workers import Worker, tell
 
@@ -55,7 +56,7 @@ class Life:
 
 
 def test_killed_workers_lose_nothing_acknowledged(
-    redis_server: RedisServer, redis_url: str, seed: int
+    redis_server: RedisServer, redis_url: str, seed: int, tally: Tally
 ) -> None:
     start = time.monotonic()
     # Two share a state, so that a killed one's last event also meets a living writer.
@@ -80,3 +81,8 @@ def test_killed_workers_lose_nothing_acknowledged(
         assert sum(life.idle for life in own) < kills / 2
         assert 0 <= internal - acknowledged <= kills
         assert internal == external
+        tally(
+            "T3",
+            kills,
+            f"{internal - acknowledged} more stored than acknowledged (seed {seed})",
+        )

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 
 from tests.faults.stored import stored_counts, student_counts
+from tests.faults.tally import Tally
 from tests.faults.worker import COUNTERS, STUDENTS, key_of
 from tests.faults.workers import PATIENCE_S, Worker, released, tell, totals
 
@@ -69,7 +70,7 @@ class Run:
 
 
 def test_a_thousand_faults_change_no_count(
-    redis_server: RedisServer, redis_url: str, seed: int
+    redis_server: RedisServer, redis_url: str, seed: int, tally: Tally
 ) -> None:
     run = Run(redis_server, seed=seed, faults=1_000)
     assert run.errors == {}
@@ -79,6 +80,11 @@ def test_a_thousand_faults_change_no_count(
     for student in STUDENTS:
         internal, external = student_counts(redis_url, student)
         assert internal == external
+    tally(
+        "T1",
+        run.faults.total(),
+        f"{run.acknowledged.total():,} events exact, {run.lost} replies lost (seed {seed})",
+    )
 
 
 def test_counts_show_when_the_writers_record_is_not_found(

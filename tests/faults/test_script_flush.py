@@ -6,6 +6,7 @@ import time
 
 import redis
 from tests.faults.stored import stored_counts
+from tests.faults.tally import Tally
 from tests.faults.worker import COUNTERS, STUDENTS, key_of
 from tests.faults.workers import Worker, released, tell, totals
 
@@ -24,7 +25,9 @@ def forgotten(client: redis.Redis) -> int:
     return int(found["count"])
 
 
-def test_flushed_scripts_change_no_count(redis_server: RedisServer, redis_url: str) -> None:
+def test_flushed_scripts_change_no_count(
+    redis_server: RedisServer, redis_url: str, tally: Tally
+) -> None:
     start = time.monotonic()
     workers = [Worker("count", redis_url) for _ in range(PROCESSES)]
     with redis.Redis.from_url(redis_url) as client, released(workers):
@@ -44,3 +47,4 @@ def test_flushed_scripts_change_no_count(redis_server: RedisServer, redis_url: s
     assert met > 300
     assert all(acknowledged[key] > 50 for key in KEYS)
     assert stored_counts(redis_url, KEYS) == acknowledged
+    tally("T6", FLUSHES, f"{met:,} times NOSCRIPT, no error, {acknowledged.total():,} events exact")

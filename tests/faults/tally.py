@@ -1,0 +1,64 @@
+"""The table of faults: what each test of this folder broke, how often, and what held."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+#: Every fault that is tried here, by its number.
+FAULTS: Final = {
+    "T1": "connections cut, replies lost, six processes",
+    "T2": "the n-th socket call fails, for every n",
+    "T3": "workers killed at work",
+    "T4": "Redis killed and restarted under clients",
+    "T5": "append-only file cut at many offsets",
+    "T6": "scripts flushed all the while",
+    "T7": "clients killed, reset, black-holed, dripped, half-closed",
+    "T8": "cancelled at every await",
+    "T9": "replica promoted, read-only, partitioned primary",
+    "T10": "Sentinel failover under load",
+    "T11": "cluster slots that move under load",
+    "T12": "out of memory, eviction policies",
+    "T13": "a foreign script blocks the server",
+    "T14": "server loading its data",
+    "T15": "expiry between read and commit",
+    "T16": "rights withheld by ACL",
+    "T17": "random operations against a model",
+    "T18": "recorded histories, linearizable",
+    "T19": "keys of every kind",
+    "T20": "codec against json",
+    "T21": "filesystem: kills, full disk, bad disk",
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a test came to: how often it tried its fault, and what held."""
+
+    fault: str
+    tried: int
+    held: str
+
+
+class Tally:
+    """Collects what the tests of one run report."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[Outcome] = []
+
+    def __call__(self, fault: str, tried: int, held: str) -> None:
+        """`fault` (T1 to T21) was tried so many times, and `held` says what held, or how much."""
+        if fault not in FAULTS:
+            raise KeyError(f"{fault} is no fault of the table: {', '.join(FAULTS)}")
+        if tried < 1:
+            raise ValueError(f"{fault}: tried {tried} times, so nothing was shown")
+        self.outcomes.append(Outcome(fault, tried, held))
+
+    def lines(self) -> list[str]:
+        """The table, in the order of the faults; those that nobody reported are left out."""
+        return [
+            f"{fault:<4} {what:<58} {outcome.tried:>8,}  {outcome.held}"
+            for fault, what in FAULTS.items()
+            for outcome in self.outcomes
+            if outcome.fault == fault
+        ]
