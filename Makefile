@@ -6,7 +6,9 @@ LOGS   ?= $(LOKVS_REAL_LOGS)
 
 BIN     := $(VENV)/bin
 PY      := $(BIN)/python
-SOURCES := pyproject.toml setup.py $(shell find src -name '*.pyx' -o -name '*.pxd')
+# What setup.py compiles; a .py is compiled where a .pxd of its name types it.
+TYPED   := $(shell find src -name '*.pxd')
+SOURCES := pyproject.toml setup.py $(shell find src -name '*.pyx') $(TYPED) $(wildcard $(TYPED:.pxd=.py))
 # What is installed in $(VENV): the package alone, or everything that tests and checks need.
 RUNTIME := $(VENV)/.installed-runtime
 TESTING := $(VENV)/.installed-testing
@@ -38,12 +40,13 @@ real-logs: $(TESTING)  ## put the event logs in LOGS=dir through all four stores
 bench: $(TESTING)  ## measure every target beside its baselines, some minutes; BENCH='--quick' and such
 	LOKVS_REAL_LOGS='$(abspath $(LOGS))' $(PY) -m benchmarks $(BENCH)
 
-check: $(TESTING)  ## check format, lint, types, and the stub of the compiled codec
+check: $(TESTING)  ## check format, lint, types, and the stubs of what is compiled
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(PY) -m mypy
 	@# Without MYPYPATH stubtest passes a wrong stub of an editable install.
-	MYPYPATH=src $(BIN)/stubtest learning_observer.kvs.codec._c
+	MYPYPATH=src $(BIN)/stubtest learning_observer.kvs.codec._c learning_observer.kvs._packing \
+		learning_observer.stream_analytics._running
 
 format: $(TESTING)  ## format the code, and repair what the linter can repair
 	$(BIN)/ruff format .

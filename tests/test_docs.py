@@ -386,7 +386,8 @@ def test_modules_to_swap_are_all_told(tmp_path: Path) -> None:
         elif name.endswith("/"):
             shutil.copytree(source / name, package / name)
         else:
-            shutil.copy(source / name, package / name)
+            for path in source.glob(name):
+                shutil.copy(path, (package / name).parent)
     done = subprocess.run(
         [sys.executable, "main.py"],
         cwd=tmp_path,

@@ -266,10 +266,11 @@ COPIED: list[Any] = [
     {"a": 1, "b": 2.5},
     -(2**63),
 ]
+COPIED += ["\u201c", {"\u201c": "\U0001f600"}, "\ud7ff", ["\ue000\U0010ffff"]]
 COPIED += [[[]], [1, {}], {"a": []}, {"a": {"b": [{}]}}, [[1, [2]], {"c": [3]}]]
 UNSURE: list[Any] = [(), (1,), [(1,)], {"a": [{1: 2}]}, [Level.LOW], Text("x"), [Text("x")]]
 UNSURE += [defaultdict(int), {Colour.RED: 1}, {(1,): 1}, object(), Doubling(), b"x", {1}, 2**63]
-UNSURE += [float("nan"), [float("inf")], "\u201c", {"\u201c": 1}, ["\ud83d"]]
+UNSURE += [float("nan"), [float("inf")], "\ud800", {"\udfff": 1}, ["\U0001f600\ud83d"]]
 
 
 @pytest.mark.parametrize("value", COPIED, ids=repr)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import sys
 import uuid
 from collections import Counter
@@ -26,6 +27,7 @@ from learning_observer.stream_analytics.limits import Limits
 
 STUDENTS = ("ann", "bob")
 COUNTERS = ("counter 0", "counter 1")
+RECORD = RESERVED_PREFIX.encode() + b"writer:[0-9a-f]{32}"
 
 
 @student_event_reducer(
@@ -56,8 +58,9 @@ def forget_records() -> None:
     commit = scripts.commit
 
     async def commit_without_record(connection: Any, call: scripts.Call) -> Any:
-        call.keys[0] = f"{RESERVED_PREFIX}writer:{uuid.uuid4().hex}".encode()
-        return await commit(connection, call)
+        other = f"{RESERVED_PREFIX}writer:{uuid.uuid4().hex}".encode()
+        packed = re.sub(RECORD, other, call.packed, count=1)
+        return await commit(connection, call._replace(packed=packed))
 
     scripts.commit = commit_without_record
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from importlib import resources
 from itertools import product
 
+import hiredis
 import pytest
 import redis
 
@@ -78,15 +79,35 @@ def test_errors_of_the_header_are_those_of_the_code(name: str) -> None:
 
 def pack(changes: list[Change], number: int = 1) -> python_side.Call:
     waiting: deque[Waiting[Change, Outcome]] = deque((change, print) for change in changes)
-    call = python_side.Call.numbered(b"__lokvs:writer:test", number, record_ttl_ms=60_000, ttl_ms=0)
-    call.fill(waiting, prefix="p:")
+    call = python_side.packed_call(
+        waiting,
+        [],
+        prefix=b"p:",
+        record=b"__lokvs:writer:test",
+        number=number,
+        record_ttl_ms=60_000,
+        ttl_ms=0,
+    )
     assert not waiting
     return call
 
 
+def words(call: python_side.Call) -> list[bytes]:
+    """What follows the script's name: numkeys, KEYS, ARGV."""
+    reader = hiredis.Reader()
+    reader.feed(b"*%d\r\n" % call.words + call.packed)
+    found = reader.gets()
+    assert isinstance(found, list)
+    return found
+
+
+def args(call: python_side.Call) -> list[bytes]:
+    found = words(call)
+    return found[1 + int(found[0]) :]
+
+
 def run(client: redis.Redis, call: python_side.Call) -> list[bytes | None]:
-    script = python_side.COMMIT.text.decode()
-    reply = client.eval(script, len(call.keys), *call.keys, *call.args)
+    reply = client.execute_command("EVAL", python_side.COMMIT.text, *words(call))  # type: ignore[no-untyped-call]
     assert isinstance(reply, list)
     return reply
 
@@ -102,7 +123,7 @@ def test_letters_of_the_layout_are_those_that_python_sends() -> None:
     same = b"1"
     for expected, data in product((None, Guard.ANY, b"0"), (same, None)):
         change = Change("g", expected, {"g": data, "a": same, "b": same, "c": None})
-        layout = str(pack([change]).args[3])
+        layout = args(pack([change]))[3].decode()
         assert layout.endswith(".")
         guard_letters.add(layout[0])
         sent |= set(layout[1:-1])

@@ -22,7 +22,7 @@ from learning_observer.kvs import (
     Store,
     Unavailable,
 )
-from learning_observer.kvs.scripts import COMMIT, Script
+from learning_observer.kvs.scripts import COMMIT, Connection, Script
 from learning_observer.testing.proxy import Fault, FaultProxy
 from learning_observer.testing.server import RedisServer
 
@@ -80,13 +80,13 @@ def test_counting_shows_when_calls_are_not_recorded(
     sent = 0
 
     async def run_without_record(
-        script: Script, connection: object, keys: list[bytes], *args: object
+        script: Script, connection: Connection, words: int, packed: bytes
     ) -> object:
         nonlocal sent
         if script.name == "commit":
             sent += 1
-            keys = [b"__lokvs:writer:%d" % sent, *keys[1:]]
-        return await run(script, connection, keys, *args)  # type: ignore[arg-type]
+            packed = re.sub(b"writer:[0-9a-f]{32}", b"writer:%032x" % sent, packed, count=1)
+        return await run(script, connection, words, packed)
 
     monkeypatch.setattr(Script, "run", run_without_record)
     counted, returned, lost = asyncio.run(counted_and_returned(redis_server, seed=7))

@@ -10,6 +10,7 @@ import pytest
 
 from learning_observer import settings
 from learning_observer.kvs import Change, InMemoryKVS, Outcome
+from learning_observer.kvs.store import Submit
 from learning_observer.prestartup import StartupCheck
 from learning_observer.stream_analytics.engine import Engine
 from learning_observer.stream_analytics.fold import Reducer, StateKeys
@@ -40,7 +41,10 @@ class HeldUp(InMemoryKVS):
         self.reads += len(keys)
         return await super().read(keys)
 
-    def submit(self, change: Change, done: Callable[[Outcome], object]) -> None:
+    def way(self, guard: str) -> Submit:
+        return self.later
+
+    def later(self, change: Change, done: Callable[[Outcome], object]) -> None:
         async def later() -> None:
             await self.free.wait()
             (outcome,) = await self.commit([change])

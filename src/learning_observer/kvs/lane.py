@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeAlias, TypeVar
 
+from learning_observer.kvs.errors import StoreClosed
+
 logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
@@ -38,12 +40,19 @@ class Lane(Generic[Item, Answer]):
         self._carry = carry
         self._waiting: deque[Waiting[Item, Answer]] = deque()
         self._task: asyncio.Task[None] | None = None
+        self._closed = ""
 
     def submit(self, item: Item, done: Callable[[Answer], object]) -> None:
         """Take `item` into the group that leaves next; `done(answer)` is called then."""
+        if self._closed:
+            raise StoreClosed(self._closed)
         self._waiting.append((item, done))
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def close(self, why: str) -> None:
+        """Take nothing more: `submit` raises `StoreClosed` with this text."""
+        self._closed = why
 
     async def idle(self) -> None:
         """Wait until everything that was handed in has been answered."""

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from learning_observer.kvs.changes import RESERVED_PREFIX, Change, Outcome, check_changes, check_key
 from learning_observer.kvs.errors import ClearRefused, InvalidKey, KVSError
-from learning_observer.kvs.store import GROUP_KEYS_MAX, Store
+from learning_observer.kvs.store import GROUP_KEYS_MAX, Store, Submit
 from learning_observer.kvs.wire import Reader, Writer, scan_strings
 from learning_observer.redis_connection import RedisConnection, RedisSettings, default_settings
 
@@ -73,6 +73,10 @@ class PersistentRedisKVS(Store):
         check_changes((change,))
         self._running().submit(change, done)
 
+    def way(self, guard: str) -> Submit:
+        self._check_open()
+        return self._running().way(guard)
+
     async def scan(self, prefix: str = "") -> AsyncIterator[str]:
         self._check_open()
         check_key(prefix)
@@ -106,10 +110,12 @@ class PersistentRedisKVS(Store):
     async def aclose(self) -> None:
         """Close the store, once what was handed in on this event loop is answered."""
         await super().aclose()
-        traffic = self._traffic.pop(asyncio.get_running_loop(), None)
+        for traffic in self._traffic.values():
+            traffic.close(self._closed_text())
+        here = self._traffic.pop(asyncio.get_running_loop(), None)
         self._latest = None
-        if traffic is not None and traffic.pid == _pid:
-            await traffic.aclose()
+        if here is not None and here.pid == _pid:
+            await here.aclose()
 
     def _running(self) -> _Traffic:
         """The lanes of the running event loop."""
@@ -168,10 +174,18 @@ class _Traffic:
         )
 
     def submit(self, change: Change, done: Callable[[Outcome], object]) -> None:
+        self.way(change.guard)(change, done)
+
+    def way(self, guard: str) -> Submit:
         # A key always takes the same lane: its changes stay in order. Keys that end alike,
         # as those of one student do, share it: an event's changes leave in one group.
-        entity = change.guard.rpartition(",")[2]
-        self._writers[hash(entity) % LANES].submit(change, done)
+        entity = guard.rpartition(",")[2]
+        return self._writers[hash(entity) % LANES].submit
+
+    def close(self, why: str) -> None:
+        """Take no changes more; what was handed in goes on."""
+        for writer in self._writers:
+            writer.close(why)
 
     async def aclose(self) -> None:
         await self.reader.aclose()

@@ -6,6 +6,7 @@ NOSCRIPT, has done nothing, and gets the whole text (EVAL).
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections import deque
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from redis.exceptions import NoScriptError
 
 from learning_observer.kvs.changes import Change, Outcome
 from learning_observer.kvs.lane import Waiting
+from learning_observer.kvs.packing import pack
 
 
 class Connection(Protocol):
@@ -44,20 +46,32 @@ class Script:
         text = resources.files("learning_observer.lua").joinpath(f"{name}.lua").read_bytes()
         return cls(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest())
 
-    async def run(
-        self, connection: Connection, keys: Sequence[bytes], *args: bytes | int | str
-    ) -> object:
-        """Run the script once and return its reply."""
-        # hiredis packs in C what redis-py would pack in Python, a tenth of a commit's cost.
-        rest: Any = (len(keys), *keys, *args)  # hiredis's stub takes tuples of one item only
-        command = pack_command(("EVALSHA", self.digest, *rest))
-        await connection.send_packed_command([command], check_health=False)
+    async def run(self, connection: Connection, words: int, packed: bytes) -> object:
+        """Run the script once, with so many words after its name, and return its reply."""
+        await _send(connection, words + 2, self._by_digest, packed)
         try:
             return await connection.read_response()
         except NoScriptError:
-            command = pack_command(("EVAL", self.text, *rest))
-            await connection.send_packed_command([command], check_health=False)
+            await _send(connection, words + 2, self._by_text, packed)
             return await connection.read_response()
+
+    @functools.cached_property
+    def _by_digest(self) -> bytes:
+        return _words("EVALSHA", self.digest)
+
+    @functools.cached_property
+    def _by_text(self) -> bytes:
+        return _words("EVAL", self.text)
+
+
+async def _send(connection: Connection, words: int, *parts: bytes) -> None:
+    await connection.send_packed_command([b"*%d\r\n" % words, *parts], check_health=False)
+
+
+def _words(*words: Any) -> bytes:
+    """Words of a command as they are sent, without their count."""
+    packed: bytes = pack_command(words)
+    return packed[packed.index(b"\n") + 1 :]
 
 
 #: A call is bounded, so that one script never holds the server up for long.
@@ -70,7 +84,7 @@ COMMIT: Final = Script.load("commit")
 
 async def read(connection: Connection, keys: Sequence[bytes]) -> list[bytes | int | None]:
     """`lua/read.lua`: the bytes of each key, `None` where absent, 0 where no string."""
-    reply = await READ.run(connection, keys)
+    reply = await READ.run(connection, 1 + len(keys), _words(len(keys), *keys))
     if not isinstance(reply, list) or len(reply) != len(keys):
         raise ProtocolMismatch("read.lua", reply)
     return reply
@@ -79,7 +93,7 @@ async def read(connection: Connection, keys: Sequence[bytes]) -> list[bytes | in
 async def scan(connection: Connection, *, cursor: bytes, pattern: str) -> tuple[bytes, list[bytes]]:
     """One step of SCAN over the keys that hold strings: the next cursor, and some keys."""
     words: Any = ("SCAN", cursor, "MATCH", pattern, "COUNT", 1000, "TYPE", "string")
-    await connection.send_packed_command([pack_command(words)], check_health=False)
+    await _send(connection, len(words), _words(*words))
     reply = await connection.read_response()
     if not isinstance(reply, list) or len(reply) != 2:
         raise ProtocolMismatch("SCAN", reply)
@@ -89,62 +103,40 @@ async def scan(connection: Connection, *, cursor: bytes, pattern: str) -> tuple[
 class Call(NamedTuple):
     """One numbered commit, packed: it is sent again as it is, or not at all.
 
-    group  the changes that it makes, with what is called with their outcomes
-    keys   KEYS: the writer's record, then those of the changes
-    args   ARGV: number, record_ttl_ms, ttl_ms, then the layout and the bytes
+    group   the changes that it makes, with what is called with their outcomes
+    words   how many words follow the script's name
+    packed  those words: KEYS, the number and the TTLs, the layout and the bytes
     """
 
     group: list[Waiting[Change, Outcome]]
-    keys: list[bytes]
-    args: list[bytes | int | str]
+    words: int
+    packed: bytes
 
-    @classmethod
-    def numbered(cls, record: bytes, number: int, *, record_ttl_ms: int, ttl_ms: int) -> Call:
-        """The call `number` of the writer that has this record, still without changes."""
-        return cls([], [record], [number, record_ttl_ms, ttl_ms])
 
-    def fill(self, waiting: deque[Waiting[Change, Outcome]], *, prefix: str) -> None:
-        """Take from the left end of `waiting` as many changes as a call may have.
+def packed_call(
+    waiting: deque[Waiting[Change, Outcome]],
+    group: list[Waiting[Change, Outcome]],
+    *,
+    prefix: bytes,
+    record: bytes,
+    number: int,
+    record_ttl_ms: int,
+    ttl_ms: int,
+) -> Call:
+    """The call `number` of the writer that has this record.
 
-        No two of them name the same key: the script looks at all keys before it writes any.
-        """
-        group, keys, args = self
-        named: set[str] = set()
-        layout: list[str] = []
-        args.append("")
-        size = 0
-        while waiting and len(group) < GROUP_CHANGES_MAX and size < GROUP_BYTES_MAX:
-            guard, expected, puts = waiting[0][0]
-            if guard in named or not named.isdisjoint(puts):
-                break
-            group.append(waiting.popleft())
-            named.add(guard)
-            named.update(puts)
-            keys.append((prefix + guard).encode())
-            if expected is None:
-                layout.append("n")
-            elif isinstance(expected, bytes):
-                layout.append("v")
-                args.append(expected)
-                size += len(expected)
-            else:
-                layout.append("a")
-            before: bytes | None = None
-            for key, put in puts.items():
-                own = key == guard
-                if not own:
-                    keys.append((prefix + key).encode())
-                if put is None:
-                    layout.append("X" if own else "x")
-                elif put is before and not own:
-                    layout.append("r")
-                else:
-                    layout.append("S" if own else "s")
-                    args.append(put)
-                    size += len(put)
-                    before = put
-            layout.append(".")
-        args[3] = "".join(layout)
+    As many changes as a call may have move from the left end of `waiting` into `group`.
+    """
+    words, packed = pack(
+        waiting,
+        group,
+        prefix,
+        record,
+        (number, record_ttl_ms, ttl_ms),
+        GROUP_CHANGES_MAX,
+        GROUP_BYTES_MAX,
+    )
+    return Call(group, words, packed)
 
 
 async def commit(connection: Connection, call: Call) -> tuple[str, list[bytes | None] | None]:
@@ -152,7 +144,7 @@ async def commit(connection: Connection, call: Call) -> tuple[str, list[bytes | 
     bytes that the guard key holds, for each `t` the key that holds no string; `None`
     instead of those when the call had been made before, and only its record answered.
     """
-    reply = await COMMIT.run(connection, call.keys, *call.args)
+    reply = await COMMIT.run(connection, call.words, call.packed)
     if not isinstance(reply, list) or not reply or not isinstance(reply[0], bytes):
         raise ProtocolMismatch("commit.lua", reply)
     outcomes = reply[0].decode()

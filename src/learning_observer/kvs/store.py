@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeAlias
 
 from learning_observer.kvs import codec
 from learning_observer.kvs.changes import (
@@ -41,6 +41,8 @@ from learning_observer.kvs.lane import Lane, Waiting
 
 logger = logging.getLogger(__name__)
 
+#: What takes a change into the group that leaves next, and is told its outcome.
+Submit: TypeAlias = Callable[[Change, Callable[[Outcome], object]], None]
 #: How many keys one call reads or writes where a caller names many.
 GROUP_KEYS_MAX: Final = 500
 
@@ -81,13 +83,22 @@ class Store(abc.ABC):
         """
         self._check_open()
         check_changes((change,))
+        self.way(change.guard)(change, done)
+
+    def way(self, guard: str) -> Submit:
+        """`submit` for the changes of one guard key, on the running event loop only.
+
+        It asks nothing again: neither which loop runs nor whether the keys can be keys.
+        Raises `StoreClosed`, then and now.
+        """
+        self._check_open()
         loop = asyncio.get_running_loop()
         lane = self._lanes.get(loop)
         if lane is None:
             for ended in [loop for loop in list(self._lanes) if loop.is_closed()]:
                 self._lanes.pop(ended, None)
             lane = self._lanes[loop] = Lane(self._carry)
-        lane.submit(change, done)
+        return lane.submit
 
     @abc.abstractmethod
     def scan(self, prefix: str = "") -> AsyncIterator[str]:
@@ -106,10 +117,12 @@ class Store(abc.ABC):
 
         Calls after that raise `StoreClosed`; closing twice is fine.
         """
-        lane = self._lanes.pop(asyncio.get_running_loop(), None)
+        lane = self._lanes.get(asyncio.get_running_loop())
         if lane is not None:
             await lane.idle()
         self._closed = True
+        while self._lanes:
+            self._lanes.popitem()[1].close(self._closed_text())
 
     # -- what people call ------------------------------------------------------------
 
@@ -252,9 +265,10 @@ class Store(abc.ABC):
 
     def _check_open(self) -> None:
         if self._closed:
-            raise StoreClosed(
-                f"this {type(self).__name__} was closed; ask the router for a new one"
-            )
+            raise StoreClosed(self._closed_text())
+
+    def _closed_text(self) -> str:
+        return f"this {type(self).__name__} was closed; ask the router for a new one"
 
     async def _carry(
         self, waiting: deque[Waiting[Change, Outcome]]

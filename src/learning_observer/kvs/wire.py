@@ -201,13 +201,14 @@ class Writer:
 
     def __init__(self, connection: RedisConnection, *, prefix: str, ttl_ms: int) -> None:
         self._wire = Wire(connection)
-        self._prefix = prefix
+        self._prefix = prefix.encode()
         self._ttl_ms = ttl_ms
         self._record = f"{RESERVED_PREFIX}writer:{uuid.uuid4().hex}".encode()
         self._record_ttl_ms = max(RECORD_TTL_MIN_MS, round(connection.settings.retry_for * 10_000))
         self._number = 0
         self._lane: Lane[Change, Outcome] = Lane(self._carry)
         self.submit = self._lane.submit
+        self.close = self._lane.close
 
     async def aclose(self) -> None:
         """Wait until everything has been answered, then give the connection back."""
@@ -218,42 +219,50 @@ class Writer:
         self, waiting: deque[Waiting[Change, Outcome]]
     ) -> tuple[Sequence[Waiting[Change, Outcome]], Sequence[Outcome]]:
         self._number += 1
-        call = scripts.Call.numbered(
-            self._record, self._number, record_ttl_ms=self._record_ttl_ms, ttl_ms=self._ttl_ms
-        )
+        group: list[Waiting[Change, Outcome]] = []
         try:
-            call.fill(waiting, prefix=self._prefix)
+            call = scripts.packed_call(
+                waiting,
+                group,
+                prefix=self._prefix,
+                record=self._record,
+                number=self._number,
+                record_ttl_ms=self._record_ttl_ms,
+                ttl_ms=self._ttl_ms,
+            )
             outcomes, details = await self._wire.run(
                 lambda connection: scripts.commit(connection, call)
             )
         except KVSError as error:
-            return call.group, [error] * len(call.group)
+            return group, [error] * len(group)
         except Exception as error:
             logger.exception("a commit failed")
             unknown = OutcomeUnknown(f"a commit failed: {error!r}")
-            return call.group, [unknown] * len(call.group)
+            return group, [unknown] * len(group)
         if not outcomes.strip("c"):
-            return call.group, [None] * len(call.group)
+            return group, [None] * len(group)
         if details is None:
             try:
-                details = await self._read_afresh(call, outcomes)
+                details = await self._read_afresh(group, outcomes)
             except KVSError as error:  # what was made was made, all the same
-                return call.group, [None if letter == "c" else error for letter in outcomes]
+                return group, [None if letter == "c" else error for letter in outcomes]
         detail = iter(details)
-        return call.group, [
+        return group, [
             None if letter == "c" else self._not_made(letter, next(detail)) for letter in outcomes
         ]
 
     def _not_made(self, letter: str, detail: bytes | None) -> Outcome:
         if letter == "n":
             return Conflict(detail)
-        return WrongType((detail or b"").decode().removeprefix(self._prefix))
+        return WrongType((detail or b"").removeprefix(self._prefix).decode())
 
-    async def _read_afresh(self, call: scripts.Call, outcomes: str) -> list[bytes | None]:
+    async def _read_afresh(
+        self, group: Sequence[Waiting[Change, Outcome]], outcomes: str
+    ) -> list[bytes | None]:
         """The details of what was not made, as far as they can be told afterwards."""
         lacking = [
-            (letter, (self._prefix + change.guard).encode())
-            for letter, (change, _) in zip(outcomes, call.group, strict=True)
+            (letter, self._prefix + change.guard.encode())
+            for letter, (change, _) in zip(outcomes, group, strict=True)
             if letter != "c"
         ]
         names = [name for _, name in lacking]

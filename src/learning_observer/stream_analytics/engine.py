@@ -46,7 +46,6 @@ class Engine:
 
     def __init__(self, store: Store, limits: Limits | None = None) -> None:
         self.store = store
-        self.submit = store.submit
         self.loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._states: dict[Reducer, dict[StateKeys, HeldState]] = {}
@@ -69,14 +68,30 @@ class Engine:
         for `OutcomeUnknown`. A caller that is cancelled stops waiting: its event may still
         be applied. Call it from within a task.
         """
-        answered: asyncio.Future[Json] = self.loop.create_future()
-        held = self._held(reducer, keys)
+        return self.take(self.held(reducer, keys), event)
+
+    def take(self, held: HeldState, event: Event) -> asyncio.Future[Json]:
+        """`process` with a state that `held()` gave, and that is not forgotten."""
+        answered: asyncio.Future[Json] = asyncio.Future(loop=self.loop)
         held.events.append(event)
         held.answered.append(answered)
         self._waiting_events += 1
         if not held.running:
             self._wake(held)
         return answered
+
+    def held(self, reducer: Reducer, keys: StateKeys) -> HeldState:
+        """The state at `keys`, to be used until it is forgotten. `InvalidKey`, `StoreClosed`."""
+        states = self._states.get(reducer)
+        if states is None:
+            states = self._states[reducer] = {}
+        held = states.get(keys)
+        if held is None:
+            for key in keys:  # an event can bring text that can be no key
+                check_key(key)
+            held = HeldState(self, self.store.way(keys.internal), reducer, keys)
+            states[keys] = held
+        return held
 
     async def process_batch(
         self, runs: Iterable[tuple[Reducer, StateKeys, Event, int, int]], batch: Batch
@@ -92,7 +107,7 @@ class Engine:
         parts: dict[HeldState, Part] = {}
         for reducer, keys, event, at, rank in runs:
             try:
-                held = self._held(reducer, keys)
+                held = self.held(reducer, keys)
             except KVSError as error:  # its key can be none
                 batch.failed(at, rank, error)
                 continue
@@ -164,18 +179,8 @@ class Engine:
         self._tasks.add(task)  # the loop itself keeps only a weak reference
         task.add_done_callback(self._tasks.discard)
 
-    def _held(self, reducer: Reducer, keys: StateKeys) -> HeldState:
-        states = self._states.get(reducer)
-        if states is None:
-            states = self._states[reducer] = {}
-        held = states.get(keys)
-        if held is None:
-            for key in keys:  # an event can bring text that can be no key
-                check_key(key)
-            held = states[keys] = HeldState(self, reducer, keys)
-        return held
-
     def _forget(self, held: HeldState) -> None:
+        held.forgotten = True
         del self._states[held.reducer][held.keys]
 
     def _wake(self, held: HeldState) -> None:

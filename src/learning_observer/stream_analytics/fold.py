@@ -25,6 +25,9 @@ from learning_observer.kvs.store import decode
 Event: TypeAlias = Any
 ReducerFunction: TypeAlias = Callable[[Event, Any], Awaitable[tuple[Any, Any]]]
 
+#: From this size of its text on, a state is lent to the reducer and not copied: where the
+#: reducer fails or writes nothing, reading it again costs more than the copy of a small one.
+LENT_BYTES_MIN: Final = 2048
 #: Stands for a state that has to be read from its text first.
 UNREAD: Final[Any] = object()
 
@@ -89,17 +92,27 @@ class Fold:
         self.state: Any = state
 
     def next_state(self) -> Any:
-        """The state for the next event; the reducer may do with it what it likes."""
-        if self.state is UNREAD:
+        """The state for the next event; the reducer may do with it what it likes.
+
+        A large one is the held object itself, with its text to fall back on.
+        """
+        state = self.state
+        if state is UNREAD:
             data = self._reducer.null if self.data is None else self.data
             return decode(self._keys.internal, data)
-        return plain_copy(self.state)
+        if self._stale or self.data is None or len(self.data) < LENT_BYTES_MIN:
+            return plain_copy(state)
+        self.state = UNREAD
+        return state
 
-    def take(self, result: object, wanted: bool) -> Any:
+    def take(
+        self, result: Any, wanted: bool, internal_owned: bool = False, external_owned: bool = False
+    ) -> Any:
         """Take over what the reducer returned for an event. Returns the External state for
         the caller, if it is wanted, or `False` where the reducer wrote none.
 
-        Raises `NotJSON`, or `TypeError` where it is no pair; then nothing has changed.
+        A half that is owned is plain JSON that nobody else holds, and is not copied. Raises
+        `NotJSON`, or `TypeError` where it is no pair; then nothing has changed.
         """
         if not isinstance(result, (tuple, list)) or len(result) != 2:
             raise TypeError(
@@ -112,7 +125,7 @@ class Fold:
         shown: Any = False
         shown_data: Any = None
         if internal is not False:
-            state = plain_copy(internal)
+            state = internal if internal_owned else plain_copy(internal)
             if state is NOT_PLAIN:
                 data, state = _text(self._keys.internal, internal), UNREAD
         if external is internal and external is not False:
@@ -120,7 +133,7 @@ class Fold:
             if wanted:
                 shown = plain_copy(internal) if data is None else decode(self._keys.external, data)
         elif external is not False:
-            shown = shown_data = plain_copy(external)
+            shown = shown_data = external if external_owned else plain_copy(external)
             if shown is NOT_PLAIN:
                 shown_data = _text(self._keys.external, external)
                 shown = decode(self._keys.external, shown_data) if wanted else False
@@ -140,7 +153,7 @@ class Fold:
             self._external = shown_data
         return shown
 
-    def change(self, *, verify: bool) -> Change | None:
+    def change(self, verify: bool) -> Change | None:
         """The change that writes it all, guarded by what the state was at the beginning.
 
         Where there is nothing to write: `None`, or, with `verify`, a change that only looks

@@ -7,14 +7,16 @@ events gather, and are then folded: reduced one after another, written once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, Final, Protocol, TypeAlias
 
-from learning_observer.kvs.changes import Change, Conflict, Outcome
+from learning_observer.kvs.changes import Conflict, Outcome
 from learning_observer.kvs.codec import Json
 from learning_observer.kvs.errors import KVSError
+from learning_observer.kvs.store import Submit
 from learning_observer.stream_analytics.batch import Part
 from learning_observer.stream_analytics.fold import UNREAD, Event, Fold, Reducer, StateKeys
+from learning_observer.stream_analytics.running import run
 
 #: Events folded into one commit at most, so that the first of them is answered soon.
 FOLD_EVENTS_MAX: Final = 256
@@ -25,9 +27,6 @@ Answered: TypeAlias = "asyncio.Future[Json] | Part"
 
 class Keeper(Protocol):
     """What a held state needs of the engine that keeps it."""
-
-    def submit(self, change: Change, done: Callable[[Outcome], object]) -> None:
-        """Hand a change in for the store's next group."""
 
     def answered(self, events: int) -> None:
         """So many events wait no more."""
@@ -57,16 +56,19 @@ class HeldState:
     fresh             whether it was seen there in this turn
     state             what `data` says, as an object that nobody else holds, or UNREAD
     size              the bytes that are counted against the cache
+    forgotten         whether the engine has let go of it, so that nobody may use it again
     """
 
     __slots__ = (
         "_answers",
         "_engine",
         "_fold",
+        "_submit",
         "_when_committed",
         "answered",
         "data",
         "events",
+        "forgotten",
         "fresh",
         "keys",
         "known",
@@ -76,8 +78,9 @@ class HeldState:
         "state",
     )
 
-    def __init__(self, engine: Keeper, reducer: Reducer, keys: StateKeys) -> None:
+    def __init__(self, engine: Keeper, submit: Submit, reducer: Reducer, keys: StateKeys) -> None:
         self._engine = engine
+        self._submit = submit
         self._fold = Fold(reducer, keys)
         self._answers: list[Any] = []
         self._when_committed = self.committed  # bound once, not at every commit
@@ -91,6 +94,7 @@ class HeldState:
         self.data: bytes | None = None
         self.state: Any = UNREAD
         self.size = 0
+        self.forgotten = False
 
     def found(self, data: bytes | None) -> None:
         """The store holds `data`."""
@@ -135,17 +139,16 @@ class HeldState:
         """Fold what waits, in whatever task this is: the reducer has no `await`."""
         fold, answers, function = self._fold, self._answers, self.reducer.function
         fold.begin(self.data, self.state)
+        self.state = UNREAD  # nobody but the fold holds it now
         answers.clear()
+        box: list[Any] = []
         for event, answered in zip(self.events[:FOLD_EVENTS_MAX], self.answered, strict=False):
             try:
-                running: Any = function(event, fold.next_state())
-                running.send(None)
-            except StopIteration as finished:
-                try:
-                    answers.append(fold.take(finished.value, type(answered) is not Part))
-                except Exception as error:  # noqa: BLE001 - the event's own, told to its caller
-                    answers.append(Failed(error))
-            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - likewise
+                box.append(fold.next_state())
+                result, internal_owned, external_owned = run(function, event, box)
+                wanted = type(answered) is not Part
+                answers.append(fold.take(result, wanted, internal_owned, external_owned))
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the event's own
                 answers.append(Failed(error))
             except BaseException as error:  # the process is to end
                 self.fail(error)
@@ -155,6 +158,7 @@ class HeldState:
         fold, answers = self._fold, self._answers
         try:
             fold.begin(self.data, self.state)
+            self.state = UNREAD
             answers.clear()
             waiting = list(zip(self.events[:FOLD_EVENTS_MAX], self.answered, strict=False))
             for event, answered in waiting:
@@ -179,21 +183,27 @@ class HeldState:
         Without one, the state is still held against the store, unless it has just come from
         there: else a reducer that writes nothing would never see what others have written.
         """
-        change = self._fold.change(verify=not self.fresh)
+        change = self._fold.change(not self.fresh)
         if change is None:
+            self.state = self._fold.state
             self._answer()
             self._go_on()
             return
         try:
-            self._engine.submit(change, self._when_committed)
+            self._submit(change, self._when_committed)
         except KVSError as error:  # the store was closed
             self.fail(error)
 
     def _answer(self) -> None:
-        answers, self._answers = self._answers, []
-        waited = self.answered[: len(answers)]
-        del self.events[: len(answers)], self.answered[: len(answers)]
-        self._engine.answered(len(answers))
+        answers, count = self._answers, len(self._answers)
+        waited = self.answered
+        if count == len(waited):
+            self.events, self.answered = [], []
+        else:
+            del self.events[:count]
+            waited, self.answered = waited[:count], waited[count:]
+        self._answers = []
+        self._engine.answered(count)
         for answered, answer in zip(waited, answers, strict=True):
             if isinstance(answered, Part):
                 answered.answer(answer.error if type(answer) is Failed else None)

@@ -28,6 +28,7 @@ from learning_observer.stream_analytics.fields import (
     ScopeFieldError,
 )
 from learning_observer.stream_analytics.fold import Event, Reducer, ReducerFunction, StateKeys
+from learning_observer.stream_analytics.held_state import HeldState
 from learning_observer.stream_analytics.keys import (
     fully_qualified_function_name,
     make_key,
@@ -135,17 +136,20 @@ class KeyedReducer:
         """`process(event, event_fields)` for the events of one source."""
         student = student_of(metadata)
         engine: Engine | None = None
+        held: HeldState | None = None
 
         async def process(event: Event, event_fields: Mapping[str, Any] | None = None) -> Json:
-            nonlocal engine
+            nonlocal engine, held
             # The store is looked up at each event: a test may have put in another one.
             store = kvs.KVS()
             if engine is None or engine.store is not store or not engine.is_here():
-                engine = engine_for(store)
-            keys = self._keys(student, event_fields or {})
+                engine, held = engine_for(store), None
             if engine.is_full():
                 await engine.room()
-            return await engine.process(self.reducer, keys, event)
+            # Without fields of events the state is the same for all of them.
+            if held is None or held.forgotten or self.event_fields:
+                held = engine.held(self.reducer, self._keys(student, event_fields or {}))
+            return await engine.take(held, event)
 
         return process
 

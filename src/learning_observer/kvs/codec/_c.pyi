@@ -1,6 +1,8 @@
-from typing import Any
+from typing import Any, Final
 
 from learning_observer.kvs.codec._write import Json
+
+__pyx_capi__: Final[dict[str, object]]
 
 def encode(value: object, /) -> bytes: ...
 def encode_state(value: object, /) -> tuple[bytes, bool]: ...

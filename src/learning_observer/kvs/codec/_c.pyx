@@ -27,6 +27,9 @@ cdef extern from "Python.h":
     PyObject* Py_None
     double PyFloat_AS_DOUBLE(PyObject*) nogil
     int PyUnicode_KIND(object)
+    void* PyUnicode_DATA(object)
+    Py_ssize_t PyUnicode_GET_LENGTH(object)
+    Py_ssize_t Py_REFCNT(PyObject*) nogil
     PyObject* PyList_GET_ITEM(PyObject*, Py_ssize_t) nogil
     Py_ssize_t PyList_GET_SIZE(PyObject*) nogil
 
@@ -122,18 +125,63 @@ cdef object copied(object value, int depth):
 
 
 cdef inline bint is_settled(PyObject* value) noexcept:
-    """Whether a scalar is sure to be read back as it is: text of wide characters may hold
-    surrogates, and an integer over 64 bits may have no text at all."""
+    """Whether a scalar is sure to be read back as it is: text may hold halves of characters,
+    and an integer over 64 bits may have no text at all."""
     cdef PyTypeObject* kind = Py_TYPE(value)
     cdef int overflow = 0
     if kind == &PyUnicode_Type:
-        return PyUnicode_KIND(<object>value) == 1
+        return PyUnicode_KIND(<object>value) == 1 or is_whole(<object>value)
     if kind == &PyLong_Type:
         PyLong_AsLongLongAndOverflow(<object>value, &overflow)
         return overflow == 0
     if kind == &PyFloat_Type:
         return isfinite(PyFloat_AS_DOUBLE(value))
     return kind == &PyBool_Type or value == Py_None
+
+
+cdef bint is_whole(object text) noexcept:
+    """Whether wide text has no surrogates."""
+    cdef Py_ssize_t at, length = PyUnicode_GET_LENGTH(text)
+    cdef const unsigned short* narrow
+    cdef const unsigned int* wide
+    cdef int found = 0
+    if PyUnicode_KIND(text) == 2:
+        narrow = <const unsigned short*>PyUnicode_DATA(text)
+        for at in range(length):  # without a way out, so that it is done sixteen at a time
+            found |= (narrow[at] & 0xF800) == 0xD800
+    else:
+        wide = <const unsigned int*>PyUnicode_DATA(text)
+        for at in range(length):
+            found |= (wide[at] & 0xFFFFF800) == 0xD800
+    return not found
+
+
+cdef bint is_owned(PyObject* value, Py_ssize_t holders, int depth) noexcept:
+    """Whether `value` is plain beyond doubt, and nobody holds it, or a part of it that can
+    change, but `holders` known ones, and each container the parts in it.
+    """
+    cdef PyTypeObject* kind = Py_TYPE(value)
+    cdef PyObject* key
+    cdef PyObject* member
+    cdef Py_ssize_t at = 0
+    if kind == &PyDict_Type:
+        if depth >= depth_max or Py_REFCNT(value) != holders:
+            return False
+        while PyDict_Next(<object>value, &at, &key, &member):
+            if Py_TYPE(key) != &PyUnicode_Type or not is_settled(key):
+                return False
+            if not is_settled(member) and not is_owned(member, 1, depth + 1):
+                return False
+        return True
+    if kind == &PyList_Type:
+        if depth >= depth_max or Py_REFCNT(value) != holders:
+            return False
+        for at in range(PyList_GET_SIZE(value)):
+            member = PyList_GET_ITEM(value, at)
+            if not is_settled(member) and not is_owned(member, 1, depth + 1):
+                return False
+        return True
+    return is_settled(value)
 
 
 cdef bint is_plain(PyObject* value, int depth) noexcept:

@@ -90,10 +90,21 @@ def _is_settled(value: object) -> bool:
     """Whether a scalar is sure to be read back as it is."""
     kind = type(value)
     if kind is str:
-        return max(cast(str, value), default="") <= "\xff"
+        return _is_whole(cast(str, value))
     if kind is int:
         return -(2**63) <= cast(int, value) < 2**63
     return value is None or kind is bool or (kind is float and isfinite(cast(float, value)))
+
+
+def _is_whole(text: str) -> bool:
+    """Whether no half of a character stands alone in it."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_plain(value: object) -> bool:

@@ -1,0 +1,157 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+# cython: binding=False, embedsignature=True, embedsignature.format=clinic, autotestdict=False
+"""The compiled twin of `packing`: the same words, written straight into one buffer."""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
+from libc.string cimport memcpy
+
+cdef extern from "Python.h":
+    const char* PyUnicode_AsUTF8AndSize(object, Py_ssize_t*) except NULL
+
+
+cdef class Buffer:
+    """Bytes that grow at their end."""
+
+    cdef char* data
+    cdef Py_ssize_t size, room
+
+    def __cinit__(self):
+        self.room = 4096
+        self.data = <char*>PyMem_Malloc(self.room)
+        if self.data == NULL:
+            raise MemoryError()
+
+    def __dealloc__(self):
+        PyMem_Free(self.data)
+
+    cdef int reserve(self, Py_ssize_t more) except -1:
+        cdef char* data
+        cdef Py_ssize_t room = self.room
+        if self.size + more <= room:
+            return 0
+        while room < self.size + more:
+            room *= 2
+        data = <char*>PyMem_Realloc(self.data, room)
+        if data == NULL:
+            raise MemoryError()
+        self.data, self.room = data, room
+        return 0
+
+    cdef inline void put(self, const char* data, Py_ssize_t size) noexcept:
+        memcpy(self.data + self.size, data, size)
+        self.size += size
+
+    cdef inline void put_length(self, Py_ssize_t length) noexcept:
+        """`$<length>` and a line's end."""
+        cdef char digits[24]
+        cdef int at = 24
+        while True:
+            at -= 1
+            digits[at] = <char>(48 + length % 10)
+            length //= 10
+            if length == 0:
+                break
+        self.put(b"$", 1)
+        self.put(&digits[at], 24 - at)
+        self.put(b"\r\n", 2)
+
+    cdef int put_word(self, const char* before, Py_ssize_t before_size,
+                      const char* data, Py_ssize_t size) except -1:
+        """One word of a command, in two parts."""
+        self.reserve(before_size + size + 32)
+        self.put_length(before_size + size)
+        self.put(before, before_size)
+        self.put(data, size)
+        self.put(b"\r\n", 2)
+        return 0
+
+    cdef int put_bytes(self, bytes word) except -1:
+        return self.put_word(b"", 0, PyBytes_AS_STRING(word), PyBytes_GET_SIZE(word))
+
+
+cdef int put_key(Buffer keys, bytes prefix, object name, object key) except -1:
+    cdef Py_ssize_t size = 0
+    cdef const char* text
+    if name is not None:
+        key = name(key)
+    text = PyUnicode_AsUTF8AndSize(key, &size)
+    keys.put_word(PyBytes_AS_STRING(prefix), PyBytes_GET_SIZE(prefix), text, size)
+    return 0
+
+
+def pack(waiting, list group, bytes prefix, bytes record, tuple numbers, /,
+         int changes_max, Py_ssize_t bytes_max, name=None):
+    cdef Buffer keys = Buffer(), args = Buffer(), layout = Buffer()
+    cdef Py_ssize_t key_count = 1, arg_count = 0
+    cdef set named = set()
+    cdef object popleft = waiting.popleft
+    cdef object item, change
+    cdef dict puts
+    cdef object guard, expected, key, put, before
+    cdef bint own, clash
+    keys.put_bytes(record)
+    while waiting and len(group) < changes_max and args.size < bytes_max:
+        item = waiting[0]
+        change = (<tuple>item)[0]  # a Change: a tuple of three
+        guard, expected = (<tuple>change)[0], (<tuple>change)[1]
+        puts = (<tuple>change)[2] if type((<tuple>change)[2]) is dict else dict(change[2])
+        if guard in named:
+            break
+        clash = False
+        for key in puts:
+            if key in named:
+                clash = True
+                break
+        if clash:
+            break
+        group.append(popleft())
+        named.add(guard)
+        put_key(keys, prefix, name, guard)
+        key_count += 1
+        layout.reserve(len(puts) + 2)
+        if expected is None:
+            layout.put(b"n", 1)
+        elif type(expected) is bytes:
+            layout.put(b"v", 1)
+            args.put_bytes(expected)
+            arg_count += 1
+        else:
+            layout.put(b"a", 1)
+        before = None
+        for key, put in puts.items():
+            own = key is guard or key == guard
+            if not own:
+                named.add(key)
+                put_key(keys, prefix, name, key)
+                key_count += 1
+            if put is None:
+                layout.put(b"X" if own else b"x", 1)
+            elif put is before and not own:
+                layout.put(b"r", 1)
+            else:
+                layout.put(b"S" if own else b"s", 1)
+                args.put_bytes(put)
+                arg_count += 1
+                before = put
+        layout.put(b".", 1)
+    return 2 + key_count + len(numbers) + arg_count, assembled(
+        key_count, keys, numbers, layout, args
+    )
+
+
+cdef bytes assembled(Py_ssize_t key_count, Buffer keys, tuple numbers, Buffer layout, Buffer args):
+    cdef Buffer head = Buffer(), middle = Buffer()
+    cdef object number
+    cdef bytes packed
+    cdef char* end
+    head.put_bytes(str(key_count).encode())
+    for number in numbers:
+        middle.put_bytes(str(number).encode())
+    middle.put_word(b"", 0, layout.data, layout.size)
+    packed = PyBytes_FromStringAndSize(NULL, head.size + keys.size + middle.size + args.size)
+    end = PyBytes_AS_STRING(packed)
+    for part in (head, keys, middle, args):
+        memcpy(end, (<Buffer>part).data, (<Buffer>part).size)
+        end += (<Buffer>part).size
+    return packed

@@ -1,0 +1,24 @@
+# Types of what is compiled; the code stands in held_state.py.
+
+from learning_observer.stream_analytics.fold cimport Fold, Reducer
+
+cdef class Failed:
+    cdef public object error
+
+cdef class HeldState:
+    cdef object _engine, _submit, _when_committed
+    cdef Fold _fold
+    cdef list _answers
+    cdef public list events, answered
+    cdef public object keys, data, state
+    cdef public Reducer reducer
+    cdef public bint running, known, fresh, forgotten
+    cdef public Py_ssize_t size
+    cpdef found(self, object data)
+    cpdef advance(self)
+    cpdef committed(self, object outcome)
+    cpdef fail(self, object error)
+    cdef _fold_at_once(self)
+    cpdef _hand_in(self)
+    cdef _answer(self)
+    cdef _go_on(self)

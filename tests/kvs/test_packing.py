@@ -1,0 +1,80 @@
+"""Packing calls: both twins make the same words, and take the same changes."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import hiredis
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from learning_observer.kvs import Change, Guard
+from learning_observer.kvs.packing import Name, WaitingChange, pack, pack_purely
+
+RECORD = b"__lokvs:writer:1"
+names = st.sampled_from(["a", "b", "c", "", "Internal,m.f,STUDENT:x", "\u201cq\u201d", "\x00"])
+puts = st.dictionaries(names, st.none() | st.binary(max_size=20), max_size=4)
+changes = st.builds(Change, names, st.none() | st.binary() | st.just(Guard.ANY), puts)
+
+
+def done(_: object) -> None:
+    """Nobody is told in these tests."""
+
+
+def taken(
+    packing: Any, queue: list[WaitingChange], most: int, size: int, name: Name | None
+) -> tuple[list[WaitingChange], list[WaitingChange], list[bytes]]:
+    """What a twin took, what it left, and the words that it made."""
+    waiting = deque(queue)
+    group: list[WaitingChange] = []
+    count, packed = packing(
+        waiting, group, b"p\xc3\xa4:", RECORD, (7, 600_000, 0), most, size, name
+    )
+    reader = hiredis.Reader()
+    reader.feed(b"*%d\r\n" % count + packed)
+    words = reader.gets()
+    assert isinstance(words, list)
+    assert len(words) == count
+    assert reader.gets() is False  # not a byte more
+    return group, list(waiting), words
+
+
+@settings(max_examples=300)
+@given(
+    found=st.lists(changes, min_size=1, max_size=8),
+    most=st.integers(1, 9),
+    name=st.sampled_from([None, "{{{}}}".format]),
+)
+def test_twins_pack_alike(found: list[Change], most: int, name: Name | None) -> None:
+    queue: list[WaitingChange] = [(change, done) for change in found]
+    assert taken(pack, queue, most, 1 << 20, name) == taken(pack_purely, queue, most, 1 << 20, name)
+
+
+@pytest.mark.parametrize("packing", [pack, pack_purely])
+def test_a_call_has_bounds(packing: Any) -> None:
+    queue: list[WaitingChange] = [
+        (Change(f"{at}", None, {f"{at}": b"x" * 1000}), done) for at in range(50)
+    ]
+    assert len(taken(packing, queue, 20, 1 << 20, None)[0]) == 20
+    # The bytes are those of the values, about: no change more once they are there.
+    assert 5 <= len(taken(packing, queue, 20, 5_000, None)[0]) <= 6
+
+
+@pytest.mark.parametrize("packing", [pack, pack_purely])
+def test_no_key_is_named_by_two_changes(packing: Any) -> None:
+    first, second = Change("a", None, {"a": b"1", "b": b"2"}), Change("b", None, {"b": b"3"})
+    group, left, words = taken(packing, [(first, done), (second, done)], 9, 999, None)
+    assert (len(group), len(left)) == (1, 1)
+    assert words == [
+        b"3", RECORD, b"p\xc3\xa4:a", b"p\xc3\xa4:b", b"7", b"600000", b"0", b"nSs.", b"1", b"2",
+    ]  # fmt: skip
+
+
+def test_large_values_pass_whole() -> None:
+    value = bytes(range(256)) * 4_000
+    change = Change("k" * 5_000, value, {"k" * 5_000: value, "e": value, "f": value + b"x"})
+    both = [taken(twin, [(change, done)], 9, 1 << 30, None) for twin in (pack, pack_purely)]
+    assert both[0] == both[1]
+    assert both[0][2][-2:] == [value, value + b"x"]
