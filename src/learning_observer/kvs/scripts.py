@@ -7,6 +7,7 @@ NOSCRIPT, has done nothing, and gets the whole text (EVAL).
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from importlib import resources
 from typing import Any, Final, NamedTuple, Protocol
 
 from hiredis import pack_command
-from redis.exceptions import NoScriptError
+from redis._parsers import BaseParser
+from redis.exceptions import NoScriptError, ResponseError
 
 from learning_observer.kvs.changes import Change, Outcome
 from learning_observer.kvs.lane import Waiting
@@ -28,6 +30,12 @@ class Connection(Protocol):
     ) -> None: ...
 
     async def read_response(self) -> object: ...
+
+
+#: Redis 6.2 puts what a script's command met behind words of its own, so that neither its code
+#: nor redis-py's class tells it: "ERR Error running script (call to f_…): @user_script:117:
+#: @user_script: 117: -READONLY You can't write against a read only replica." Redis 7 does not.
+_WITHIN: Final = re.compile(r"Error running script .*@user_script: ?\d+: -([A-Z]+ .*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -53,11 +61,17 @@ class Script:
         command = pack_command(("EVALSHA", self.digest, *rest))
         await connection.send_packed_command([command], check_health=False)
         try:
-            return await connection.read_response()
-        except NoScriptError:
-            command = pack_command(("EVAL", self.text, *rest))
-            await connection.send_packed_command([command], check_health=False)
-            return await connection.read_response()
+            try:
+                return await connection.read_response()
+            except NoScriptError:
+                command = pack_command(("EVAL", self.text, *rest))
+                await connection.send_packed_command([command], check_health=False)
+                return await connection.read_response()
+        except ResponseError as error:
+            within = _WITHIN.search(str(error))
+            if within is None:
+                raise
+            raise BaseParser.parse_error(within[1]) from error  # type: ignore[no-untyped-call]
 
 
 #: A call is bounded, so that one script never holds the server up for long.
