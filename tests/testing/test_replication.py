@@ -6,8 +6,8 @@ import pytest
 import redis
 
 from learning_observer.testing import (
-    NotReplicated,
     RedisServer,
+    ReplicationFailed,
     cut_off,
     follow,
     promote,
@@ -56,6 +56,6 @@ def test_a_refusal_is_told() -> None:
     with (
         RedisServer() as one,
         RedisServer("--rename-command", "REPLICAOF", "") as other,
-        pytest.raises(NotReplicated, match=f"REPLICAOF .*{other.port}: -ERR unknown command"),
+        pytest.raises(ReplicationFailed, match=f"REPLICAOF .*{other.port}: -ERR unknown command"),
     ):
         follow(other, one)

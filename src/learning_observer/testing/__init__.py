@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from learning_observer.testing.contract import StoreContract
     from learning_observer.testing.proxy import Fault, FaultProxy
     from learning_observer.testing.replication import (
-        NotReplicated,
+        ReplicationFailed,
         cut_off,
         follow,
         promote,
@@ -30,8 +30,8 @@ __all__ = [
     "Fault",
     "FaultProxy",
     "NoRedisServer",
-    "NotReplicated",
     "RedisServer",
+    "ReplicationFailed",
     "StoreContract",
     "cut_off",
     "follow",
@@ -43,8 +43,8 @@ _MODULES: Final = {
     "Fault": "proxy",
     "FaultProxy": "proxy",
     "NoRedisServer": "server",
-    "NotReplicated": "replication",
     "RedisServer": "server",
+    "ReplicationFailed": "replication",
     "StoreContract": "contract",
     "cut_off": "replication",
     "follow": "replication",

@@ -26,7 +26,7 @@ _POLL_S = 0.005
 _END = "\r\n"
 
 
-class NotReplicated(RuntimeError):
+class ReplicationFailed(RuntimeError):
     """A replica did not come as far as it was waited for, or a server refused to change roles."""
 
 
@@ -34,7 +34,7 @@ def follow(replica: RedisServer, primary: RedisServer) -> None:
     """Make `replica` a replica of `primary`, and wait until it holds what the primary holds.
 
     What it held before is gone then. Clients stay connected to it; it refuses their writes
-    (READONLY) from the first moment on. Raises NotReplicated after 20 s.
+    (READONLY) from the first moment on. Raises ReplicationFailed after 20 s.
     """
     # Redis 7 waits 5 s for more replicas before it copies; a test has no more to come.
     _ask(primary, "CONFIG", "SET", "repl-diskless-sync-delay", "0")
@@ -50,7 +50,7 @@ def promote(replica: RedisServer) -> None:
 def wait_until_replicated(primary: RedisServer, replica: RedisServer) -> None:
     """Wait until `replica` has all that `primary` had done when this was called.
 
-    Raises NotReplicated after 20 s.
+    Raises ReplicationFailed after 20 s.
     """
     wanted = int(replication(primary)["master_repl_offset"])
 
@@ -87,12 +87,12 @@ def _wait(reached: Callable[[], bool], state: Callable[[], str]) -> None:
     deadline = time.monotonic() + _WAIT_S
     while not reached():
         if time.monotonic() > deadline:
-            raise NotReplicated(f"not within {_WAIT_S:g} s; {state()}")
+            raise ReplicationFailed(f"not within {_WAIT_S:g} s; {state()}")
         time.sleep(_POLL_S)
 
 
 def _ask(server: RedisServer, *words: str) -> str:
-    """The reply to one command, as it came. Raises NotReplicated where the server refuses.
+    """The reply to one command, as it came. Raises ReplicationFailed where the server refuses.
 
     A plain socket rather than a client, which would try again on its own.
     """
@@ -106,7 +106,7 @@ def _ask(server: RedisServer, *words: str) -> str:
             reply += part
     text = reply.decode("utf-8", "replace").removeprefix(f"+OK{_END}" if login else "")
     if text.startswith("-"):
-        raise NotReplicated(f"{' '.join(words)} on port {server.port}: {text.split(_END)[0]}")
+        raise ReplicationFailed(f"{' '.join(words)} on port {server.port}: {text.split(_END)[0]}")
     return text.removesuffix(f"+OK{_END}")
 
 
