@@ -36,10 +36,17 @@ def follow(replica: RedisServer, primary: RedisServer) -> None:
     What it held before is gone then. Clients stay connected to it; it refuses their writes
     (READONLY) from the first moment on. Raises ReplicationFailed after 20 s.
     """
-    # Redis 7 waits 5 s for more replicas before it copies; a test has no more to come.
-    _ask(primary, "CONFIG", "SET", "repl-diskless-sync-delay", "0")
+    # Without a file between, Redis 7 waits 5 s for more replicas before it copies, and up to a
+    # second after it before it sends what was written since.
+    _ask(primary, "CONFIG", "SET", "repl-diskless-sync", "no")
     _ask(replica, "REPLICAOF", HOST, str(primary.port))
     wait_until_replicated(primary, replica)
+    _wait(
+        lambda: any(
+            f"port={replica.port},state=online" in line for line in replication(primary).values()
+        ),
+        lambda: f"{replica.port} is not online: {replication(primary)}",
+    )
 
 
 def promote(replica: RedisServer) -> None:
