@@ -15,10 +15,11 @@ import re
 import sys
 import uuid
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from learning_observer.kvs import KVS, PersistentRedisKVS, Store, scripts
+from learning_observer.kvs import KVS, OutcomeUnknown, PersistentRedisKVS, Store, scripts
 from learning_observer.kvs.changes import RESERVED_PREFIX
 from learning_observer.redis_connection import RedisSettings
 from learning_observer.stream_analytics.engine import Engine
@@ -65,36 +66,51 @@ def forget_records() -> None:
     scripts.commit = commit_without_record
 
 
-async def count_until_told(store: Store) -> dict[str, Any]:
-    """Events of two students and updates of two keys, one after another in each of eight tasks."""
+async def count_until_told(store: Store, *, alone: bool = False) -> dict[str, Any]:
+    """Events of two students and updates of two keys, one after another in each of eight tasks.
+
+    `alone` leaves one task, so that no call waits for another.
+    """
     acknowledged: Counter[str] = Counter()
     errors: Counter[str] = Counter()
+    unknown: Counter[str] = Counter()
+    slowest = 0.0
+    clock = asyncio.get_running_loop().time
     stop = asyncio.Event()
     asyncio.get_running_loop().add_reader(sys.stdin, stop.set)
 
-    async def send(student: str) -> None:
-        process = await fault_count(metadata_of(student))
+    async def count(key: str, one: Callable[[], Awaitable[Any]]) -> None:
+        nonlocal slowest
         while not stop.is_set():
+            start = clock()
             try:
-                await process("event", {})
+                await one()
             except Exception as error:  # noqa: BLE001 - the test shows each of them
                 errors[repr(error)] += 1
-            else:
-                acknowledged[key_of(student)] += 1
-
-    async def update(key: str) -> None:
-        while not stop.is_set():
-            try:
-                await store.update(key, one_more)
-            except Exception as error:  # noqa: BLE001 - the test shows each of them
-                errors[repr(error)] += 1
+                unknown[key] += isinstance(error, OutcomeUnknown)
             else:
                 acknowledged[key] += 1
+            slowest = max(slowest, clock() - start)
 
-    tasks = [send(student) for student in STUDENTS] + [update(key) for key in COUNTERS]
-    tasks += [send(student) for student in STUDENTS] + [update(key) for key in COUNTERS]
-    await asyncio.gather(*tasks)
-    return {"acknowledged": acknowledged, "errors": errors}
+    async def send(student: str) -> None:
+        process = await fault_count(metadata_of(student))
+        await count(key_of(student), lambda: process("event", {}))
+
+    async def update(key: str) -> None:
+        await count(key, lambda: store.update(key, one_more))
+
+    if alone:
+        await update(COUNTERS[0])
+    else:
+        tasks = [send(student) for student in STUDENTS] + [update(key) for key in COUNTERS]
+        tasks += [send(student) for student in STUDENTS] + [update(key) for key in COUNTERS]
+        await asyncio.gather(*tasks)
+    return {
+        "acknowledged": acknowledged,
+        "errors": errors,
+        "unknown": unknown,  # how many events of each key may be in it or not
+        "slowest": slowest,  # seconds from an event to its answer
+    }
 
 
 async def acknowledge(store: Store, student: str) -> None:
@@ -150,7 +166,7 @@ async def work(mode: str, store: Store, options: dict[str, str]) -> dict[str, An
     async with store:
         match mode:
             case "count":
-                return await count_until_told(store)
+                return await count_until_told(store, alone="alone" in options)
             case "acknowledge":
                 await acknowledge(store, options["student"])
             case "sessions":
@@ -168,7 +184,8 @@ def main(mode: str, url: str, *words: str) -> None:
         forget_records()
     timeout = float(options.get("timeout", "5"))
     # Far more than any run takes: so an unknown outcome is a defect, not a passed deadline.
-    where = RedisSettings(url=url, timeout=timeout, retry_for=120)
+    retry_for = float(options.get("retry_for", "120"))
+    where = RedisSettings(url=url, timeout=timeout, retry_for=retry_for)
     store = PersistentRedisKVS(connection=where)
     KVS.add_item("default", store)
     os.write(1, b"ready\n")

@@ -3,8 +3,10 @@
     StoreContract   what every store does, as tests: subclass it for a store of your own
     RedisServer     a real server for the time of a test run
     FaultProxy      stands between a client and a server, and loses things on purpose
+    follow, promote, cut_off, wait_until_replicated
+                    replicas of such servers, failovers and partitions
 
-`StoreContract` needs pytest; the other two need nothing.
+`StoreContract` needs pytest; the others need nothing.
 """
 
 from __future__ import annotations
@@ -15,16 +17,39 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from learning_observer.testing.contract import StoreContract
     from learning_observer.testing.proxy import Fault, FaultProxy
+    from learning_observer.testing.replication import (
+        ReplicationFailed,
+        cut_off,
+        follow,
+        promote,
+        wait_until_replicated,
+    )
     from learning_observer.testing.server import NoRedisServer, RedisServer
 
-__all__ = ["Fault", "FaultProxy", "NoRedisServer", "RedisServer", "StoreContract"]
+__all__ = [
+    "Fault",
+    "FaultProxy",
+    "NoRedisServer",
+    "RedisServer",
+    "ReplicationFailed",
+    "StoreContract",
+    "cut_off",
+    "follow",
+    "promote",
+    "wait_until_replicated",
+]
 
 _MODULES: Final = {
     "Fault": "proxy",
     "FaultProxy": "proxy",
     "NoRedisServer": "server",
     "RedisServer": "server",
+    "ReplicationFailed": "replication",
     "StoreContract": "contract",
+    "cut_off": "replication",
+    "follow": "replication",
+    "promote": "replication",
+    "wait_until_replicated": "replication",
 }
 
 

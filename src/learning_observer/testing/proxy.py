@@ -37,7 +37,9 @@ class FaultProxy:
     (`only=lambda request: b"EVALSHA" in request`). `stall_s` is how long STALL holds one.
 
     `faults_on` may be changed at any time, from any thread, `requests` and `counts` (struck
-    requests by kind) may be read so. One proxy runs once: `async with`, or `run_in_thread`.
+    requests by kind) may be read so. So may `upstream`, (host, port) of the server: connections
+    that are opened from then on lead there, as with an address that moves at a failover.
+    One proxy runs once: `async with`, or `run_in_thread`.
 
     Raises ValueError for probabilities that are none.
     """
@@ -59,7 +61,7 @@ class FaultProxy:
         self.requests = 0
         self.connections = 0
         self.counts: Counter[Fault] = Counter()
-        self._upstream = (upstream_host, upstream_port)
+        self.upstream = (upstream_host, upstream_port)
         self._random = random.Random(seed)
         self._only = only
         self._stall_s = stall_s
@@ -158,7 +160,7 @@ class FaultProxy:
     async def _serve(self, client: Stream) -> None:
         self.connections += 1
         try:
-            server = Stream(*await asyncio.open_connection(*self._upstream, limit=READ_MAX))
+            server = Stream(*await asyncio.open_connection(*self.upstream, limit=READ_MAX))
         except OSError:
             client.reset()  # the nearest that there is to "connection refused"
             return
