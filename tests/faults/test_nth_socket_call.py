@@ -129,7 +129,7 @@ class Trial:
             self._raw.ping()
         for times in (0, 1, 2):
             expected = act.stored(name, OLD + times)
-            found = {key: json.loads(bytes(self._raw.get(key) or b"null")) for key in expected}
+            found = {key: json.loads(self._raw.get(key) or "null") for key in expected}
             if found == expected:
                 return times
         raise AssertionError(f"torn, or counted thrice: {found}")
