@@ -14,11 +14,12 @@ import os
 import sys
 import uuid
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from learning_observer.kvs import KVS, PersistentRedisKVS, Store, scripts
-from learning_observer.kvs.changes import RESERVED_PREFIX
+from learning_observer.kvs.changes import RESERVED_PREFIX, Change, Guard, Outcome
 from learning_observer.redis_connection import RedisSettings
 from learning_observer.stream_analytics.engine import Engine
 from learning_observer.stream_analytics.helpers import KeyStateType, student_event_reducer
@@ -60,6 +61,41 @@ def forget_records() -> None:
         return await commit(connection, call)
 
     scripts.commit = commit_without_record
+
+
+def send_no_script() -> None:
+    """Send EVALSHA alone, as if a server never forgot its scripts."""
+
+    async def run_by_digest(
+        script: scripts.Script, connection: Any, keys: Sequence[bytes], *args: bytes | int | str
+    ) -> object:
+        words: Any = ("EVALSHA", script.digest, len(keys), *keys, *args)
+        await connection.send_command(*words, check_health=False)
+        return await connection.read_response()
+
+    kind: Any = scripts.Script
+    kind.run = run_by_digest
+
+
+def forget_guards() -> None:
+    """Let the commits of events write whatever stands in the store meanwhile."""
+    kind: Any = PersistentRedisKVS
+    submit = kind.submit
+
+    def submit_without_guard(
+        store: PersistentRedisKVS, change: Change, done: Callable[[Outcome], object]
+    ) -> None:
+        submit(store, change._replace(expected=Guard.ANY), done)
+
+    kind.submit = submit_without_guard
+
+
+#: What an option `<name>=off` takes away, so that a test can show that it would see it.
+PROTECTIONS: Final = {
+    "records": forget_records,
+    "fallback": send_no_script,
+    "guards": forget_guards,
+}
 
 
 async def count_until_told(store: Store) -> dict[str, Any]:
@@ -161,8 +197,9 @@ async def work(mode: str, store: Store, options: dict[str, str]) -> dict[str, An
 
 def main(mode: str, url: str, *words: str) -> None:
     options = dict(word.split("=", 1) for word in words)
-    if options.get("records") == "off":
-        forget_records()
+    for protection, take_away in PROTECTIONS.items():
+        if options.get(protection) == "off":
+            take_away()
     timeout = float(options.get("timeout", "5"))
     # Far more than any run takes: so an unknown outcome is a defect, not a passed deadline.
     where = RedisSettings(url=url, timeout=timeout, retry_for=120)
