@@ -9,9 +9,9 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import redis
@@ -26,11 +26,15 @@ from learning_observer.stream_analytics.keys import make_key
 from learning_observer.stream_analytics.pipeline import Pipeline
 from learning_observer.testing.server import RedisServer
 
-NEIGHBOURS = 6
+T = TypeVar("T")
+
+NEIGHBOURS = 4
 PATIENCE_S = 20.0
+#: A test takes some seconds. Where a reply never comes, it fails after these, and does not hang.
+STUCK_S = 90.0
 #: A call takes some ten steps of the event loop; who is at work in each of them differs.
 STEPS_MAX = 2_000
-ROUNDS = 12
+ROUNDS = 6
 BATCH = 5
 
 
@@ -191,6 +195,11 @@ class Neighbours:
             self._done = True
 
 
+async def not_stuck(test: Coroutine[Any, Any, T]) -> T:
+    async with asyncio.timeout(STUCK_S):
+        return await test
+
+
 def clients(raw: redis.Redis) -> set[str]:
     """The server's connections, by id, but for this one."""
     return {each["id"] for each in raw.client_list()} - {str(raw.client_id())}
@@ -247,7 +256,7 @@ def test_cancelled_at_every_step(
                 tell(f"{name}: {dict(found)}, {neighbours.replies} replies to neighbours")
                 assert found["not made"] >= ROUNDS
                 assert found["made"] or not case.events
-                assert neighbours.replies > 200
+                assert neighbours.replies > 50
                 came_to.update(found)
             # Not one connection was given up, and none was added.
             assert clients(raw) == before
@@ -255,7 +264,7 @@ def test_cancelled_at_every_step(
 
     start = time.monotonic()
     with redis.Redis.from_url(redis_url) as raw, caplog.at_level(logging.WARNING):
-        asyncio.run(main(raw))
+        asyncio.run(not_stuck(main(raw)))
     tell(f"{dict(came_to)}, {time.monotonic() - start:.1f} s")
     assert caplog.records == []  # no callback failed, no exception was never retrieved
     tally(
@@ -312,7 +321,7 @@ def test_timeouts_of_callers(
         return done.total(), left
 
     with redis.Redis.from_url(redis_url) as raw:
-        done, left = asyncio.run(main(raw))
+        done, left = asyncio.run(not_stuck(main(raw)))
     tell(f"seed {seed}: {done} done, {left} left")
     assert done > 200
     assert left > 200
@@ -342,8 +351,8 @@ def test_event_loops_that_end_at_every_step(
         for number, case in itertools.product(range(5), (Update(), ProcessInPipeline())):
             for steps in range(STEPS_MAX):
                 key = f"{type(case).__name__} {number} until {steps}"
-                done = asyncio.run(main(case, key, steps))
-                came_to = asyncio.run(counts(case, key))
+                done = asyncio.run(not_stuck(main(case, key, steps)))
+                came_to = asyncio.run(not_stuck(counts(case, key)))
                 assert all(count in (0, 1) for count in came_to)
                 tried += 1
                 if done:
