@@ -29,7 +29,7 @@ demo: $(RUNTIME)  ## stream a simulated class into a filesystem store; needs no 
 test: $(TESTING)  ## run every test, on a real Redis server of their own (and LOGS=dir through it)
 	LOKVS_REAL_LOGS='$(abspath $(LOGS))' $(PY) -m pytest
 
-faults: $(TESTING)  ## run the tests that break connections, servers and worker processes, a minute
+faults: $(TESTING)  ## run the tests that break connections, servers and worker processes, some minutes
 	$(PY) -m pytest tests/faults
 
 real-logs: $(TESTING)  ## put the event logs in LOGS=dir through all four stores and compare

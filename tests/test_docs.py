@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import typer.main
+from tests.faults.tally import FAULTS
 
 from learning_observer import reducers
 from learning_observer.cli import app, session
@@ -276,6 +277,14 @@ def test_errors_are_all_told() -> None:
         if issubclass(each, errors.KVSError) and each is not errors.KVSError
     }
     assert told == there
+
+
+def test_faults_are_all_told() -> None:
+    found = rows("docs/faults.md", header="| | fault | must hold | in tests/faults |")
+    assert [row[0] for row in found] == list(FAULTS)
+    told = set(re.findall(r"`(test_\w+\.py)`", (ROOT / "docs/faults.md").read_text()))
+    there = {path.name for path in (ROOT / "tests/faults").glob("test_*.py")}
+    assert there - {"test_tally.py"} <= told
 
 
 def test_exit_codes_are_all_told() -> None:

@@ -1,8 +1,9 @@
-"""The table of faults: what each test of this folder broke, how often, and what held."""
+"""The table of faults: what each test of this folder broke, how often, what held; the seed."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import random
+from collections import Counter
 from typing import Final
 
 #: Every fault that is tried here, by its number.
@@ -31,34 +32,37 @@ FAULTS: Final = {
 }
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a test came to: how often it tried its fault, and what held."""
-
-    fault: str
-    tried: int
-    held: str
+def seed_from(named: str | None) -> int:
+    """The seed that somebody named, or a new one. Raises ValueError for what is no number."""
+    if not named:
+        return random.SystemRandom().randrange(1 << 32)
+    if not named.isdecimal():
+        raise ValueError(f"expected a whole number, got {named!r}")
+    return int(named)
 
 
 class Tally:
     """Collects what the tests of one run report."""
 
     def __init__(self) -> None:
-        self.outcomes: list[Outcome] = []
+        self._tried: Counter[tuple[str, str]] = Counter()
 
     def __call__(self, fault: str, tried: int, held: str) -> None:
-        """`fault` (T1 to T21) was tried so many times, and `held` says what held, or how much."""
+        """`fault` (T1 to T21) was tried so many times, and `held` says what held, or how much.
+
+        Reports with the same words make one line, which counts them together.
+        """
         if fault not in FAULTS:
             raise KeyError(f"{fault} is no fault of the table: {', '.join(FAULTS)}")
         if tried < 1:
             raise ValueError(f"{fault}: tried {tried} times, so nothing was shown")
-        self.outcomes.append(Outcome(fault, tried, held))
+        self._tried[fault, held] += tried
 
     def lines(self) -> list[str]:
         """The table, in the order of the faults; those that nobody reported are left out."""
         return [
-            f"{fault:<4} {what:<58} {outcome.tried:>8,}  {outcome.held}"
+            f"{fault:<4} {what:<58} {tried:>8,}  {held}"
             for fault, what in FAULTS.items()
-            for outcome in self.outcomes
-            if outcome.fault == fault
+            for (reported, held), tried in self._tried.items()
+            if reported == fault
         ]

@@ -5,16 +5,15 @@ from __future__ import annotations
 import time
 
 import redis
-from tests.faults.stored import stored_counts
+from tests.faults.counting import KEYS, count_while
 from tests.faults.tally import Tally
-from tests.faults.worker import COUNTERS, STUDENTS, key_of
-from tests.faults.workers import Worker, released, tell, totals
+from tests.faults.workers import tell
 
+from learning_observer.kvs.scripts import COMMIT, READ
 from learning_observer.testing.server import RedisServer
 
 PROCESSES = 3
 FLUSHES = 1_500
-KEYS = [*COUNTERS, *(key_of(student) for student in STUDENTS)]
 
 
 def forgotten(client: redis.Redis) -> int:
@@ -29,22 +28,48 @@ def test_flushed_scripts_change_no_count(
     redis_server: RedisServer, redis_url: str, tally: Tally
 ) -> None:
     start = time.monotonic()
-    workers = [Worker("count", redis_url) for _ in range(PROCESSES)]
-    with redis.Redis.from_url(redis_url) as client, released(workers):
+    with redis.Redis.from_url(redis_url) as client:
+
+        def flush() -> None:
+            for _ in range(FLUSHES):
+                client.script_flush()
+                time.sleep(0.001)
+
         before = forgotten(client)
-        for _ in range(FLUSHES):
-            client.script_flush()
-            time.sleep(0.001)
-        for worker in workers:
-            worker.stop()
-        acknowledged, errors = totals([worker.report() for worker in workers])
+        run = count_while(flush, redis_server, processes=PROCESSES)
         met = forgotten(client) - before
     tell(
         f"{FLUSHES} times SCRIPT FLUSH, {met} times NOSCRIPT, {time.monotonic() - start:.1f} s; "
-        f"acknowledged {dict(acknowledged)}, errors {errors}"
+        f"acknowledged {dict(run.acknowledged)}, errors {run.errors}"
     )
-    assert errors == {}
+    assert run.errors == {}
     assert met > 300
-    assert all(acknowledged[key] > 50 for key in KEYS)
-    assert stored_counts(redis_url, KEYS) == acknowledged
-    tally("T6", FLUSHES, f"{met:,} times NOSCRIPT, no error, {acknowledged.total():,} events exact")
+    assert all(run.acknowledged[key] > 50 for key in KEYS)
+    assert run.stored == run.acknowledged
+    total = run.acknowledged.total()
+    tally("T6", FLUSHES, f"{met:,} times NOSCRIPT, no error, {total:,} events exact")
+
+
+def test_errors_surface_when_a_forgotten_script_is_not_sent(
+    redis_server: RedisServer, redis_url: str
+) -> None:
+    """The test above can fail: here the workers send EVALSHA, and never the script itself."""
+    with redis.Redis.from_url(redis_url) as client:
+
+        def load() -> None:
+            for script in (READ, COMMIT):
+                client.script_load(script.text)
+
+        def flush() -> None:
+            for _ in range(20):
+                time.sleep(0.02)
+                client.script_flush()
+                time.sleep(0.001)
+                load()
+
+        load()
+        run = count_while(flush, redis_server, processes=PROCESSES, fallback="off")
+    assert run.errors
+    assert all("NOSCRIPT" in error for error in run.errors)
+    assert run.stored == run.acknowledged
+    assert run.acknowledged.total() > 50

@@ -17,10 +17,11 @@ import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from learning_observer.kvs import KVS, OutcomeUnknown, PersistentRedisKVS, Store, scripts
-from learning_observer.kvs.changes import RESERVED_PREFIX
+from learning_observer.kvs.changes import RESERVED_PREFIX, Change, Guard, Outcome
+from learning_observer.kvs.store import Submit
 from learning_observer.redis_connection import RedisSettings
 from learning_observer.stream_analytics.engine import Engine
 from learning_observer.stream_analytics.helpers import KeyStateType, student_event_reducer
@@ -64,6 +65,43 @@ def forget_records() -> None:
         return await commit(connection, call._replace(packed=packed))
 
     scripts.commit = commit_without_record
+
+
+def send_no_script() -> None:
+    """Send EVALSHA alone, as if a server never forgot its scripts."""
+
+    async def run_by_digest(
+        script: scripts.Script, connection: Any, words: int, packed: bytes
+    ) -> object:
+        await scripts.send(connection, words + 2, script.by_digest, packed)
+        return await connection.read_response()
+
+    kind: Any = scripts.Script
+    kind.run = run_by_digest
+
+
+def forget_guards() -> None:
+    """Let the commits of events write whatever stands in the store meanwhile."""
+    kind: Any = PersistentRedisKVS
+    way = kind.way
+
+    def way_without_guard(store: PersistentRedisKVS, guard: str) -> Submit:
+        submit = way(store, guard)
+
+        def submit_without_guard(change: Change, done: Callable[[Outcome], object]) -> None:
+            submit(change._replace(expected=Guard.ANY), done)
+
+        return submit_without_guard
+
+    kind.way = way_without_guard
+
+
+#: What an option `<name>=off` takes away, so that a test can show that it would see it.
+PROTECTIONS: Final = {
+    "records": forget_records,
+    "fallback": send_no_script,
+    "guards": forget_guards,
+}
 
 
 async def count_until_told(store: Store, *, alone: bool = False) -> dict[str, Any]:
@@ -180,8 +218,9 @@ async def work(mode: str, store: Store, options: dict[str, str]) -> dict[str, An
 
 def main(mode: str, url: str, *words: str) -> None:
     options = dict(word.split("=", 1) for word in words)
-    if options.get("records") == "off":
-        forget_records()
+    for protection, take_away in PROTECTIONS.items():
+        if options.get(protection) == "off":
+            take_away()
     timeout = float(options.get("timeout", "5"))
     # Far more than any run takes: so an unknown outcome is a defect, not a passed deadline.
     retry_for = float(options.get("retry_for", "120"))

@@ -167,6 +167,23 @@ def test_swallowed_reply_with_stall_keeps_the_connection_silent(
     assert proxy.counts == {Fault.SWALLOW_STALL: 1}
 
 
+def test_cut_reply_brings_the_first_half_and_ran(proxy: FaultProxy, direct: redis.Redis) -> None:
+    direct.set("text", "x" * 200)
+    with Line(proxy) as line:
+        line.sendall(INCREMENT)
+        line.reply()
+        proxy.inject(Fault.CUT_REPLY)
+        line.sendall(b"INCR n\r\nGET text\r\n")
+        got = b""
+        while part := line.recv(65_536):
+            got += part
+    whole = b":2\r\n$200\r\n" + b"x" * 200 + b"\r\n"
+    assert got == whole[: len(got)]
+    assert len(got) in {2, len(whole) // 2}  # the server may send two replies one by one
+    assert direct.get("n") == "2"
+    assert proxy.counts == {Fault.CUT_REPLY: 1}
+
+
 def test_half_close_ends_the_replies_and_eats_what_is_sent_later(
     proxy: FaultProxy, direct: redis.Redis
 ) -> None:
@@ -314,6 +331,21 @@ def test_client_of_asyncio_in_the_same_loop(redis_server: RedisServer, redis_url
             assert proxy.connections > 1
 
     asyncio.run(scenario())
+
+
+def test_port_that_is_named_is_the_one(redis_server: RedisServer, direct: redis.Redis) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    for times in (1, 2):  # also again at once, though connections of the first linger
+        with FaultProxy("127.0.0.1", redis_server.port, port=port).run_in_thread() as proxy:
+            assert proxy.port == port
+            with Line(proxy) as line:
+                line.sendall(INCREMENT)
+                assert line.reply() == f":{times}\r\n".encode()
+            taken = FaultProxy("127.0.0.1", redis_server.port, port=port)
+            with pytest.raises(OSError, match="in use"), taken.run_in_thread():
+                pass
 
 
 def test_client_in_another_process(proxy: FaultProxy, direct: redis.Redis) -> None:

@@ -48,23 +48,26 @@ class Script:
 
     async def run(self, connection: Connection, words: int, packed: bytes) -> object:
         """Run the script once, with so many words after its name, and return its reply."""
-        await _send(connection, words + 2, self._by_digest, packed)
+        await send(connection, words + 2, self.by_digest, packed)
         try:
             return await connection.read_response()
         except NoScriptError:
-            await _send(connection, words + 2, self._by_text, packed)
+            await send(connection, words + 2, self.by_text, packed)
             return await connection.read_response()
 
     @functools.cached_property
-    def _by_digest(self) -> bytes:
+    def by_digest(self) -> bytes:
+        """The words that name it, where the server knows it."""
         return _words("EVALSHA", self.digest)
 
     @functools.cached_property
-    def _by_text(self) -> bytes:
+    def by_text(self) -> bytes:
+        """The words that name it, with its whole text."""
         return _words("EVAL", self.text)
 
 
-async def _send(connection: Connection, words: int, *parts: bytes) -> None:
+async def send(connection: Connection, words: int, *parts: bytes) -> None:
+    """Send a command of so many words, packed already."""
     await connection.send_packed_command([b"*%d\r\n" % words, *parts], check_health=False)
 
 
@@ -93,7 +96,7 @@ async def read(connection: Connection, keys: Sequence[bytes]) -> list[bytes | in
 async def scan(connection: Connection, *, cursor: bytes, pattern: str) -> tuple[bytes, list[bytes]]:
     """One step of SCAN over the keys that hold strings: the next cursor, and some keys."""
     words: Any = ("SCAN", cursor, "MATCH", pattern, "COUNT", 1000, "TYPE", "string")
-    await _send(connection, len(words), _words(*words))
+    await send(connection, len(words), _words(*words))
     reply = await connection.read_response()
     if not isinstance(reply, list) or len(reply) != 2:
         raise ProtocolMismatch("SCAN", reply)

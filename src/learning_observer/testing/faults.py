@@ -32,6 +32,7 @@ class Fault(StrEnum):
     CUT_AFTER       runs it           its connection is reset, most often before the reply
     SWALLOW_CLOSE   runs it           its connection closes where the reply should be
     SWALLOW_STALL   runs it           waits: nothing comes any more
+    CUT_REPLY       runs it           gets the first half of the reply, then its connection closes
     HALF_CLOSE      runs it           reads the end of the stream; may still send, to nobody
     STALL           runs it, late     gets the reply late; the server runs it also where the
                                       client has gone meanwhile, as with bytes on their way
@@ -47,6 +48,7 @@ class Fault(StrEnum):
     CUT_AFTER = "cut_after"
     SWALLOW_CLOSE = "swallow_close"
     SWALLOW_STALL = "swallow_stall"
+    CUT_REPLY = "cut_reply"
     HALF_CLOSE = "half_close"
     STALL = "stall"
     DRIP = "drip"
@@ -110,6 +112,7 @@ class Connection:
         self._muted = False
         self._dripping = False
         self._replied = asyncio.Event()
+        self._last_reply = b""
 
     async def run(self) -> None:
         """Carry requests and replies until one side is gone or a fault ends the connection."""
@@ -154,8 +157,10 @@ class Connection:
                 self._client.writer.close()
             case Fault.RESET | Fault.CUT_AFTER:
                 self._client.reset()
-            case Fault.SWALLOW_CLOSE:
+            case Fault.SWALLOW_CLOSE | Fault.CUT_REPLY:
                 await self._replied.wait()
+                if fault is Fault.CUT_REPLY:
+                    await self._client.send(self._last_reply[: len(self._last_reply) // 2])
                 self._client.writer.close()
             case Fault.HALF_CLOSE:
                 self._client.writer.write_eof()
@@ -166,8 +171,10 @@ class Connection:
     async def _carry_replies(self) -> None:
         try:
             while reply := await self._server.reader.read(READ_MAX):
-                self._replied.set()
                 if self._muted:
+                    if not self._replied.is_set():
+                        self._last_reply = reply
+                        self._replied.set()
                     continue
                 try:
                     await (self._client.drip if self._dripping else self._client.send)(reply)

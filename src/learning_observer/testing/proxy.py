@@ -34,14 +34,15 @@ class FaultProxy:
     `faults` gives each kind its probability for a request. The n-th request gets the n-th number
     of a generator seeded with `seed`: the same requests in the same order meet the same faults.
     Requests for which `only` is false are forwarded, not counted and never struck
-    (`only=lambda request: b"EVALSHA" in request`). `stall_s` is how long STALL holds one.
+    (`only=lambda request: b"EVALSHA" in request`). `stall_s` is how long STALL holds one. `port` is
+    where it listens; default: any that is free.
 
     `faults_on` may be changed at any time, from any thread, `requests` and `counts` (struck
     requests by kind) may be read so. So may `upstream`, (host, port) of the server: connections
     that are opened from then on lead there, as with an address that moves at a failover.
     One proxy runs once: `async with`, or `run_in_thread`.
 
-    Raises ValueError for probabilities that are none.
+    Raises ValueError for probabilities that are none, OSError on start where the port is taken.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class FaultProxy:
         faults: Mapping[Fault, float] | None = None,
         only: Callable[[bytes], bool] | None = None,
         stall_s: float = 0.2,
+        port: int = 0,
     ) -> None:
         self._faults = {Fault(kind): share for kind, share in (faults or {}).items()}
         if min(self._faults.values(), default=0.0) < 0 or sum(self._faults.values()) > 1:
@@ -68,6 +70,7 @@ class FaultProxy:
         self._injected: dict[int, Fault] = {}
         self._lock = threading.Lock()  # over what `inject` and the proxy's loop both change
         self._listener: asyncio.Server | None = None
+        self._wanted_port = port
         self._port = 0
         self._closing = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -75,7 +78,9 @@ class FaultProxy:
     async def __aenter__(self) -> Self:
         if self._port:
             raise RuntimeError("this proxy has run already; make a new one")
-        self._listener = await asyncio.start_server(self._accept, HOST, 0, limit=READ_MAX)
+        self._listener = await asyncio.start_server(
+            self._accept, HOST, self._wanted_port, limit=READ_MAX
+        )
         self._port = self._listener.sockets[0].getsockname()[1]
         return self
 

@@ -1,0 +1,269 @@
+"""The n-th socket call of one update fails, for every n: the state is whole, the answer true."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import random
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import redis
+from tests.faults.socket_calls import (
+    ERRORS,
+    KINDS,
+    SocketCalls,
+    Strike,
+    counts_socket_calls,
+    nth,
+    struck,
+)
+from tests.faults.tally import Tally
+from tests.faults.worker import fault_count, key_of, metadata_of, one_more
+from tests.faults.workers import tell
+
+from learning_observer.kvs import OutcomeUnknown, PersistentRedisKVS, Refused, Store, Unavailable
+from learning_observer.redis_connection import RedisSettings
+from learning_observer.stream_analytics.engine import Engine
+from learning_observer.stream_analytics.helpers import KeyStateType
+from learning_observer.testing.server import RedisServer
+
+OLD = 7
+#: So short that no second attempt is begun; and so long that none of the faults outlasts it.
+SHORT_S = 0.06
+LONG_S = 60.0
+#: A call that never returns costs this much.
+TIMEOUT_S = 0.25
+AT_ONCE = 16  # runs side by side
+STRIKES = 100
+
+
+@dataclass(frozen=True)
+class Act:
+    """What one run does: an update, or an event. What stands under which keys, and to do it."""
+
+    name: str
+    stored: Callable[[str, int], dict[str, Any]]
+    run: Callable[[Store, str], Awaitable[object]]
+
+
+async def update(store: Store, name: str) -> object:
+    return await store.update(name, one_more)
+
+
+async def event(store: Store, name: str) -> object:
+    keyed: Any = fault_count.__dict__["_kvs_keyed"]
+    return await Engine(store).process(keyed.reducer, keyed.keys(metadata_of(name), {}), "event")
+
+
+ACTS = (
+    Act("update", lambda name, count: {name: count}, update),
+    Act(
+        "event",
+        lambda name, count: {
+            key_of(name): {"count": count},
+            key_of(name, KeyStateType.EXTERNAL): count,
+        },
+        event,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run came to: the answer, and the count in the store afterwards."""
+
+    answer: str
+    count: int
+
+
+class Trial:
+    """Runs one act after another on a server, each on a key of its own, struck by faults."""
+
+    def __init__(self, server: RedisServer) -> None:
+        # A database that is not the first: SELECT is a call of the greeting as well.
+        self._url = server.url.removesuffix("/0") + "/3"
+        self._raw = redis.Redis.from_url(self._url)
+        self._names = (f"student {number}" for number in itertools.count())
+        self.runs = 0
+        self.answers: Counter[tuple[str, int]] = Counter()
+
+    def close(self) -> None:
+        self._raw.close()
+
+    def flush_scripts(self) -> None:
+        self._raw.script_flush()
+
+    async def run(self, act: Act, calls: SocketCalls, *, retry_for: float) -> Run:
+        name = next(self._names)
+        self._put(act.stored(name, OLD))
+        where = RedisSettings(url=self._url, retry_for=retry_for, timeout=TIMEOUT_S)
+        with struck(calls):
+            async with PersistentRedisKVS(connection=where) as store:
+                try:
+                    returned = await act.run(store, name)
+                except (Unavailable, Refused, OutcomeUnknown) as error:
+                    answer = type(error).__name__
+                else:
+                    assert returned == OLD + 1
+                    answer = "done"
+                calls.on = False
+                count = self._count(act, name)
+                await self._still_works(store, act.stored(name, OLD + count))
+        if calls.strikes:
+            self.runs += 1
+            self.answers[answer, count] += 1
+        return Run(answer, count)
+
+    def _put(self, items: dict[str, Any]) -> None:
+        self._raw.mset({key: json.dumps(value) for key, value in items.items()})
+
+    def _count(self, act: Act, name: str) -> int:
+        """How often the act was carried out, once all that was sent has been."""
+        for _ in range(3):  # what other connections had brought before is served by then
+            self._raw.ping()
+        for times in (0, 1, 2):
+            expected = act.stored(name, OLD + times)
+            found = {key: json.loads(self._raw.get(key) or "null") for key in expected}
+            if found == expected:
+                return times
+        raise AssertionError(f"torn, or counted thrice: {found}")
+
+    async def _still_works(self, store: Store, expected: dict[str, Any]) -> None:
+        for left in range(50, -1, -1):
+            try:
+                assert await store.multiget(expected) == [*expected.values()]
+                return
+            except Unavailable:  # a busy machine, and a deadline of 60 ms
+                assert left, "the store did not come back"
+
+
+@pytest.fixture
+def trial(monkeypatch: pytest.MonkeyPatch) -> Iterator[Trial]:
+    counts_socket_calls(monkeypatch)
+    with RedisServer(password="of the greeting") as server:
+        trial = Trial(server)
+        yield trial
+        trial.close()
+
+
+TRUE: dict[str, set[int]] = {
+    "done": {1},
+    "Unavailable": {0},
+    "Refused": {0},
+    "OutcomeUnknown": {0, 1},
+}
+
+
+async def every_call(trial: Trial, act: Act, strike: Strike, retry_for: float) -> int:
+    """Strike the first call, the second, and so on, until a run has no more calls."""
+    for n in itertools.count(1):
+        while True:
+            calls = SocketCalls(nth(n, strike))
+            run = await trial.run(act, calls, retry_for=retry_for)
+            told = f"{act.name}, {strike}, call {n} of {retry_for} s: {calls.strikes}, {run}"
+            assert run.count in TRUE[run.answer], told
+            if retry_for == LONG_S:
+                assert run.answer == "done", told
+            if calls.strikes:
+                break
+            if run.answer == "done":
+                return n - 1
+            # Else a busy machine took all of a short deadline: the same call once more.
+    raise AssertionError
+
+
+async def all_kinds(trial: Trial, kinds: tuple[str, ...], *, at_once: int) -> Counter[str]:
+    """Every kind of error at every call: how many calls there were, by kind."""
+    found: Counter[str] = Counter()
+    gate = asyncio.Semaphore(at_once)
+
+    async def one(act: Act, strike: Strike, retry_for: float) -> None:
+        async with gate:
+            calls = await every_call(trial, act, strike, retry_for)
+        found[strike.kind] += calls
+
+    async with asyncio.TaskGroup() as group:
+        for act, kind, after, retry_for in itertools.product(
+            ACTS, kinds, (False, True), (SHORT_S, LONG_S)
+        ):
+            group.create_task(one(act, Strike(kind, after), retry_for))
+    return found
+
+
+def test_every_socket_call_fails_once(trial: Trial, tally: Tally) -> None:
+    start = time.monotonic()
+    found = asyncio.run(all_kinds(trial, KINDS, at_once=AT_ONCE))
+    tell(f"{dict(found)}; {dict(trial.answers)}; {time.monotonic() - start:.1f} s")
+    # Two connections (open, AUTH, SELECT: three calls each), a read and a commit, eight times.
+    assert all(found[kind] >= 8 * 20 for kind in ERRORS)
+    # Each answer was met, and the unknown outcome in both its forms.
+    assert {*trial.answers} >= {
+        ("done", 1),
+        ("Unavailable", 0),
+        ("OutcomeUnknown", 0),
+        ("OutcomeUnknown", 1),
+    }
+    tally("T2", trial.runs, "old or new, every answer true, none applied twice")
+
+
+def test_every_socket_call_fails_once_where_scripts_must_be_sent(trial: Trial) -> None:
+    """EVALSHA, NOSCRIPT, EVAL: one after another, as a flush would help the neighbours too."""
+
+    class Flushed(Trial):
+        async def run(self, act: Act, calls: SocketCalls, *, retry_for: float) -> Run:
+            self.flush_scripts()
+            return await super().run(act, calls, retry_for=retry_for)
+
+    trial.__class__ = Flushed
+    found = asyncio.run(all_kinds(trial, ("reset",), at_once=1))
+    assert found["reset"] >= 8 * 26
+
+
+def test_socket_calls_that_fail_at_random_change_no_count(
+    trial: Trial, seed: int, tally: Tally
+) -> None:
+    """Faults in a row, also while a connection that broke is opened anew."""
+    drawn = random.Random(seed)
+
+    def plan(name: str) -> Strike | None:
+        if drawn.random() > 0.08:
+            return None
+        kind = "silence" if drawn.random() < 0.05 else drawn.choice(KINDS[:-1])
+        strike = Strike(kind, drawn.random() < 0.5)
+        return strike if strike.befalls(name) else None
+
+    rounds: Counter[int] = Counter()
+
+    async def main() -> tuple[int, list[Any]]:
+        where = RedisSettings(url=trial._url, retry_for=LONG_S, timeout=TIMEOUT_S)
+        with struck(SocketCalls(plan)) as calls:
+            async with PersistentRedisKVS(connection=where) as store:
+                keyed: Any = fault_count.__dict__["_kvs_keyed"]
+                engine = Engine(store)
+
+                async def count(task: int) -> None:
+                    keys = keyed.keys(metadata_of(f"student {task % 2}"), {})
+                    while len(calls.strikes) < STRIKES:
+                        rounds[task % 2] += 1
+                        await store.update(f"counter {task % 2}", one_more)
+                        await engine.process(keyed.reducer, keys, "event")
+
+                await asyncio.gather(*(count(task) for task in range(4)))
+                calls.on = False
+                names = [key_of(f"student {each}") for each in (0, 1)]
+                values = await store.multiget(["counter 0", "counter 1", *names])
+        return len(calls.strikes), values
+
+    strikes, values = asyncio.run(main())
+    tell(f"seed {seed}: {strikes} calls failed")
+    counts = [rounds[each] for each in (0, 1)]
+    assert values == [*counts, *({"count": count} for count in counts)]
+    assert min(counts) > 10
+    counted = 2 * rounds.total()
+    tally("T2", strikes, f"one after another at random: {counted} counts exact (seed {seed})")
