@@ -136,7 +136,7 @@ class Files:
         with contextlib.ExitStack() as held:
             for number in sorted(numbers):  # one order for all: nobody waits in a circle
                 lock = os.open(self._locks / f"{number:02x}", os.O_RDWR | os.O_CREAT, 0o666)
-                held.callback(os.close, lock)  # closing unlocks
+                held.callback(_unlock, lock)
                 fcntl.flock(lock, mode)
             yield
 
@@ -257,6 +257,16 @@ class Files:
                         and time.time() - entry.stat().st_mtime > TMP_AGE_MAX_S
                     ):
                         Path(entry.path).unlink()
+
+
+def _unlock(lock: int) -> None:
+    """Close a lock's file. That unlocks it whatever `close` answers (Linux, BSD), and nothing
+    was written to it: a failure must not be taken for one of the change that was made.
+    """
+    try:
+        os.close(lock)
+    except OSError as error:
+        logger.warning("a lock was closed with an error: %s", error)
 
 
 def _lock_number(path: PurePosixPath) -> int:
