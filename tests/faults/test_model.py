@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 
 import hypothesis
 import pytest
-import redis
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from hypothesis.stateful import run_state_machine_as_test as run_machine
+from tests.faults.stores import STORES, opening
 from tests.faults.tally import Tally
 from tests.faults.workers import tell
 
@@ -27,17 +27,13 @@ from learning_observer.kvs import (
     KVS,
     Change,
     Conflict,
-    EphemeralRedisKVS,
-    FilesystemKVS,
     Guard,
     InMemoryKVS,
     InvalidKey,
     NotJSON,
-    PersistentRedisKVS,
     Store,
     codec,
 )
-from learning_observer.redis_connection import RedisSettings
 from learning_observer.stream_analytics.helpers import student_event_reducer
 from learning_observer.stream_analytics.pipeline import Pipeline
 
@@ -308,40 +304,6 @@ class StoreMachine(RuleBasedStateMachine):
 
 def _is_error(expected: object) -> bool:
     return isinstance(expected, type) and issubclass(expected, Exception)
-
-
-# -- the stores ------------------------------------------------------------------------------
-
-STORES = ["stub", "filesystem", "subdirs", "redis", "redis with a prefix", "redis_ephemeral"]
-
-
-def opening(name: str, folder: Path, url: str) -> tuple[Callable[[], Store], Callable[[], None]]:
-    """What opens a store, and what empties its place, past the store."""
-    where = RedisSettings(url=url)
-    stubs: list[Store] = []
-
-    def open_stub() -> Store:
-        if not stubs:
-            stubs.append(InMemoryKVS())
-        return stubs[0]
-
-    def flush() -> None:
-        with redis.Redis.from_url(url) as client:
-            client.flushall()
-
-    match name:
-        case "stub":
-            return open_stub, stubs.clear
-        case "filesystem" | "subdirs":
-            return (
-                lambda: FilesystemKVS(folder, subdirs=name == "subdirs", fsync=False),
-                lambda: shutil.rmtree(folder, ignore_errors=True),
-            )
-        case "redis":
-            return lambda: PersistentRedisKVS(connection=where), flush
-        case "redis_ephemeral":
-            return lambda: EphemeralRedisKVS(3600, connection=where), flush
-    return lambda: PersistentRedisKVS(prefix="p:*{é}:", connection=where), flush
 
 
 @pytest.mark.parametrize("name", STORES)
