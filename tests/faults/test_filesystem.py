@@ -97,10 +97,10 @@ class Site:
         return folder
 
 
-def leftovers(folder: Path) -> list[str]:
-    """Temporary files and journals."""
+def leftovers(folder: Path, *parts: str) -> list[str]:
+    """Temporary files and journals, or what is in one of these folders."""
     own = folder / OWN_FOLDER
-    return [path.name for part in ("tmp", "journal") for path in (own / part).iterdir()]
+    return [path.name for part in parts or ("tmp", "journal") for path in (own / part).iterdir()]
 
 
 @pytest.mark.parametrize("disk", DISKS)
@@ -167,15 +167,15 @@ def test_recovery_whichever_call_fails(place: Path, tally: Tally) -> None:
                 runner.run(store.commit([change]))
             if not bad.reached:
                 break
-            journals = list((begun / OWN_FOLDER / "journal").iterdir())
-            for touch, at in itertools.product(touches, range(1, 12) if journals else ()):
+            moments = range(1, 12) if leftovers(begun, "journal") else ()
+            for touch, at in itertools.product(touches, moments):
                 folder = place / f"of {stop}"
                 shutil.copytree(begun, folder)
                 store = site.open(folder)
                 with BadDisk(str(folder), at=at, error=errno.EIO), suppress(Unavailable):
                     runner.run(touch(store))
                 assert runner.run(store.dump()) == after(change), f"stopped at {stop}, then {at}"
-                assert list((folder / OWN_FOLDER / "journal").iterdir()) == []
+                assert leftovers(folder, "journal") == []
                 shutil.rmtree(folder)
                 tried += 1
     assert tried > 50
@@ -307,3 +307,45 @@ def test_process_that_may_open_no_more_files(tmp_path: Path, tally: Tally) -> No
 
     in_child(write)
     tally("T21", len(spares), "no file can be opened: old or new, as it was told")
+
+
+# -- what others, or a power cut without fsync, have taken away --------------------------------
+
+
+@pytest.mark.parametrize("gone", ["temporary file", "folder"])
+def test_journal_that_cannot_be_carried_out_as_it_stands(
+    gone: str, place: Path, caplog: pytest.LogCaptureFixture, tally: Tally
+) -> None:
+    """It blocks nobody for ever: what is left of the change is made, and what is not is said."""
+    site = Site(place, subdirs=True, fsync=True)
+    change = Change("a", b"1", {"a": b"2", "x/y": b"2", "b": b"2"})
+    tried = 0
+    with asyncio.Runner() as runner:
+        for stop in itertools.count(1):
+            folder = site.copy()
+            store = site.open(folder)
+            with BadDisk(str(folder), at=stop, error=errno.EIO, for_good=True) as bad:
+                runner.run(store.commit([change]))
+            if not bad.reached:
+                break
+            if (folder / "_x" / "y.json").exists() or not leftovers(folder, "journal"):
+                continue
+            tried += 1
+            caplog.clear()
+            if gone == "folder":
+                (folder / "_x").rmdir()
+                assert runner.run(store.dump()) == after(change)
+                continue
+            (journal,) = (folder / OWN_FOLDER / "journal").iterdir()
+            listed: Any = codec.decode(journal.read_bytes())
+            lost = {path: name for name, path in listed["renames"]}
+            (folder / OWN_FOLDER / "tmp" / lost["_x/y.json"]).unlink()
+            if tried % 2:
+                (folder / "_x").rmdir()
+            left = {key: value for key, value in after(change).items() if key != "x/y"}
+            assert runner.run(store.dump()) == left
+            assert "x/y" in caplog.text
+            runner.run(store.set("x/y", 3))
+            assert runner.run(site.open(folder).dump()) == {**left, "x/y": 3}
+    assert tried > 1
+    tally("T21", tried, f"a journal whose {gone} is gone: told, and nobody is blocked")

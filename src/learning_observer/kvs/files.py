@@ -191,23 +191,25 @@ class Files:
         self._flush_folder(self._journal)
 
     def _finish(self, journal: Path) -> None:
+        """Carry a journal out, once more where somebody had begun to."""
         renames = self._read_journal(journal)
-        self._rename(renames)
+        for name, path in renames:
+            # The folder was made before the journal; others may have removed it since.
+            self._make_folder((self._root / path).parent)
+            if name is None or (self._tmp / name).exists():
+                self._rename([(name, path)])
+            elif not (self._root / path).exists():  # else it was renamed before the crash
+                # Without `fsync` a power cut may take it; nobody must wait for it for ever.
+                logger.warning("%s is lost: what %s names is not there", path, journal)
         self._flush_parents(renames)
         journal.unlink(missing_ok=True)
 
     def _rename(self, renames: Renames) -> None:
         for name, path in renames:
-            target = self._root / path
             if name is None:
-                target.unlink(missing_ok=True)
-                continue
-            try:
-                (self._tmp / name).rename(target)
-            except FileNotFoundError:
-                # Renamed before the crash, if its journal is being carried out again.
-                if not target.exists():
-                    raise
+                (self._root / path).unlink(missing_ok=True)
+            else:
+                (self._tmp / name).rename(self._root / path)
 
     def _flush_parents(self, renames: Renames) -> None:
         for folder in {(self._root / path).parent for _, path in renames}:
