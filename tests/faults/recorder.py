@@ -8,6 +8,7 @@ It says "ready", waits for a line, works, and prints its operations as JSON: a l
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import random
@@ -75,12 +76,12 @@ def text(data: bytes | None) -> Value:
 
 
 class Hand:
-    """One task with a store of its own. Each value that it writes is new; it removes some, too."""
+    """One task. Each value that it writes is new, and now and then it removes one."""
 
-    def __init__(self, store: Store, name: str, seed: str) -> None:
+    def __init__(self, store: Store, name: str, draw: random.Random) -> None:
         self._store = store
         self._name = name
-        self._random = random.Random(seed)
+        self._random = draw
         self._written = 0
         self._seen: dict[str, bytes | None] = {}
         self.history: dict[str, list[Operation]] = {key: [] for key in KEYS}
@@ -133,19 +134,25 @@ class Hand:
             self._record(key, found[-1], value, invoked)
 
     async def swap(self, key: str) -> None:
-        """Compare-and-set, or -remove, with what this task saw there last, however long ago."""
+        """Compare-and-set, or -remove, with what this task saw there last, however long ago.
+
+        Now and then both keys are set: an operation on each, of which the other one looks at
+        nothing.
+        """
         value = None if self._random.random() < 0.1 else self._new_value()
         data = None if value is None else codec.encode(value)
         expected = self._seen.get(key)
+        others = [] if self._random.random() < 0.6 else [each for each in KEYS if each != key]
+        change = Change(key, expected, dict.fromkeys([*others, key], data))
         invoked = time.monotonic_ns()
-        (outcome,) = await self._store.commit([Change(key, expected, {key: data})])
-        if outcome is None:
-            self._record(key, text(expected), value, invoked)
-        elif isinstance(outcome, Conflict):
+        (outcome,) = await self._store.commit([change])
+        if isinstance(outcome, Conflict):
             self._seen[key] = outcome.current
             self._record(key, text(outcome.current), NOTHING, invoked)
-        elif isinstance(outcome, OutcomeUnknown):
-            self._record(key, text(expected), value, invoked, returned=False)
+        elif outcome is None or isinstance(outcome, OutcomeUnknown):
+            self._record(key, text(expected), value, invoked, returned=outcome is None)
+            for other in others:
+                self._record(other, ANYTHING, value, invoked, returned=outcome is None)
         elif not isinstance(outcome, Unavailable):
             raise outcome
 
@@ -166,8 +173,11 @@ async def recorded_count(event: Any, state: Any) -> tuple[Any, Any]:
     return state + 1, state + 1
 
 
-async def count(store: Store, operations: int, random_: random.Random) -> list[Operation]:
-    """Events on one state, through an engine that keeps it; each one is an update by one."""
+async def count(store: Store, operations: int, draw: random.Random) -> list[Operation]:
+    """Events on one state, through an engine that keeps it; each one is an update by one.
+
+    Two engines share a store, as those of two event loops do: neither is told of the other.
+    """
     keyed: Any = recorded_count.__dict__["_kvs_keyed"]
     keys = keyed.keys({"auth": {"safe_user_id": STUDENT}}, {})
     engine = Engine(store)
@@ -179,30 +189,23 @@ async def count(store: Store, operations: int, random_: random.Random) -> list[O
         except KVSError as error:
             raise RuntimeError(f"an event was not counted: {error!r}") from error
         done.append(Operation(str(int(str(place)) - 1), str(place), invoked, time.monotonic_ns()))
-        if random_.random() < 0.3:
-            await asyncio.sleep(random_.random() * 0.003)
+        if draw.random() < 0.3:
+            await asyncio.sleep(draw.random() * 0.003)
     return done
 
 
 async def record(kind: str, place: str, options: dict[str, str]) -> dict[str, list[Operation]]:
-    """The operations of several tasks, each with a store object of its own."""
-    name, operations = options["name"], int(options["operations"])
-    tasks = int(options["tasks"])
-    stores = [open_store(kind, place, options) for _ in range(tasks)]
+    """The operations of several tasks, of which two share each store object, and its groups."""
+    tasks, operations = int(options["tasks"]), int(options["operations"])
+    names = [f"{options['name']}{at}" for at in range(tasks)]
+    stores = [open_store(kind, place, options) for _ in range(0, tasks, 2)]
+    using = [stores[at // 2] for at in range(tasks)]
+    draws = [random.Random(f"{options['seed']} {name}") for name in names]
     try:
         if options["mode"] == "events":
-            # Two engines share a store here: neither may trust what it keeps itself.
-            counted = await asyncio.gather(
-                *(
-                    count(store, operations, random.Random(f"{options['seed']} {name} {at}"))
-                    for at, store in enumerate([stores[0], *stores[:-1]])
-                )
-            )
-            return {STUDENT: [operation for done in counted for operation in done]}
-        hands = [
-            Hand(store, f"{name}{at}", f"{options['seed']} {name} {at}")
-            for at, store in enumerate(stores)
-        ]
+            counting = map(count, using, [operations] * tasks, draws)
+            return {STUDENT: list(itertools.chain(*await asyncio.gather(*counting)))}
+        hands = list(map(Hand, using, names, draws))
         await asyncio.gather(*(hand.work(operations) for hand in hands))
         return {key: [each for hand in hands for each in hand.history[key]] for key in KEYS}
     finally:

@@ -25,7 +25,9 @@ from learning_observer.testing.server import RedisServer
 
 History = list[Operation]
 PROCESSES = 3
-TASKS = 3
+TASKS = 4
+OPERATIONS = 110
+EVENTS = 50
 #: Many of these last longer than a store of these tests waits, so that outcomes are unknown.
 FAULTS = {
     Fault.CUT_BEFORE: 0.05,
@@ -62,12 +64,12 @@ def test_each_operation_takes_effect_at_one_moment(
     kind: str, redis_url: str, tmp_path: Path, seed: int, tally: Tally
 ) -> None:
     place = redis_url if kind == "redis" else str(tmp_path)
-    histories = recorded(kind, place, seed, mode="keys", operations=150)
+    histories = recorded(kind, place, seed, mode="keys", operations=OPERATIONS)
     assert all(is_linearizable(history) for history in histories.values())
     operations = sum(map(len, histories.values()))
-    assert operations == PROCESSES * TASKS * 150
+    assert operations >= PROCESSES * TASKS * OPERATIONS
     caught, spoiled = caught_of_spoiled(list(histories.values()), random.Random(seed))
-    assert caught == spoiled > 50
+    assert caught == spoiled > 30
     tally("T18", operations, f"{kind}: an order exists; {spoiled} of {spoiled} spoiled ones caught")
 
 
@@ -112,9 +114,9 @@ def test_each_event_has_its_place_in_one_order(
 ) -> None:
     """States that engines keep are no older than what was answered before the event came."""
     place = redis_url if kind == "redis" else str(tmp_path)
-    history = recorded(kind, place, seed, mode="events", operations=60)[STUDENT]
+    history = recorded(kind, place, seed, mode="events", operations=EVENTS)[STUDENT]
     places = sorted(int(str(operation.put)) for operation in history)
-    assert places == list(range(1, PROCESSES * TASKS * 60 + 1))
+    assert places == list(range(1, PROCESSES * TASKS * EVENTS + 1))
     assert is_linearizable(history, start="0")
     one, other = first_apart(history)
     spoiled = [
@@ -147,7 +149,7 @@ def caught_of_spoiled(histories: Sequence[History], draw: random.Random) -> tupl
         spoiled
         for history in histories
         for spoil in (swap_two_reads, drop_a_write, read_what_is_gone, lose_an_update)
-        for _ in range(10)
+        for _ in range(6)
         if (spoiled := spoil(history, draw)) is not None
     ]
     return sum(not is_linearizable(each) for each in spoiled), len(spoiled)
@@ -175,9 +177,10 @@ def reads_of_writes(history: History) -> list[tuple[Operation, Operation]]:
 def swap_two_reads(history: History, draw: random.Random) -> History | None:
     """Each of two reads sees what the other one saw, of which one was written before."""
     pairs = reads_of_writes(history)
+    drawn = [(*draw.choice(pairs), *draw.choice(pairs)) for _ in range(200)]
     choice = [
         (read, later)
-        for (read, write), (later, rewrite) in itertools.product(pairs, pairs)
+        for read, write, later, rewrite in drawn
         if before(read, later) and before(write, rewrite)
     ]
     if not choice:
@@ -190,7 +193,7 @@ def swap_two_reads(history: History, draw: random.Random) -> History | None:
 
 def drop_a_write(history: History, draw: random.Random) -> History | None:
     """A value that was seen comes from nowhere."""
-    seen = {each.seen for each in history}
+    seen = {each.seen for each in history if each.returned is not None}
     choice = [write for value, write in writes(history).items() if value in seen]
     dropped = draw.choice(choice)
     return [each for each in history if each is not dropped]
@@ -293,7 +296,7 @@ def test_history_that_has_none(name: str) -> None:
 
 
 VALUES = st.sampled_from(["a", "b", "c"])
-OPERATIONS = st.builds(
+ANY_OPERATION = st.builds(
     lambda seen, put, invoked, took: op(seen, put, invoked, took and invoked + took),
     st.sampled_from([None, ANYTHING, "a", "b", "c"]),
     st.sampled_from([NOTHING, NOTHING, None, "a", "b", "c"]),
@@ -303,7 +306,7 @@ OPERATIONS = st.builds(
 
 
 @hypothesis.settings(max_examples=400)
-@hypothesis.given(st.lists(OPERATIONS, max_size=5))
+@hypothesis.given(st.lists(ANY_OPERATION, max_size=5))
 def test_checker_against_every_order(history: History) -> None:
     assert is_linearizable(history) == some_order_explains(history)
 
