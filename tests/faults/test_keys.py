@@ -222,7 +222,7 @@ def test_ids_of_events_meet_no_others(
     name: str, redis_url: str, tmp_path: Path, seed: int, tally: Tally
 ) -> None:
     open_store, wipe = opening(name, tmp_path / "store", redis_url)
-    examples, tried = 60, 0
+    examples, tried = 40, 0
 
     @fuzz(examples, seed)
     @hypothesis.given(st.lists(IDS, min_size=1, max_size=8, unique=True))
