@@ -136,7 +136,7 @@ class Files:
         with contextlib.ExitStack() as held:
             for number in sorted(numbers):  # one order for all: nobody waits in a circle
                 lock = os.open(self._locks / f"{number:02x}", os.O_RDWR | os.O_CREAT, 0o666)
-                held.callback(os.close, lock)  # closing unlocks
+                held.callback(_unlock, lock)
                 fcntl.flock(lock, mode)
             yield
 
@@ -191,23 +191,25 @@ class Files:
         self._flush_folder(self._journal)
 
     def _finish(self, journal: Path) -> None:
+        """Carry a journal out, once more where somebody had begun to."""
         renames = self._read_journal(journal)
-        self._rename(renames)
+        for name, path in renames:
+            # The folder was made before the journal; others may have removed it since.
+            self._make_folder((self._root / path).parent)
+            if name is None or (self._tmp / name).exists():
+                self._rename([(name, path)])
+            elif not (self._root / path).exists():  # else it was renamed before the crash
+                # Without `fsync` a power cut may take it; nobody must wait for it for ever.
+                logger.warning("%s is lost: what %s names is not there", path, journal)
         self._flush_parents(renames)
         journal.unlink(missing_ok=True)
 
     def _rename(self, renames: Renames) -> None:
         for name, path in renames:
-            target = self._root / path
             if name is None:
-                target.unlink(missing_ok=True)
-                continue
-            try:
-                (self._tmp / name).rename(target)
-            except FileNotFoundError:
-                # Renamed before the crash, if its journal is being carried out again.
-                if not target.exists():
-                    raise
+                (self._root / path).unlink(missing_ok=True)
+            else:
+                (self._tmp / name).rename(self._root / path)
 
     def _flush_parents(self, renames: Renames) -> None:
         for folder in {(self._root / path).parent for _, path in renames}:
@@ -257,6 +259,16 @@ class Files:
                         and time.time() - entry.stat().st_mtime > TMP_AGE_MAX_S
                     ):
                         Path(entry.path).unlink()
+
+
+def _unlock(lock: int) -> None:
+    """Close a lock's file. That unlocks it whatever `close` answers (Linux, BSD), and nothing
+    was written to it: a failure must not be taken for one of the change that was made.
+    """
+    try:
+        os.close(lock)
+    except OSError as error:
+        logger.warning("a lock was closed with an error: %s", error)
 
 
 def _lock_number(path: PurePosixPath) -> int:

@@ -57,7 +57,6 @@ class FilesystemKVS(Store):
     async def scan(self, prefix: str = "") -> AsyncIterator[str]:
         self._check_open()
         check_key(prefix)
-        check_key(prefix)
         try:
             keys = await asyncio.to_thread(lambda: list(self._keys()))
         except OSError as error:

@@ -34,7 +34,6 @@ class InMemoryKVS(Store):
     async def scan(self, prefix: str = "") -> AsyncIterator[str]:
         self._check_open()
         check_key(prefix)
-        check_key(prefix)
         for key in [key for key in list(self._texts) if key.startswith(prefix)]:
             yield key
 
