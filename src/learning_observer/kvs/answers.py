@@ -139,16 +139,14 @@ def code_of(error: BaseException) -> str:
     """The server's code (`OOM`), or "" where no server said anything with a code."""
     if not isinstance(error, RedisError):
         return ""
-    code = error.status_code
-    if not code or code == "ERR":
-        words = str(error)
+    code, words = error.status_code, str(error)
+    # What a script may not do is told without a code of its own: Redis 6.2 and 7, and later.
+    if "user executing the script can't run" in words or "ACL failure in script" in words:
+        return "NOPERM"
+    if not code:  # redis-py knows some codes only, and leaves the others in the text
         first = words.partition(" ")[0]
-        if first.isupper() and first.isalpha():  # redis-py has a class for some codes only
-            code = first
-        # What a script may not do is told without a code; Redis 6.2 and 7, and later ones.
-        elif "user executing the script can't run" in words or "ACL failure in script" in words:
-            code = "NOPERM"
-    return code or ""
+        code = first if first.isupper() and first.isalpha() else ""
+    return code
 
 
 def words_of(error: BaseException) -> str:
