@@ -39,7 +39,7 @@ PATIENCE_S = 20.0
 def replicas_of(primary: RedisServer, count: int = 1, *options: str) -> Iterator[list[RedisServer]]:
     """Servers that copy `primary`, once they have caught up."""
     replicas = [
-        RedisServer("--replicaof", f"127.0.0.1 {primary.port}", *options) for _ in range(count)
+        RedisServer("--replicaof", "127.0.0.1", str(primary.port), *options) for _ in range(count)
     ]
     try:
         for replica in replicas:
@@ -87,8 +87,7 @@ def knows_waitaof(server: RedisServer) -> bool:
     with redis.Redis(port=server.port) as client:
         try:
             client.execute_command("WAITAOF", 0, 0, 1)
-        except redis.ResponseError as error:
-            assert "unknown command" in str(error)
+        except redis.ResponseError:
             return False
         return True
 
