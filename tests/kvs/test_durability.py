@@ -13,12 +13,14 @@ import pytest
 import redis
 from tests.kvs.redis_places import raw_bytes, settings_for
 
+from learning_observer import settings
 from learning_observer.kvs import (
     KVS,
     Change,
     Conflict,
     EphemeralRedisKVS,
     KVSError,
+    KVSRouter,
     NotPermitted,
     NotReplicated,
     OutcomeUnknown,
@@ -380,3 +382,30 @@ def test_reducer_whose_state_is_not_yet_replicated_goes_on_from_it(
 def test_options_that_make_no_sense(options: dict[str, float], match: str) -> None:
     with pytest.raises(KVSError, match=match):
         PersistentRedisKVS(**options)  # type: ignore[arg-type]
+
+
+def test_options_come_from_the_settings(primary: RedisServer, replicated: RedisServer) -> None:
+    """An entry of the `kvs` block that waits for two replicas, where there is one."""
+    options = {"wait_replicas": 2, "wait_timeout": 0.2}
+    block = {
+        "default": {"type": "redis", **options},
+        "cache": {"type": "redis_ephemeral", "expiry": 30, "prefix": "cache:", **options},
+        "hasty": {"type": "redis", "prefix": "hasty:"},
+    }
+
+    async def main() -> None:
+        async with KVSRouter() as router:
+            router.configure(block)
+            for name in ("default", "cache"):
+                with pytest.raises(NotReplicated, match=r"1 of 2 replicas within 0\.2 s"):
+                    await getattr(router, name)().set("key", 1)
+                assert await getattr(router, name)()["key"] == 1
+            await router.hasty().set("key", 1)
+
+    kept = dict(settings.settings)
+    settings.settings["redis_connection"] = {"redis_port": primary.port}
+    try:
+        asyncio.run(main())
+    finally:
+        settings.settings.clear()
+        settings.settings.update(kept)

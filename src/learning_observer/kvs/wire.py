@@ -100,10 +100,12 @@ class Wire:
         pause = PAUSE_MIN_S
         unknown = False
         tries = 0
+        why: Exception | None = None
         while True:
             sent = False
+            limit = min(deadline, clock() + self._attempt_s)
             try:
-                async with asyncio.timeout_at(min(deadline, clock() + self._attempt_s)):
+                async with asyncio.timeout_at(limit):
                     connection = await self._connected()
                     sent = True
                     return await operation(connection)
@@ -115,7 +117,9 @@ class Wire:
                     self.gave_up = None
                     raise answers.refused(self.settings.place, error, unknown=unknown) from error
                 unknown = unknown or (writes and sent and meaning.verdict is Verdict.LOST)
-                why: Exception = error
+                # An attempt that the deadline cut short says less than the one before it.
+                if why is None or limit < deadline or not isinstance(error, TimeoutError):
+                    why = error
             except BaseException:
                 await self._drop()  # a reply may be under way: nobody else must read it
                 raise
