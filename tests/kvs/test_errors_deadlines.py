@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 
 import pytest
+from redis.exceptions import ResponseError
 from tests.kvs.redis_places import settings_for
 
 from learning_observer.kvs import (
@@ -20,6 +21,7 @@ from learning_observer.kvs import (
     KVSError,
     OutcomeUnknown,
     PersistentRedisKVS,
+    ServerBusy,
     TimedOut,
     Unavailable,
 )
@@ -186,7 +188,7 @@ def test_who_waits_behind_others_does_not_wait_for_each_of_them(
     """Thousands wait for a server that is away: they are told together, not group by group."""
 
     async def main() -> None:
-        where = settings_for(redis_server.port, retry_for=RETRY_FOR)
+        where = settings_for(redis_server.port, retry_for=2)
         async with PersistentRedisKVS(connection=where) as store:
             await store.multiset({"key": 0, "yek": 0})
             with stopped(redis_server):
@@ -194,11 +196,12 @@ def test_who_waits_behind_others_does_not_wait_for_each_of_them(
                 errors = await asyncio.gather(
                     *(
                         store.set(f"key {n}", 1) if writing else store.get(f"key {n}")
-                        for n in range(3_000)
+                        for n in range(2_000)  # two groups a lane at least
                     ),
                     return_exceptions=True,
                 )
-                assert time.monotonic() - start < RETRY_FOR + GRACE
+                # Telling so many takes a while on a busy machine; a second group would take 2 s.
+                assert time.monotonic() - start < 3.5
             kinds = {type(error) for error in errors}
             # Of what had not been sent is known that it was not done.
             assert kinds == ({OutcomeUnknown, TimedOut} if writing else {TimedOut})
@@ -207,6 +210,33 @@ def test_who_waits_behind_others_does_not_wait_for_each_of_them(
             if writing:
                 found = await store.multiget([f"key {n}" for n in unsent])
                 assert found == [None] * len(unsent)
+
+    asyncio.run(main())
+
+
+def test_attempt_that_the_deadline_cuts_short_does_not_hide_what_was_said(
+    redis_server: RedisServer,
+) -> None:
+    async def main() -> None:
+        connection = RedisConnection(settings_for(redis_server.port, retry_for=RETRY_FOR))
+        wire = Wire(connection)
+        tries = 0
+
+        async def busy_then_silent(_: object) -> None:
+            nonlocal tries
+            tries += 1
+            if tries < 4:
+                raise ResponseError("BUSY Redis is busy running a script.")
+            await asyncio.sleep(20)
+
+        assert type(await fault_of(wire.run(busy_then_silent, writes=False))) is ServerBusy
+        assert tries == 4
+        tries = 0
+        error = await fault_of(wire.run(busy_then_silent))  # the last may have been carried out
+        assert type(error) is OutcomeUnknown
+        assert error.code == "BUSY"
+        await wire.aclose()
+        await connection.aclose()
 
     asyncio.run(main())
 
@@ -225,9 +255,9 @@ def test_replay_that_needs_a_read_has_one_deadline_for_both(redis_server: RedisS
 
                 async def stale(keys: object) -> list[bytes | None]:
                     found = await read(["key"])
-                    proxy.inject(Fault.SWALLOW_STALL)  # the first reply is lost after 0.3 s
-                    for at in range(3, 40):  # and the reading of the details is never answered
-                        proxy.inject(Fault.SWALLOW_STALL, at)
+                    for at in range(1, 40):
+                        if at != 3:  # the third time the record answers; nothing else is answered
+                            proxy.inject(Fault.SWALLOW_STALL, at)
                     return [b"other" for _ in found]
 
                 store.read = stale  # type: ignore[method-assign]
