@@ -24,15 +24,25 @@
                        for each t: the key; left out when the call had been made before
                        and only its record is answered
   Errors   LOKVS_STALE  a later call of this writer has been made; nothing is done
+           OOM, READONLY, NOREPLICAS, MISCONF, NOPERM …  the server's own; nothing is done
   Cost     O(#KEYS); no change may name a key that another change of the call names
 ]]
 local number, record_ttl_ms, ttl_ms, layout = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+
+-- The server's own words, the code first: Redis 6.2 puts the line of the script before them.
+local function words_of(reply)
+  return (string.gsub(string.gsub(reply.err, '^@user_script: %d+: ', ''), '^%-', ''))
+end
 
 local record = redis.call('GET', KEYS[1])
 if record then
   local space = string.find(record, ' ', 1, true)
   local last = string.sub(record, 1, space - 1)
   if last == number then
+    -- A write: what waits for replicas after this answer waits for a server that still takes
+    -- writes, and for an offset that is not before the first answer's.
+    local refreshed = redis.pcall('PEXPIRE', KEYS[1], record_ttl_ms)
+    if type(refreshed) == 'table' then return redis.error_reply(words_of(refreshed)) end
     return { string.sub(record, space + 1) }
   elseif tonumber(last) > tonumber(number) then
     return redis.error_reply('LOKVS_STALE call ' .. number .. ' comes after call ' .. last)
@@ -112,9 +122,15 @@ for i = 1, #guards do
   outcomes[i] = outcome
 end
 
--- Then it is all written.
+-- Then it is all written. What keeps a server from writing shows at the first write; it comes
+-- back as it is, since an error of redis.call loses its code on Redis 6.2.
 local answer = table.concat(outcomes)
-call('SET', KEYS[1], number .. ' ' .. answer, 'PX', record_ttl_ms)
+local entry, full = number .. ' ' .. answer, false
+local written = redis.pcall('SET', KEYS[1], entry, 'PX', record_ttl_ms)
+if written.err then
+  full = set_count == 0 and #removals > 0 and string.find(words_of(written), '^OOM')
+  if not full then return redis.error_reply(words_of(written)) end
+end
 if ttl_ms == '0' then
   for i = 1, set_count, 4000 do -- unpack takes some 8,000
     call('MSET', unpack(sets, i, math.min(i + 3999, set_count)))
@@ -127,4 +143,7 @@ end
 for i = 1, #removals, 4000 do
   call('UNLINK', unpack(removals, i, math.min(i + 3999, #removals)))
 end
+-- Out of memory, and all that was asked for frees some: after a removal the server, which never
+-- stops a script half way, takes the record as well.
+if full then call('SET', KEYS[1], entry, 'PX', record_ttl_ms) end
 return { answer, unpack(details, 1, detail_count) }

@@ -48,6 +48,33 @@ SECONDS = "expected seconds, from 0.001 to 315,360,000, got"
 PAIRS = "expected a mapping or a list of [name, options] pairs, got"
 KNOWN = "known are stub, redis_ephemeral, redis, filesystem"
 FAULTS = {
+    "replicas as text": Fault(
+        entry({"type": "redis", "wait_replicas": "1"}),
+        "kvs.entry.wait_replicas: expected a whole number, 0 or more, got '1'",
+    ),
+    "fewer than no replicas": Fault(
+        cache(expiry=30, wait_replicas=-1),
+        "kvs.cache.wait_replicas: expected a whole number, 0 or more, got -1",
+    ),
+    "half a replica": Fault(
+        entry({"type": "redis", "wait_replicas": 0.5}),
+        "kvs.entry.wait_replicas: expected a whole number, 0 or more, got 0.5",
+    ),
+    "replicas as flag": Fault(
+        entry({"type": "redis", "wait_replicas": True}),
+        "kvs.entry.wait_replicas: expected a whole number, 0 or more, got True",
+    ),
+    "aof as number": Fault(
+        entry({"type": "redis", "wait_aof": 1}), "kvs.entry.wait_aof: expected true or false, got 1"
+    ),
+    "endless waiting": Fault(
+        entry({"type": "redis", "wait_timeout": 0}),
+        "kvs.entry.wait_timeout: expected seconds, from 0.001 to 3,600, got 0",
+    ),
+    "waiting for files": Fault(
+        entry({"type": "filesystem", "path": "x", "wait_replicas": 1}),
+        "kvs.entry: filesystem has no option 'wait_replicas'; known are path, subdirs, fsync",
+    ),
     "no kvs": Fault(None, "kvs: there is no such section; add one with an entry `default`"),
     "empty": Fault({}, "kvs.default: there is no default store; name one of the entries `default`"),
     "empty list": Fault([], "kvs.default: there is no default store"),

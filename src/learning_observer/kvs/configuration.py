@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+#: A caller waits no longer than this for replicas; it is a slip where somebody asks for more.
+WAIT_TIMEOUT_MAX_S: Final = 3_600
 #: Ten years. Redis itself counts milliseconds in 64 bits, so far more would overflow.
 EXPIRY_MAX_S: Final = 315_360_000
 
@@ -57,11 +59,30 @@ def _expiry_fault(value: object) -> str | None:
     return f"expected seconds, from 0.001 to {EXPIRY_MAX_S:,}, got {value!r}"
 
 
-PREFIX: Final = Option(_prefix_fault)
+def _count_fault(value: object) -> str | None:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return None
+    return f"expected a whole number, 0 or more, got {value!r}"
+
+
+def _wait_fault(value: Any) -> str | None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and 0.001 <= value <= WAIT_TIMEOUT_MAX_S:
+        return None
+    return f"expected seconds, from 0.001 to {WAIT_TIMEOUT_MAX_S:,}, got {value!r}"
+
+
+#: What both types on Redis have.
+ON_REDIS: Final[Mapping[str, Option]] = {
+    "prefix": Option(_prefix_fault),
+    "wait_replicas": Option(_count_fault),
+    "wait_aof": Option(_flag_fault),
+    "wait_timeout": Option(_wait_fault),
+}
 OPTIONS: Final[Mapping[str, Mapping[str, Option]]] = {
     "stub": {},
-    "redis_ephemeral": {"expiry": Option(_expiry_fault, required=True), "prefix": PREFIX},
-    "redis": {"prefix": PREFIX},
+    "redis_ephemeral": {"expiry": Option(_expiry_fault, required=True), **ON_REDIS},
+    "redis": ON_REDIS,
     "filesystem": {
         "path": Option(_path_fault, required=True),
         "subdirs": Option(_flag_fault),

@@ -9,8 +9,19 @@ KVSError
 ├── StoreClosed           the store was closed
 ├── ClearRefused          clear() would remove keys that may belong to other programs
 ├── Refused               the server said no, and why; nothing was written
+│   ├── OutOfMemory       OOM: maxmemory is reached
+│   └── NotPermitted      NOPERM, NOAUTH, WRONGPASS: rights or password
 ├── Unavailable           the store cannot be reached; nothing was written
-└── OutcomeUnknown        the store was lost after sending: written once, or not at all
+│   ├── ConnectionLost    no connection could be made, or it broke
+│   ├── TimedOut          no answer within the time (also a TimeoutError)
+│   ├── ServerLoading     LOADING: the server reads its data
+│   ├── ServerBusy        BUSY: a script of somebody else blocks the server
+│   ├── ReadOnlyServer    READONLY: the server is a replica
+│   ├── NoPrimary         MASTERDOWN, or Sentinel knows of no primary
+│   ├── TooFewReplicas    NOREPLICAS: fewer than min-replicas-to-write
+│   └── ClusterDown       CLUSTERDOWN, TRYAGAIN: a slot is not served
+├── OutcomeUnknown        the store was lost after sending: written once, or not at all
+└── NotReplicated         written, but not yet where `wait_replicas` and `wait_aof` ask for
 
 MissingKVSParameters      a StartupCheck that lists every fault of the configuration
 """
@@ -23,7 +34,22 @@ from learning_observer.prestartup import StartupCheck
 
 
 class KVSError(Exception):
-    """The base of all that a store raises."""
+    """The base of all that a store raises. All of it can be pickled.
+
+    code  what the server's answer began with (`OOM`), or "" where it was not the server's
+    """
+
+    code: str = ""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions are made again from their text alone, which ours are not made from.
+        return _made_again, (type(self), self.args), self.__dict__ or None
+
+
+def _made_again(kind: type[KVSError], args: tuple[object, ...]) -> KVSError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    return error
 
 
 class InvalidKey(KVSError, ValueError):
@@ -91,19 +117,102 @@ class ClearRefused(KVSError):
 class Refused(KVSError):
     """The server refused the command, for a reason that waiting does not mend.
 
-    Nothing was written. The text ends with the server's own words (`OOM …`, `NOPERM …`).
+    Nothing was written. The text has the server's own words (`OOM …`, `NOPERM …`).
     """
+
+    def __init__(self, message: str = "", code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class OutOfMemory(Refused):
+    """OOM: `maxmemory` is reached, and nothing may be evicted. Reads and removals go on."""
+
+
+class NotPermitted(Refused):
+    """NOPERM, NOAUTH, WRONGPASS: the server's ACL or password does not allow it."""
 
 
 class Unavailable(KVSError, ConnectionError):
     """The store could not be reached until the deadline. Nothing was written."""
 
+    def __init__(self, message: str = "", code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ConnectionLost(Unavailable):
+    """No connection could be made, or it broke each time, until the deadline."""
+
+
+class TimedOut(Unavailable, TimeoutError):
+    """The server, or the way to it, gave no answer in time, until the deadline."""
+
+
+class ServerLoading(Unavailable):
+    """LOADING: the server has started and still reads its data."""
+
+
+class ServerBusy(Unavailable):
+    """BUSY: a script or function of somebody else blocks the server."""
+
+
+class ReadOnlyServer(Unavailable):
+    """READONLY: the server is a replica, perhaps since a failover, and takes no writes."""
+
+
+class NoPrimary(Unavailable):
+    """MASTERDOWN, or the Sentinels know of no primary: nobody takes writes just now."""
+
+
+class TooFewReplicas(Unavailable):
+    """NOREPLICAS: the server has fewer replicas than `min-replicas-to-write`."""
+
+
+class ClusterDown(Unavailable):
+    """CLUSTERDOWN, TRYAGAIN: the cluster does not serve the slot just now."""
+
 
 class OutcomeUnknown(KVSError, ConnectionError):
     """The store was lost after sending, until the deadline.
 
-    What was sent is in the store once, or not at all, and nobody can say which.
+    What was sent is in the store once, or not at all, and nobody can say which. The last
+    fault is its `__cause__`, and its `code` where a server told one.
     """
+
+    def __init__(self, message: str = "", code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class NotReplicated(KVSError):
+    """The change was made, but is not yet everywhere that the store's options ask for.
+
+    It will be in the store once, so it must not be sent again. Only a failover or a crash
+    before it has been copied can still lose it.
+
+    wanted, got  how many replicas were to have it, and how many are known to
+    aof          whether the server has it in its append-only file on disk; `None`: not asked
+    """
+
+    def __init__(self, wanted: int, got: int, *, aof: bool | None, waited_s: float) -> None:
+        super().__init__(wanted, got, aof, waited_s)
+        self.wanted = wanted
+        self.got = got
+        self.aof = aof
+        self.waited_s = waited_s
+
+    def __str__(self) -> str:
+        missing = []
+        if self.got < self.wanted:
+            plural = "" if self.wanted == 1 else "s"
+            missing.append(f"{self.got} of {self.wanted} replica{plural}")
+        if self.aof is False:
+            missing.append("not on the server's own disk")
+        return (
+            f"written, not yet replicated: {' and '.join(missing)} within {self.waited_s:g} s; "
+            "it is in the store and may still be copied: do not send the event again"
+        )
 
 
 class MissingKVSParameters(KVSError, StartupCheck):

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TypeVar
 
 from learning_observer.kvs.changes import RESERVED_PREFIX, Change, Outcome, check_changes, check_key
+from learning_observer.kvs.durability import WAIT_TIMEOUT_S, Durability
 from learning_observer.kvs.errors import ClearRefused, InvalidKey, KVSError
 from learning_observer.kvs.store import GROUP_KEYS_MAX, Store, Submit
 from learning_observer.kvs.wire import Reader, Writer, scan_strings
@@ -34,16 +35,28 @@ class PersistentRedisKVS(Store):
                 programs, can share one server; default none
     connection  where Redis is; default: what the settings say in `redis_connection`
 
+    wait_replicas, wait_aof, wait_timeout  what a commit waits for, `kvs.durability.Durability`;
+                by default for nothing
+
     What survives a restart is what Redis keeps: switch appendonly or snapshots on there.
     Any number of event loops and processes may use the same data.
     """
 
-    def __init__(self, *, prefix: str = "", connection: RedisSettings | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        prefix: str = "",
+        connection: RedisSettings | None = None,
+        wait_replicas: int = 0,
+        wait_aof: bool = False,
+        wait_timeout: float = WAIT_TIMEOUT_S,
+    ) -> None:
         super().__init__()
         check_key(prefix)
         if len(prefix) > 2 and RESERVED_PREFIX.startswith(prefix):
             raise InvalidKey(prefix, f"keys under it could lie under {RESERVED_PREFIX!r}")
         self._prefix = prefix
+        self._durability = Durability(wait_replicas, wait_aof, wait_timeout)
         self._ttl_ms = 0
         self._settings = connection
         self._traffic: dict[asyncio.AbstractEventLoop, _Traffic] = {}
@@ -128,7 +141,9 @@ class PersistentRedisKVS(Store):
                 self._traffic.pop(ended, None)
             # Settings are read at the first use, so that a store can be made before them.
             where = self._settings or default_settings()
-            traffic = _Traffic(where, prefix=self._prefix, ttl_ms=self._ttl_ms)
+            traffic = _Traffic(
+                where, prefix=self._prefix, ttl_ms=self._ttl_ms, durability=self._durability
+            )
             self._traffic[loop] = traffic
         self._latest = traffic
         return traffic
@@ -142,9 +157,22 @@ class EphemeralRedisKVS(PersistentRedisKVS):
     """
 
     def __init__(
-        self, expire: float = 30, *, prefix: str = "", connection: RedisSettings | None = None
+        self,
+        expire: float = 30,
+        *,
+        prefix: str = "",
+        connection: RedisSettings | None = None,
+        wait_replicas: int = 0,
+        wait_aof: bool = False,
+        wait_timeout: float = WAIT_TIMEOUT_S,
     ) -> None:
-        super().__init__(prefix=prefix, connection=connection)
+        super().__init__(
+            prefix=prefix,
+            connection=connection,
+            wait_replicas=wait_replicas,
+            wait_aof=wait_aof,
+            wait_timeout=wait_timeout,
+        )
         if not 0.001 <= expire < math.inf:
             raise KVSError(f"`expire` must be a millisecond or more, got {expire} seconds")
         self._ttl_ms = round(expire * 1000)
@@ -153,14 +181,17 @@ class EphemeralRedisKVS(PersistentRedisKVS):
 class _Traffic:
     """One event loop's way to Redis: a reader, and writers that overlap."""
 
-    def __init__(self, where: RedisSettings, *, prefix: str, ttl_ms: int) -> None:
+    def __init__(
+        self, where: RedisSettings, *, prefix: str, ttl_ms: int, durability: Durability
+    ) -> None:
         self.pid = _pid
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self.connection = RedisConnection(where)
         self.reader = Reader(self.connection, prefix=prefix)
         self._writers = [
-            Writer(self.connection, prefix=prefix, ttl_ms=ttl_ms) for _ in range(LANES)
+            Writer(self.connection, prefix=prefix, ttl_ms=ttl_ms, durability=durability)
+            for _ in range(LANES)
         ]
 
     def is_here(self) -> bool:

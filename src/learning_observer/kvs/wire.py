@@ -19,20 +19,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final, TypeAlias, TypeVar
 
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import (
-    AuthenticationError,
-    BusyLoadingError,
-    ClusterDownError,
-    MasterDownError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-    TryAgainError,
-)
 
-from learning_observer.kvs import scripts
+from learning_observer.kvs import answers, scripts
+from learning_observer.kvs.answers import Verdict
 from learning_observer.kvs.changes import RESERVED_PREFIX, Change, Conflict, Outcome
-from learning_observer.kvs.errors import KVSError, OutcomeUnknown, Refused, Unavailable, WrongType
+from learning_observer.kvs.durability import NO_WAITING, Durability
+from learning_observer.kvs.errors import (
+    KVSError,
+    NotReplicated,
+    OutcomeUnknown,
+    WrongType,
+)
 from learning_observer.kvs.lane import Lane, Waiting
 from learning_observer.kvs.store import GROUP_KEYS_MAX
 from learning_observer.redis_connection import RedisConnection
@@ -40,19 +37,10 @@ from learning_observer.redis_connection import RedisConnection
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 #: What reading a key comes to: its bytes, `None` where it is absent, or what went wrong.
 Found: TypeAlias = bytes | KVSError | None
 
-#: Answers that say "not now": nothing was done, and waiting may help. For some of them
-#: redis-py has a class and cuts the code off the text; the others keep it.
-NOT_NOW: Final = (
-    BusyLoadingError,
-    ClusterDownError,
-    MasterDownError,
-    ReadOnlyError,
-    TryAgainError,
-)
-NOT_NOW_CODES: Final = frozenset(["BUSY", "NOREPLICAS"])
 #: An attempt with less time than this is not begun: cut off, it would leave things unknown.
 ATTEMPT_MIN_S: Final = 0.05
 #: A record outlives every attempt to send its call, and bytes that a dropped connection may
@@ -62,68 +50,96 @@ PAUSE_MIN_S: Final = 0.01
 PAUSE_MAX_S: Final = 0.5
 
 
-def _words_of(error: RedisError) -> str:
-    """What the server said, beginning with its code, which redis-py cuts off some texts."""
-    words, code = str(error), error.status_code
-    return words if not code or words.startswith(code) else f"{code} {words}"
-
-
 class Wire:
-    """One connection of a pool, kept, and replaced when it breaks."""
+    """One connection of a pool, kept, and replaced when it breaks.
 
-    def __init__(self, connection: RedisConnection) -> None:
+    greet    runs on each new connection before anything else
+    extra_s  seconds that an operation may take for what it waits for by itself
+    """
+
+    def __init__(
+        self,
+        connection: RedisConnection,
+        *,
+        greet: Callable[[scripts.Connection], Awaitable[None]] | None = None,
+        extra_s: float = 0.0,
+    ) -> None:
         self._connection = connection
         self._redis: AbstractConnection | None = None
+        self._greet = greet
+        self._attempt_s = connection.settings.timeout + extra_s
+        self._try_for_s = connection.settings.retry_for + extra_s
         self.settings = connection.settings
+        #: When the latest run had or has to end.
+        self.deadline = 0.0
+        #: What the latest run gave up with, as those see it whose turn did not come.
+        self.gave_up: KVSError | None = None
 
-    async def run(self, operation: Callable[[scripts.Connection], Awaitable[T]]) -> T:
+    async def run(
+        self,
+        operation: Callable[[scripts.Connection], Awaitable[T]],
+        *,
+        deadline: float | None = None,
+        writes: bool = True,
+    ) -> T:
         """Run `operation` until it has a definite answer, or the deadline has passed.
 
         It may run more than once. Raises `Refused` when the server said no, `Unavailable`
-        when no attempt can have done anything, `OutcomeUnknown` when one may have.
+        when no attempt can have done anything, `OutcomeUnknown` when one may have; and of
+        these the kinds that `kvs/answers.py` has for the last fault.
+
+        deadline  in the event loop's time; default: as the settings say
+        writes    whether it changes anything: without an answer, what does not has done
+                  nothing, and no outcome is unknown
         """
         clock = asyncio.get_running_loop().time
-        deadline = clock() + self.settings.retry_for
+        start = clock()
+        if deadline is None:
+            deadline = start + self._try_for_s
+        self.deadline = deadline
         pause = PAUSE_MIN_S
         unknown = False
+        tries = 0
+        why: Exception | None = None
         while True:
             sent = False
+            limit = min(deadline, clock() + self._attempt_s)
             try:
-                limit = min(deadline, clock() + self.settings.timeout)
                 async with asyncio.timeout_at(limit):
                     connection = await self._connected()
                     sent = True
                     return await operation(connection)
-            except (ResponseError, AuthenticationError, BusyLoadingError) as error:
-                words = _words_of(error)
-                if not isinstance(error, NOT_NOW) and words.split(" ")[0] not in NOT_NOW_CODES:
-                    # An attempt before this one may have been carried out all the same.
-                    kind = OutcomeUnknown if unknown else Refused
-                    raise kind(f"{self.settings.place} refused: {words}") from error
-                why: Exception = error
-            # A peer's reset can surface as AttributeError or TypeError out of redis-py
-            # (redis/redis-py#4287): the connection is lost all the same.
-            except (RedisError, OSError, EOFError, AttributeError, TypeError) as error:
-                await self._drop()
-                unknown = unknown or sent
-                why = error
+            except answers.FAULTS as error:
+                meaning = answers.classify(error)
+                if meaning.drop or meaning.verdict is Verdict.LOST:
+                    await self._drop()
+                if meaning.verdict is Verdict.REFUSED:
+                    self.gave_up = None
+                    raise answers.refused(self.settings.place, error, unknown=unknown) from error
+                unknown = unknown or (writes and sent and meaning.verdict is Verdict.LOST)
+                # An attempt that the deadline cut short says less than the one before it.
+                if why is None or limit < deadline or not isinstance(error, TimeoutError):
+                    why = error
             except BaseException:
                 await self._drop()  # a reply may be under way: nobody else must read it
                 raise
+            tries += 1
             pause = min(pause * 2, PAUSE_MAX_S) * random.uniform(0.5, 1.0)
             if clock() + pause + ATTEMPT_MIN_S >= deadline:
-                raise (OutcomeUnknown if unknown else Unavailable)(
-                    f"{self.settings.place}: gave up after {self.settings.retry_for:g} s, "
-                    f"the last fault was {type(why).__name__}: {why}"
-                ) from why
+                tell = functools.partial(
+                    answers.gave_up, self.settings.place, why, tried_s=deadline - start, tries=tries
+                )
+                self.gave_up = tell()
+                raise tell(unknown=unknown) from why
             await asyncio.sleep(pause)
 
-    async def ask(self, question: Callable[[scripts.Connection], Awaitable[T]]) -> T:
-        """Run what changes nothing: without an answer it is `Unavailable`, never unknown."""
-        try:
-            return await self.run(question)
-        except OutcomeUnknown as error:
-            raise Unavailable(str(error)) from error
+    def too_late(self, waiting: deque[Item], behind: int) -> list[Item]:
+        """Take out of `waiting` those whose own time passed while the latest run was tried.
+
+        They were `behind` it from its beginning, so they have waited for as long as it was
+        tried, and nothing of them has been sent. None where it did not give up.
+        """
+        return [waiting.popleft() for _ in range(behind if self.gave_up is not None else 0)]
 
     async def aclose(self) -> None:
         """Give the connection back to its pool."""
@@ -136,8 +152,16 @@ class Wire:
             pool = self._connection.client().connection_pool
             self._redis = await pool.get_connection()  # type: ignore[no-untyped-call]
             self._redis.socket_timeout = None  # the deadline here is ours
-        elif not self._redis.is_connected:
+        elif self._redis.is_connected:
+            return self._redis
+        else:
             await self._redis.connect()  # type: ignore[no-untyped-call]
+        if self._greet is not None:
+            try:
+                await self._greet(self._redis)
+            except BaseException:
+                await self._drop()  # so that the next attempt begins with a greeting again
+                raise
         return self._redis
 
     async def _drop(self) -> None:
@@ -155,7 +179,7 @@ async def scan_strings(connection: RedisConnection, pattern: str) -> AsyncIterat
     try:
         while True:
             step = functools.partial(scripts.scan, cursor=cursor, pattern=pattern)
-            cursor, names = await wire.ask(step)
+            cursor, names = await wire.run(step, writes=False)
             for name in names:
                 yield name
             if cursor == b"0":
@@ -182,11 +206,15 @@ class Reader:
         self, waiting: deque[Waiting[str, Found]]
     ) -> tuple[Sequence[Waiting[str, Found]], Sequence[Found]]:
         group = [waiting.popleft() for _ in range(min(len(waiting), GROUP_KEYS_MAX))]
+        behind = len(waiting)
         names = [(self._prefix + key).encode() for key, _ in group]
         try:
-            found = await self._wire.ask(lambda connection: scripts.read(connection, names))
+            found = await self._wire.run(
+                lambda connection: scripts.read(connection, names), writes=False
+            )
         except KVSError as error:
-            return group, [error] * len(group)
+            late = self._wire.too_late(waiting, behind)
+            return group + late, [error] * (len(group) + len(late))
         except Exception as error:
             logger.exception("reading failed")
             return group, [KVSError(f"reading failed: {error!r}")] * len(group)
@@ -197,10 +225,24 @@ class Reader:
 
 
 class Writer:
-    """Makes changes in groups, each at most once, under an id that no process used before."""
+    """Makes changes in groups, each at most once, under an id that no process used before.
 
-    def __init__(self, connection: RedisConnection, *, prefix: str, ttl_ms: int) -> None:
-        self._wire = Wire(connection)
+    durability  what a call that made anything waits for; by default nothing
+    """
+
+    def __init__(
+        self,
+        connection: RedisConnection,
+        *,
+        prefix: str,
+        ttl_ms: int,
+        durability: Durability = NO_WAITING,
+    ) -> None:
+        self._durability = durability if durability.waits else None
+        if self._durability is None:
+            self._wire = Wire(connection)
+        else:
+            self._wire = Wire(connection, greet=durability.check, extra_s=durability.timeout)
         self._prefix = prefix.encode()
         self._ttl_ms = ttl_ms
         self._record = f"{RESERVED_PREFIX}writer:{uuid.uuid4().hex}".encode()
@@ -220,6 +262,8 @@ class Writer:
     ) -> tuple[Sequence[Waiting[Change, Outcome]], Sequence[Outcome]]:
         self._number += 1
         group: list[Waiting[Change, Outcome]] = []
+        short: NotReplicated | None = None
+        behind = 0
         try:
             call = scripts.packed_call(
                 waiting,
@@ -230,25 +274,32 @@ class Writer:
                 record_ttl_ms=self._record_ttl_ms,
                 ttl_ms=self._ttl_ms,
             )
-            outcomes, details = await self._wire.run(
-                lambda connection: scripts.commit(connection, call)
-            )
+            behind = len(waiting)
+            if self._durability is None:
+                outcomes, details = await self._wire.run(
+                    lambda connection: scripts.commit(connection, call)
+                )
+            else:
+                commit = functools.partial(self._durability.commit, call=call)
+                outcomes, details, short = await self._wire.run(commit)
         except KVSError as error:
-            return group, [error] * len(group)
+            late = self._wire.too_late(waiting, behind)
+            unsent = self._wire.gave_up or error
+            return group + late, [error] * len(group) + [unsent] * len(late)
         except Exception as error:
             logger.exception("a commit failed")
             unknown = OutcomeUnknown(f"a commit failed: {error!r}")
             return group, [unknown] * len(group)
         if not outcomes.strip("c"):
-            return group, [None] * len(group)
+            return group, [short] * len(group)
         if details is None:
             try:
                 details = await self._read_afresh(group, outcomes)
             except KVSError as error:  # what was made was made, all the same
-                return group, [None if letter == "c" else error for letter in outcomes]
+                return group, [short if letter == "c" else error for letter in outcomes]
         detail = iter(details)
         return group, [
-            None if letter == "c" else self._not_made(letter, next(detail)) for letter in outcomes
+            short if letter == "c" else self._not_made(letter, next(detail)) for letter in outcomes
         ]
 
     def _not_made(self, letter: str, detail: bytes | None) -> Outcome:
@@ -268,7 +319,11 @@ class Writer:
         names = [name for _, name in lacking]
         if not names:
             return []
-        found = await self._wire.ask(lambda connection: scripts.read(connection, names))
+        found = await self._wire.run(
+            lambda connection: scripts.read(connection, names),
+            deadline=self._wire.deadline,
+            writes=False,
+        )
         # A guard that has become something else by now is told by the retry that follows.
         return [
             name if letter == "t" else data if isinstance(data, bytes) else None

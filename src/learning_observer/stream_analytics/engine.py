@@ -65,8 +65,8 @@ class Engine:
         It is the External state as of this event, the caller's own (`False` where the
         reducer wrote none). Raises what the reducer raised, `NotJSON` where it returned
         something else, or what befell the commit; the state is then as it was before, but
-        for `OutcomeUnknown`. A caller that is cancelled stops waiting: its event may still
-        be applied. Call it from within a task.
+        for `OutcomeUnknown` and `NotReplicated`. A caller that is cancelled stops waiting: its
+        event may still be applied. Call it from within a task.
         """
         return self.take(self.held(reducer, keys), event)
 

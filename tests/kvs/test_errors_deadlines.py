@@ -1,0 +1,267 @@
+"""Deadlines are kept to half a second, whatever it is that keeps a server from answering."""
+
+# A store inside its proxy reads better nested.
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from redis.exceptions import ResponseError
+from tests.kvs.redis_places import settings_for
+
+from learning_observer.kvs import (
+    ConnectionLost,
+    KVSError,
+    OutcomeUnknown,
+    PersistentRedisKVS,
+    ServerBusy,
+    TimedOut,
+    Unavailable,
+)
+from learning_observer.kvs.wire import Wire
+from learning_observer.redis_connection import RedisConnection, RedisSettings
+from learning_observer.testing.proxy import Fault, FaultProxy
+from learning_observer.testing.server import RedisServer
+
+RETRY_FOR = 0.8
+#: How much longer than `redis_retry_for` an answer may take.
+GRACE = 0.5
+
+
+async def fault_of(call: Awaitable[object], *, at_most: float = RETRY_FOR + GRACE) -> KVSError:
+    """What a call fails with, in time."""
+    start = time.monotonic()
+    with pytest.raises(KVSError) as told:
+        await call
+    assert time.monotonic() - start < at_most
+    return told.value
+
+
+@contextmanager
+def stopped(server: RedisServer) -> Iterator[None]:
+    """The server's process stands still: the kernel takes connections, nobody answers."""
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("timeout", [0.2, 5.0])
+@pytest.mark.parametrize("used_before", [True, False], ids=["connected", "not connected"])
+def test_stopped_server(redis_server: RedisServer, used_before: bool, timeout: float) -> None:
+    async def main() -> None:
+        where = settings_for(redis_server.port, retry_for=RETRY_FOR, timeout=timeout)
+        async with PersistentRedisKVS(connection=where) as store:
+            if used_before:
+                await store.set("key", 0)
+                await store.set("yek", 0)
+            with stopped(redis_server):
+                errors = await asyncio.gather(
+                    fault_of(store.get("key")), fault_of(store.set("key", 1))
+                )
+            kinds = [type(error) for error in errors]
+            # Who could not even be greeted has taken nothing.
+            assert kinds == [TimedOut, OutcomeUnknown if used_before else TimedOut]
+            assert await store.update("key", lambda _: 2) == 2
+            assert await store["key"] == 2
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("timeout", [0.2, 5.0])
+@pytest.mark.parametrize("fault", [Fault.BLACK_HOLE, Fault.SWALLOW_STALL])
+def test_black_hole(redis_server: RedisServer, fault: Fault, timeout: float) -> None:
+    async def main() -> None:
+        async with FaultProxy("127.0.0.1", redis_server.port, faults={fault: 1.0}) as proxy:
+            proxy.faults_on = False
+            where = settings_for(proxy.port, retry_for=RETRY_FOR, timeout=timeout)
+            async with PersistentRedisKVS(connection=where) as store:
+                await store.set("key", 0)
+                proxy.faults_on = True
+                assert type(await fault_of(store.get("key"))) is TimedOut
+                assert type(await fault_of(store.set("key", 1))) is OutcomeUnknown
+                proxy.faults_on = False
+                assert await store.update("key", lambda _: 2) == 2
+
+    asyncio.run(main())
+
+
+def test_reply_that_drips_for_longer_than_the_deadline(redis_server: RedisServer) -> None:
+    """A byte now and then is no answer: the time of an attempt counts, not that of a read."""
+
+    async def main() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", redis_server.port)
+
+        async def serve(client: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+            try:
+                while request := await client.read(100_000):
+                    writer.write(request)
+                    for byte in await reader.read(100_000):
+                        back.write(bytes([byte]))
+                        await asyncio.sleep(0.1)
+            finally:
+                back.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        where = settings_for(port, retry_for=RETRY_FOR)
+        async with PersistentRedisKVS(connection=where) as store:
+            assert isinstance(await fault_of(store.get("key")), Unavailable)
+            assert isinstance(await fault_of(store.set("key", 1)), Unavailable | OutcomeUnknown)
+        server.close()
+        await server.wait_closed()
+        writer.close()
+
+    asyncio.run(main())
+
+
+def test_connecting_that_hangs() -> None:
+    """Nobody accepts, and the queue of the listener is full: a SYN is not even answered."""
+
+    async def main() -> None:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen(0)
+            queued = [socket.socket() for _ in range(4)]
+            for each in queued:
+                each.setblocking(False)
+                each.connect_ex(listener.getsockname())
+            where = settings_for(listener.getsockname()[1], retry_for=RETRY_FOR)
+            async with PersistentRedisKVS(connection=where) as store:
+                assert type(await fault_of(store.get("key"))) is TimedOut
+                assert type(await fault_of(store.set("key", 1))) is TimedOut
+            for each in queued:
+                each.close()
+
+    asyncio.run(main())
+
+
+def test_name_that_nobody_knows() -> None:
+    async def main() -> None:
+        where = RedisSettings(host="nobody.invalid", retry_for=RETRY_FOR)
+        async with PersistentRedisKVS(connection=where) as store:
+            error = await fault_of(store.set("key", 1))
+            assert isinstance(error, ConnectionLost | TimedOut)
+            assert "nobody.invalid" in str(error)
+
+    asyncio.run(main())
+
+
+def test_pool_without_a_free_connection(redis_server: RedisServer) -> None:
+    async def main() -> None:
+        where = RedisSettings(
+            host="127.0.0.1", port=redis_server.port, pool_size=4, retry_for=RETRY_FOR
+        )
+        connection = RedisConnection(where)
+        wires = [Wire(connection) for _ in range(5)]
+
+        async def ping(redis: object) -> object:
+            await redis.send_packed_command([b"PING\r\n"])  # type: ignore[attr-defined]
+            return await redis.read_response()  # type: ignore[attr-defined]
+
+        for wire in wires[:4]:
+            assert await wire.run(ping) == b"PONG"
+        assert type(await fault_of(wires[4].run(ping))) is TimedOut
+        waiting = asyncio.create_task(wires[4].run(ping))
+        await asyncio.sleep(0.1)
+        await wires[0].aclose()
+        assert await waiting == b"PONG"
+        for wire in wires[1:]:
+            await wire.aclose()
+        await connection.aclose()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("writing", [True, False], ids=["writes", "reads"])
+def test_who_waits_behind_others_does_not_wait_for_each_of_them(
+    redis_server: RedisServer, writing: bool
+) -> None:
+    """Thousands wait for a server that is away: they are told together, not group by group."""
+
+    async def main() -> None:
+        where = settings_for(redis_server.port, retry_for=2)
+        async with PersistentRedisKVS(connection=where) as store:
+            await store.multiset({"key": 0, "yek": 0})
+            with stopped(redis_server):
+                start = time.monotonic()
+                errors = await asyncio.gather(
+                    *(
+                        store.set(f"key {n}", 1) if writing else store.get(f"key {n}")
+                        for n in range(2_000)  # two groups a lane at least
+                    ),
+                    return_exceptions=True,
+                )
+                # Telling so many takes a while on a busy machine; a second group would take 2 s.
+                assert time.monotonic() - start < 3.5
+            kinds = {type(error) for error in errors}
+            # Of what had not been sent is known that it was not done.
+            assert kinds == ({OutcomeUnknown, TimedOut} if writing else {TimedOut})
+            assert sum(type(error) is OutcomeUnknown for error in errors) <= 1_000
+            unsent = [n for n, error in enumerate(errors) if isinstance(error, Unavailable)]
+            if writing:
+                found = await store.multiget([f"key {n}" for n in unsent])
+                assert found == [None] * len(unsent)
+
+    asyncio.run(main())
+
+
+def test_attempt_that_the_deadline_cuts_short_does_not_hide_what_was_said(
+    redis_server: RedisServer,
+) -> None:
+    async def main() -> None:
+        connection = RedisConnection(settings_for(redis_server.port, retry_for=RETRY_FOR))
+        wire = Wire(connection)
+        tries = 0
+
+        async def busy_then_silent(_: object) -> None:
+            nonlocal tries
+            tries += 1
+            if tries < 4:
+                raise ResponseError("BUSY Redis is busy running a script.")
+            await asyncio.sleep(20)
+
+        assert type(await fault_of(wire.run(busy_then_silent, writes=False))) is ServerBusy
+        assert tries == 4
+        tries = 0
+        error = await fault_of(wire.run(busy_then_silent))  # the last may have been carried out
+        assert type(error) is OutcomeUnknown
+        assert error.code == "BUSY"
+        await wire.aclose()
+        await connection.aclose()
+
+    asyncio.run(main())
+
+
+def test_replay_that_needs_a_read_has_one_deadline_for_both(redis_server: RedisServer) -> None:
+    """The record answers the re-sent call, and reading what stood in its way then hangs."""
+
+    async def main() -> None:
+        async with FaultProxy(
+            "127.0.0.1", redis_server.port, only=lambda request: b"EVAL" in request
+        ) as proxy:
+            where = settings_for(proxy.port, retry_for=RETRY_FOR, timeout=0.3)
+            async with PersistentRedisKVS(connection=where) as store:
+                await store.set("key", 0)
+                read = store.read
+
+                async def stale(keys: object) -> list[bytes | None]:
+                    found = await read(["key"])
+                    for at in range(1, 40):
+                        if at != 3:  # the third time the record answers; nothing else is answered
+                            proxy.inject(Fault.SWALLOW_STALL, at)
+                    return [b"other" for _ in found]
+
+                store.read = stale  # type: ignore[method-assign]
+                error = await fault_of(store.remove("key"))
+                assert type(error) is TimedOut
+
+    asyncio.run(main())
