@@ -47,6 +47,12 @@ def _prefix_fault(value: object) -> str | None:
     return None if isinstance(value, str) else f"expected text, got {value!r}"
 
 
+def _connection_fault(value: object) -> str | None:
+    if isinstance(value, str) and value:
+        return None
+    return f"expected a name from redis_connections, got {value!r}"
+
+
 def _expiry_fault(value: object) -> str | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         within = False
@@ -58,10 +64,15 @@ def _expiry_fault(value: object) -> str | None:
 
 
 PREFIX: Final = Option(_prefix_fault)
+CONNECTION: Final = Option(_connection_fault)
 OPTIONS: Final[Mapping[str, Mapping[str, Option]]] = {
     "stub": {},
-    "redis_ephemeral": {"expiry": Option(_expiry_fault, required=True), "prefix": PREFIX},
-    "redis": {"prefix": PREFIX},
+    "redis_ephemeral": {
+        "expiry": Option(_expiry_fault, required=True),
+        "prefix": PREFIX,
+        "connection": CONNECTION,
+    },
+    "redis": {"prefix": PREFIX, "connection": CONNECTION},
     "filesystem": {
         "path": Option(_path_fault, required=True),
         "subdirs": Option(_flag_fault),
