@@ -3,8 +3,10 @@
     StoreContract   what every store does, as tests: subclass it for a store of your own
     RedisServer     a real server for the time of a test run
     FaultProxy      stands between a client and a server, and loses things on purpose
+    TLSProxy        TLS in front of a server that was built without it
+    SentinelSetup   a primary, replicas, and Sentinels that watch them
 
-`StoreContract` needs pytest; the other two need nothing.
+`StoreContract` needs pytest; the others need nothing.
 """
 
 from __future__ import annotations
@@ -15,16 +17,28 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from learning_observer.testing.contract import StoreContract
     from learning_observer.testing.proxy import Fault, FaultProxy
+    from learning_observer.testing.sentinel import SentinelSetup
     from learning_observer.testing.server import NoRedisServer, RedisServer
+    from learning_observer.testing.tls import TLSProxy
 
-__all__ = ["Fault", "FaultProxy", "NoRedisServer", "RedisServer", "StoreContract"]
+__all__ = [
+    "Fault",
+    "FaultProxy",
+    "NoRedisServer",
+    "RedisServer",
+    "SentinelSetup",
+    "StoreContract",
+    "TLSProxy",
+]
 
 _MODULES: Final = {
     "Fault": "proxy",
     "FaultProxy": "proxy",
     "NoRedisServer": "server",
     "RedisServer": "server",
+    "SentinelSetup": "sentinel",
     "StoreContract": "contract",
+    "TLSProxy": "tls",
 }
 
 
