@@ -108,7 +108,9 @@ class SentinelSetup:
                 of = ["--replicaof", HOST, str(self.servers[0].port)] if number else []
                 server = RedisServer(*login, *of, password=self._password)
                 self.servers.append(stack.enter_context(server))
-            wait_until(lambda: self._in_step(self.servers[0]), "the replicas to follow")
+            wait_until(
+                lambda: self._in_step(self.servers[0], self._replicas), "the replicas to follow"
+            )
             for _ in range(self._sentinel_count):
                 sentinel = SentinelServer(
                     self.servers[0].port,
@@ -178,18 +180,16 @@ class SentinelSetup:
             state: dict[str, Any] = states[SERVICE]
             return state
 
-    def in_step(self) -> bool:
-        """Whether every replica of the primary has all that it has."""
-        return self._in_step(self.primary())
+    def wait_until_in_step(self, replicas: int) -> None:
+        """Wait until so many replicas have all that the primary has."""
+        wait_until(lambda: self._in_step(self.primary(), replicas), "the replicas to follow")
 
-    def _in_step(self, server: RedisServer) -> bool:
+    def _in_step(self, server: RedisServer, replicas: int) -> bool:
         with self._client(server) as client:
             info: Any = client.info("replication")
-        lines = [info.get(f"slave{number}") for number in range(self._replicas)]
-        return all(
-            line is not None
-            and line["state"] == "online"
-            and line["offset"] == info["master_repl_offset"]
+        lines = [info[f"slave{number}"] for number in range(info["connected_slaves"])]
+        return replicas == sum(
+            line["state"] == "online" and line["offset"] == info["master_repl_offset"]
             for line in lines
         )
 
