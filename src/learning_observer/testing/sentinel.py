@@ -188,10 +188,9 @@ class SentinelSetup:
         with self._client(server) as client:
             info: Any = client.info("replication")
         lines = [info[f"slave{number}"] for number in range(info["connected_slaves"])]
-        return replicas == sum(
-            line["state"] == "online" and line["offset"] == info["master_repl_offset"]
-            for line in lines
-        )
+        offset = info["master_repl_offset"]
+        in_step = [line["state"] == "online" and line["offset"] == offset for line in lines]
+        return in_step.count(True) == replicas
 
     def _client(self, server: RedisServer) -> redis.Redis:
         return redis.Redis.from_url(
