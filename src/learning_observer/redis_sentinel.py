@@ -44,6 +44,7 @@ class Sentinels:
         self._service = service
         self._options = dict(options)
         self._known: tuple[str, int] | None = None
+        self._epoch = 0  # of what is known: each failover has a higher one
         self._asked_at = 0.0
         self._asking: asyncio.Task[None] | None = None
 
@@ -52,8 +53,11 @@ class Sentinels:
         places = ", ".join(f"{host}:{port}" for host, port in self._addresses)
         return f"Sentinels({self._service} at {places})"
 
-    async def primary(self) -> tuple[str, int]:
+    async def primary(self, *, or_known: bool = False) -> tuple[str, int]:
         """Host and port of the primary now.
+
+        or_known  an answer that is older than what is known counts for nothing: a Sentinel that
+                  was cut off tells of a primary that is one no more
 
         Raises MasterNotFoundError where no Sentinel knows a primary that is up, and
         AuthenticationError where all of them refuse to tell.
@@ -70,6 +74,10 @@ class Sentinels:
                 answers.failed(host, port, error)
             else:
                 if (found := answers.found(host, port, at, states)) is not None:
+                    epoch = int(states[self._service]["config-epoch"])
+                    if or_known and self._known is not None and epoch < self._epoch:
+                        return self._known
+                    self._epoch = epoch
                     return self._learn(host, port, found)
         raise answers.error()
 
@@ -109,7 +117,7 @@ class Sentinels:
 
     async def _ask_again(self) -> None:
         try:
-            await self.primary()
+            await self.primary(or_known=True)
         except RedisError as error:  # the connection that is open may do all the same
             logger.info("%r: %s", self, error)
 

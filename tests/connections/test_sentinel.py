@@ -19,7 +19,8 @@ from tests.kvs.redis_places import closed_port
 from learning_observer.kvs import PersistentRedisKVS, Refused, Unavailable
 from learning_observer.redis_connection import RedisSettings
 from learning_observer.redis_sentinel import Sentinels
-from learning_observer.testing.sentinel import SentinelSetup
+from learning_observer.testing.sentinel import SentinelServer, SentinelSetup
+from learning_observer.testing.server import HOST, RedisServer
 from learning_observer.testing.tls import TLSProxy
 
 PASSWORD, SENTINEL_PASSWORD = "hunter2", "hunter3"
@@ -157,6 +158,35 @@ def test_who_answered_is_asked_first(setup: SentinelSetup) -> None:
         assert await asked.have_moved("127.0.0.1", found[1] + 1)
 
     asyncio.run(main())
+
+
+def test_sentinel_that_was_cut_off_moves_nobody(setup: SentinelSetup) -> None:
+    """It still tells of an old primary; a connection that is open stays where it is."""
+    setup.fail_over()  # so that the others know better
+    with (
+        RedisServer() as old,
+        SentinelServer(
+            old.port,
+            quorum=1,
+            down_after_ms=60_000,
+            failover_timeout_ms=60_000,
+            password=SENTINEL_PASSWORD,
+        ) as cut_off,
+    ):
+        options = {"password": SENTINEL_PASSWORD, "retry": Retry(NoBackoff(), 0)}
+
+        async def main() -> None:
+            addresses = [(HOST, setup.sentinels[0].port), (HOST, cut_off.port)]
+            asked = Sentinels(addresses, setup.service, options)
+            found = await asked.primary()
+            assert found == (HOST, setup.primary().port)
+            asked._addresses.reverse()  # the one that answered is gone
+            asked._asked_at = 0.0
+            assert not await asked.have_moved(*found)
+            # Who has no connection takes what there is.
+            assert await asked.primary() == (HOST, old.port)
+
+        asyncio.run(main())
 
 
 def test_sentinel_and_servers_behind_tls(certificates: Certificates) -> None:
