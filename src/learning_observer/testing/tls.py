@@ -19,6 +19,7 @@ from typing import Self
 
 HOST = "127.0.0.1"
 _READ_MAX = 1 << 16
+_END_S = 2.0
 
 
 class TLSProxy:
@@ -88,7 +89,8 @@ class TLSProxy:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await listener.wait_closed()
+        with contextlib.suppress(TimeoutError):  # a client in the middle of its greeting
+            await asyncio.wait_for(listener.wait_closed(), _END_S)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
