@@ -13,7 +13,6 @@ import trustme
 from learning_observer.testing import TLSProxy
 from learning_observer.testing.server import RedisServer
 
-
 PING = b"*1\r\n$4\r\nPING\r\n*1\r\n$4\r\nQUIT\r\n"
 
 
