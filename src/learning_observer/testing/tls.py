@@ -48,6 +48,7 @@ class TLSProxy:
         if client_ca is not None:
             self._context.load_verify_locations(client_ca)
             self._context.verify_mode = ssl.CERT_REQUIRED
+        self._closing = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
         # A daemon: a test that hangs must not keep the interpreter from ending.
@@ -85,6 +86,7 @@ class TLSProxy:
         self.port = listener.sockets[0].getsockname()[1]
         self._started.set_result((loop, end))
         await end.wait()
+        self._closing = True
         listener.close()
         for task in self._tasks:
             task.cancel()
@@ -93,10 +95,18 @@ class TLSProxy:
             await asyncio.wait_for(listener.wait_closed(), _END_S)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._closing:  # it greeted while the others were sent away
+            writer.transport.abort()
+            return
+
+        def forget(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            writer.transport.abort()  # a task that is cancelled before its first step does not
+
         self.connections += 1
         task = asyncio.create_task(self._carry_both(reader, writer))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(forget)
 
     async def _carry_both(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
