@@ -13,6 +13,7 @@ from redis.retry import Retry
 
 from learning_observer import redis_sentinel
 from learning_observer.redis_options import address
+from learning_observer.redis_tls import TLSConnection
 
 if TYPE_CHECKING:
     from learning_observer.redis_settings import RedisSettings
@@ -64,6 +65,8 @@ def _options(settings: RedisSettings, module: ModuleType, *, asking: float) -> d
         if parts.get("connection_class") is module.SSLConnection:
             options |= _files(settings)
         options |= parts
+        if options.get("connection_class") is redis.asyncio.connection.SSLConnection:
+            options["connection_class"] = TLSConnection
     elif settings.socket is not None:
         options |= {
             "connection_class": module.UnixDomainSocketConnection,
@@ -77,7 +80,8 @@ def _options(settings: RedisSettings, module: ModuleType, *, asking: float) -> d
     else:
         options |= {"host": settings.host, "port": settings.port}
         if settings.tls:
-            options["connection_class"] = module.SSLConnection
+            asynchronous = module is redis.asyncio.connection
+            options["connection_class"] = TLSConnection if asynchronous else module.SSLConnection
     if settings.tls and settings.url is None:
         options |= _files(settings)
     if "path" not in options:

@@ -22,6 +22,8 @@ import redis.connection
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.sentinel import MasterNotFoundError
 
+from learning_observer.redis_tls import TLSConnection
+
 logger = logging.getLogger(__name__)
 
 #: Seconds after which a connection that is in use has the Sentinels asked again.
@@ -184,7 +186,7 @@ class PrimaryConnection(redis.asyncio.connection.Connection):
         await super().disconnect(*args, **kwargs)
 
 
-class PrimaryTLSConnection(PrimaryConnection, redis.asyncio.connection.SSLConnection):
+class PrimaryTLSConnection(PrimaryConnection, TLSConnection):
     """The same, with TLS."""
 
 
