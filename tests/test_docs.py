@@ -26,7 +26,8 @@ from learning_observer.cli import app, session
 from learning_observer.kvs import errors
 from learning_observer.kvs.configuration import OPTIONS, read_block
 from learning_observer.kvs.file_names import path_of
-from learning_observer.redis_connection import PREFIX, RedisSettings
+from learning_observer.redis_connection import RedisSettings
+from learning_observer.redis_options import PREFIX
 from learning_observer.settings import load_settings, settings
 from learning_observer.stream_analytics.fields import KeyField
 
@@ -212,10 +213,10 @@ def test_options_of_the_connection_are_all_told() -> None:
     }
     there = {
         PREFIX + field.name: "none"
-        if field.default is None
+        if field.default in (None, ())
         else f"{field.default:g}"
         if isinstance(field.default, float)
-        else str(field.default)
+        else str(field.default).lower()
         for field in fields(RedisSettings)
     }
     assert told == there

@@ -14,7 +14,14 @@ FAULTY = {
     "memos": {"type": "redis", "path": "old"},
 }
 TYPOS = {"redis_hots": "localhost", "redis_port": "none"}
-VALUES = {"redis_port": 70000, "redis_timeout": 0, "redis_url": "http://host"}
+VALUES = {"redis_port": 70000, "redis_timeout": 0}
+URL = {"redis_url": "http://host"}
+CONTRADICTIONS = {
+    "redis_url": "rediss://redis.school.example",
+    "redis_host": "redis.school.example",
+    "redis_certificate": "client.crt",
+    "redis_sentinel_service": "states",
+}
 
 for settings in (
     {},
@@ -22,6 +29,12 @@ for settings in (
     {"kvs": FAULTY},
     {"kvs": {"default": {"type": "redis"}}, "redis_connection": TYPOS},
     {"kvs": {"default": {"type": "redis"}}, "redis_connection": VALUES},
+    {"kvs": {"default": {"type": "redis"}}, "redis_connection": URL},
+    {"kvs": {"default": {"type": "redis"}}, "redis_connection": CONTRADICTIONS},
+    {
+        "kvs": {"default": {"type": "redis", "connection": "sates"}},
+        "redis_connections": {"states": {}},
+    },
 ):
     load_settings(settings)
     try:

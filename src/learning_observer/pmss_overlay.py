@@ -7,7 +7,8 @@ becomes the mapping that a YAML file would have given:
     redis_connection { redis_host: localhost; }
 
 - The type names of a selector are the path of its rules, in the order in which they stand,
-  but `kvs` and `redis_connection` come first: to PMSS `default kvs` is `kvs default`.
+  but `kvs`, `redis_connection` and `redis_connections` come first: to PMSS `default kvs` is
+  `kvs default`.
 - A rule without type names is a setting at the top. It holds everywhere in PMSS, so one
   whose name starts with `redis_` belongs to `redis_connection`.
 - Where two rules give one setting, the more specific selector wins, then the earlier rule;
@@ -32,7 +33,8 @@ from learning_observer.settings_yaml import parse_word
 
 logger = logging.getLogger(__name__)
 
-_FIRST = ("kvs", "redis_connection")
+_FIRST = ("kvs", "redis_connection", "redis_connections")
+_BLOCKS = ("redis_connection", "redis_connections")
 _ALWAYS = {"TypeSelector", "UniversalSelector"}
 
 
@@ -97,7 +99,7 @@ def _setting(rule: Rule) -> _Setting:
 
 def _path(selectors: tuple[Any, ...], key: str) -> tuple[str, ...]:
     names = [s.element_type for s in selectors if type(s).__name__ == "TypeSelector"]
-    if not names and key.startswith("redis_") and key != "redis_connection":
+    if not names and key.startswith("redis_") and key not in _BLOCKS:
         return ("redis_connection",)
     for first in _FIRST:
         if first in names:

@@ -1,168 +1,38 @@
-"""From the settings to a Redis client, and plain commands on the default connection.
+"""Clients of Redis, one for each event loop, and plain commands on the default connection.
 
-The `redis_connection` block of the settings says where Redis is:
-
-    redis_host, redis_port          default localhost, 6379
-    redis_db                        default 0
-    redis_username, redis_password  default none
-    redis_socket                    path of a unix socket, instead of host and port
-    redis_url                       redis://, rediss:// or unix://, instead of all of these
-    redis_pool_size                 connections at most, for each event loop; default 16,
-                                    at least 4
-    redis_timeout                   seconds to connect, and to wait for one reply; default 5
-    redis_retry_for                 seconds that reads and commits are tried for; default 10
-
-The coroutines below run one command each on that connection. The stores do not use them:
-they have clients of their own, from `RedisConnection`.
+`RedisConnection` is what the stores have. The coroutines below run one command each on the
+connection that the `redis_connection` block of the settings describes; the stores do not use
+them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import difflib
-import math
 import os
 import weakref
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Final, cast
-from urllib.parse import parse_qs, urlsplit
+from typing import cast
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.connection import parse_url
-from redis.maint_notifications import MaintNotificationsConfig
+from redis.asyncio import Redis
 
 from learning_observer import settings
 from learning_observer.prestartup import StartupCheck
+from learning_observer.redis_settings import RedisSettings
 
-PREFIX: Final = "redis_"
-#: A store's reader and its two writers keep a connection each, and listing keys takes one.
-POOL_SIZE_MIN: Final = 4
-PORT_MAX: Final = 65_535
-
-
-@dataclass(frozen=True, kw_only=True, repr=False)
-class RedisSettings:
-    """Where a Redis server is and how patiently it is asked. Seconds, where not said."""
-
-    host: str = "localhost"
-    port: int = 6379
-    db: int = 0
-    username: str | None = None
-    password: str | None = None
-    socket: str | None = None
-    url: str | None = None
-    pool_size: int = 16
-    timeout: float = 5.0
-    retry_for: float = 10.0
-
-    @classmethod
-    def from_mapping(cls, block: Mapping[str, Any] | None) -> RedisSettings:
-        """The settings in a `redis_connection` block; `StartupCheck` names every fault."""
-        if block is None:
-            return cls()
-        if not isinstance(block, Mapping):
-            raise StartupCheck(f"redis_connection: expected a mapping, got {type(block).__name__}")
-        faults: list[str] = []
-        values: dict[str, Any] = {}
-        kinds = {field.name: str(field.type) for field in fields(cls)}
-        for option, value in block.items():
-            name = str(option).removeprefix(PREFIX)
-            if not str(option).startswith(PREFIX) or name not in kinds:
-                near = difflib.get_close_matches(PREFIX + name, [PREFIX + k for k in kinds], 1)
-                hint = f"; did you mean {near[0]}?" if near else ""
-                faults.append(f"redis_connection: unknown option {option!r}{hint}")
-            elif value is not None:
-                try:
-                    values[name] = _typed(kinds[name], value)
-                except ValueError:
-                    # The value itself may be a password, so only its type is told.
-                    wanted = kinds[name].removesuffix(" | None")
-                    faults.append(
-                        f"redis_connection: {option} expects {wanted}, "
-                        f"got an unusable {type(value).__name__}"
-                    )
-        made = cls(**values)
-        faults += made._faults()
-        if faults:
-            raise StartupCheck("\n".join(faults))
-        return made
-
-    def _faults(self) -> list[str]:
-        faults = [
-            f"redis_connection: redis_{name} must be over 0, got {getattr(self, name)}"
-            for name in ("port", "timeout", "retry_for")
-            if not 0 < getattr(self, name) < math.inf
-        ]
-        if self.pool_size < POOL_SIZE_MIN:
-            faults.append(
-                f"redis_connection: redis_pool_size must be {POOL_SIZE_MIN} or more, "
-                f"got {self.pool_size}: a store keeps one to read and two to commit"
-            )
-        if self.port > PORT_MAX:
-            faults.append(f"redis_connection: redis_port must be up to {PORT_MAX}, got {self.port}")
-        if self.db < 0:
-            faults.append(f"redis_connection: redis_db must be 0 or more, got {self.db}")
-        if self.url is not None:
-            try:
-                parse_url(self.url)
-            except ValueError:
-                faults.append(
-                    "redis_connection: redis_url must look like redis://host:6379/0, "
-                    "rediss://… or unix:///path"
-                )
-            else:
-                try:
-                    pool = self.client().connection_pool
-                    pool.make_connection()  # type: ignore[no-untyped-call]  # unconnected
-                except (TypeError, ValueError):
-                    options = ", ".join(parse_qs(urlsplit(self.url).query))
-                    faults.append(
-                        f"redis_connection: redis_url has options that do not fit: {options}"
-                    )
-        return faults
-
-    def __repr__(self) -> str:
-        """Where, never with which password."""
-        return f"RedisSettings({self.place})"
-
-    @property
-    def place(self) -> str:
-        """The server's address as people may see it: no name, no password."""
-        if self.url is not None:
-            parts = parse_url(self.url)
-            return str(parts.get("path") or f"{parts.get('host')}:{parts.get('port', 6379)}")
-        return self.socket or f"{self.host}:{self.port}"
-
-    def client(self) -> Redis:
-        """A client whose pool waits, rather than raises, when all connections are busy."""
-        options: dict[str, Any] = {
-            "db": self.db,
-            "username": self.username,
-            "password": self.password,
-        }
-        if self.url is not None:
-            # redis-py lets what stands in the URL win over the options.
-            options |= parse_url(self.url)
-        elif self.socket is not None:
-            from redis.asyncio import UnixDomainSocketConnection
-
-            options |= {"connection_class": UnixDomainSocketConnection, "path": self.socket}
-        else:
-            options |= {"host": self.host, "port": self.port}
-        if "path" not in options:
-            options["socket_keepalive"] = True
-        defaults: dict[str, Any] = {
-            "max_connections": self.pool_size,
-            "timeout": None,
-            "socket_connect_timeout": self.timeout,
-            "socket_timeout": self.timeout,
-            # Both save round trips of every new connection (HELLO and CLIENT SETINFO).
-            "driver_info": None,
-            "maint_notifications_config": MaintNotificationsConfig(enabled=False),
-        }
-        return Redis.from_pool(BlockingConnectionPool(**(defaults | options)))
+__all__ = [
+    "RedisConnection",
+    "RedisSettings",
+    "connect",
+    "connection",
+    "default_settings",
+    "delete",
+    "get",
+    "keys",
+    "mget",
+    "named_settings",
+    "set",
+]
 
 
 class RedisConnection:
@@ -213,6 +83,30 @@ _default: RedisConnection | None = None
 def default_settings() -> RedisSettings:
     """What the `redis_connection` block of the loaded settings says; raises StartupCheck."""
     return RedisSettings.from_mapping(settings.settings.get("redis_connection"))
+
+
+def named_settings(name: str | None) -> RedisSettings:
+    """What the block `name` of `redis_connections` says; `None`: the default connection.
+
+    Raises StartupCheck with the faults of the block, or with the names that there are.
+    """
+    if name is None:
+        return default_settings()
+    blocks = settings.settings.get("redis_connections")
+    if blocks is None:
+        blocks = {}
+    if not isinstance(blocks, Mapping):
+        raise StartupCheck(
+            "redis_connections: expected a mapping of names to options, "
+            f"got {type(blocks).__name__}"
+        )
+    if name not in blocks:
+        known = ", ".join(str(each) for each in blocks) or "none yet"
+        raise StartupCheck(
+            f"redis_connections: there is no {name!r}; known: {known}. Add it there, or leave "
+            "`connection` out for the one in redis_connection"
+        )
+    return RedisSettings.from_mapping(blocks[name], where=f"redis_connections.{name}")
 
 
 async def connect() -> None:
@@ -266,15 +160,6 @@ async def delete(key: str) -> int:
     """Remove `key`. Returns how many keys that were: 0 or 1."""
     removed: int = await (await connection()).delete(key)
     return removed
-
-
-def _typed(kind: str, value: object) -> object:
-    """`value` as the type that an option has; numbers may come as text, as PMSS has them."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError(value)  # noqa: TRY004 - told with the option's name by the caller
-    if kind == "int":
-        return int(value) if not isinstance(value, float) or value.is_integer() else int("no")
-    return float(value) if kind == "float" else str(value)
 
 
 def _text(key: bytes) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import shutil
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -217,14 +218,19 @@ async def _stores_apart(
 def _input_bytes(stores: Mapping[str, Store]) -> dict[str, InputBytes]:
     """For each store on Redis, what its server has received so far."""
     from learning_observer.kvs import PersistentRedisKVS
-    from learning_observer.redis_connection import connection
+    from learning_observer.redis_connection import RedisConnection, RedisSettings, default_settings
 
-    async def received() -> int | None:
+    async def received(where: RedisSettings | None) -> int | None:
+        connection = RedisConnection(where or default_settings())
         try:
-            return int((await (await connection()).info("stats"))["total_net_input_bytes"])
+            return int((await connection.client().info("stats"))["total_net_input_bytes"])
         except Exception:  # noqa: BLE001 - managed servers may forbid INFO, each in its way
             return None
+        finally:
+            await connection.aclose()
 
     return {
-        name: received for name, store in stores.items() if isinstance(store, PersistentRedisKVS)
+        name: functools.partial(received, store._settings)
+        for name, store in stores.items()
+        if isinstance(store, PersistentRedisKVS)
     }

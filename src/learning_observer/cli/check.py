@@ -6,7 +6,7 @@ import asyncio
 import platform
 import time
 from importlib.metadata import PackageNotFoundError, version
-from typing import Final
+from typing import Any, Final
 
 import typer
 
@@ -97,13 +97,21 @@ async def _probe(name: str) -> int:
 def _be_impatient() -> None:
     from learning_observer.settings import settings
 
-    block = settings.get("redis_connection") or {}
-    if isinstance(block, dict):
-        for option in ("redis_timeout", "redis_retry_for"):
-            given = block.get(option, PATIENCE_S)
-            if isinstance(given, int | float):
-                block = {**block, option: min(given, PATIENCE_S)}
-        settings["redis_connection"] = block
+    if isinstance(block := settings.get("redis_connection") or {}, dict):
+        settings["redis_connection"] = _impatient(block)
+    if isinstance(blocks := settings.get("redis_connections"), dict):
+        settings["redis_connections"] = {
+            name: _impatient(block or {}) if isinstance(block or {}, dict) else block
+            for name, block in blocks.items()
+        }
+
+
+def _impatient(block: dict[str, Any]) -> dict[str, Any]:
+    for option in ("redis_timeout", "redis_retry_for"):
+        given = block.get(option, PATIENCE_S)
+        if isinstance(given, int | float):
+            block = {**block, option: min(given, PATIENCE_S)}
+    return block
 
 
 def _version(package: str) -> str:

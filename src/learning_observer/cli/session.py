@@ -124,7 +124,7 @@ def opened(name: str) -> Opened:
     from learning_observer import settings
     from learning_observer.kvs import KVS
     from learning_observer.kvs.configuration import read_block
-    from learning_observer.redis_connection import default_settings
+    from learning_observer.redis_connection import named_settings
 
     entries, _ = read_block(settings.settings.get("kvs"), is_reserved=lambda _: False)
     for entry in entries:
@@ -137,7 +137,9 @@ def opened(name: str) -> Opened:
         where = str(entry.options["path"])
     elif entry.type != "stub":
         prefix = entry.options.get("prefix")
-        where = default_settings().place + (f", prefix {prefix}" if prefix else "")
+        where = named_settings(entry.options.get("connection")).place + (
+            f", prefix {prefix}" if prefix else ""
+        )
     return Opened(getattr(KVS, name)(), name, entry.type, where)
 
 

@@ -49,6 +49,12 @@ def _prefix_fault(value: object) -> str | None:
     return None if isinstance(value, str) else f"expected text, got {value!r}"
 
 
+def _connection_fault(value: object) -> str | None:
+    if isinstance(value, str) and value:
+        return None
+    return f"expected a name from redis_connections, got {value!r}"
+
+
 def _expiry_fault(value: object) -> str | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         within = False
@@ -75,6 +81,7 @@ def _wait_fault(value: Any) -> str | None:
 #: What both types on Redis have.
 ON_REDIS: Final[Mapping[str, Option]] = {
     "prefix": Option(_prefix_fault),
+    "connection": Option(_connection_fault),
     "wait_replicas": Option(_count_fault),
     "wait_aof": Option(_flag_fault),
     "wait_timeout": Option(_wait_fault),

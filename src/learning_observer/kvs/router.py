@@ -15,7 +15,7 @@ from learning_observer.kvs.memory import InMemoryKVS
 from learning_observer.kvs.redis import EphemeralRedisKVS, PersistentRedisKVS
 from learning_observer.kvs.store import Store
 from learning_observer.prestartup import StartupCheck, register_startup_check
-from learning_observer.redis_connection import RedisSettings, default_settings
+from learning_observer.redis_connection import RedisSettings, named_settings
 
 #: The types that a configuration may name.
 KVS_MAP: Final[Mapping[str, type[Store]]] = {
@@ -151,8 +151,8 @@ class KVSRouter:
         faults: list[str] = []
         for entry in entries:
             try:
-                source = (entry, default_settings() if entry.type in REDIS_TYPES else None)
-            except StartupCheck as error:  # the same for every entry on Redis: told once
+                source = (entry, _connection_of(entry))
+            except StartupCheck as error:  # the same for every entry on one Redis: told once
                 faults += [line for line in str(error).splitlines() if line not in faults]
                 continue
             try:
@@ -190,8 +190,15 @@ def _is_reserved(name: str) -> bool:
     return name.startswith("_") or hasattr(KVSRouter, name)
 
 
+def _connection_of(entry: Entry) -> RedisSettings | None:
+    """Where the Redis of an entry is; `None` where it has none. Raises StartupCheck."""
+    if entry.type not in REDIS_TYPES:
+        return None
+    return named_settings(entry.options.get("connection"))
+
+
 def _open(entry: Entry, connection: RedisSettings | None) -> Store:
-    options = dict(entry.options)
+    options = {name: value for name, value in entry.options.items() if name != "connection"}
     if entry.type == "filesystem":
         return FilesystemKVS(options.pop("path"), **options)
     if entry.type == "redis_ephemeral":

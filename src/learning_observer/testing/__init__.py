@@ -5,6 +5,8 @@
     FaultProxy      stands between a client and a server, and loses things on purpose
     follow, promote, cut_off, wait_until_replicated
                     replicas of such servers, failovers and partitions
+    TLSProxy        TLS in front of a server that was built without it
+    SentinelSetup   a primary, replicas, and Sentinels that watch them
 
 `StoreContract` needs pytest; the others need nothing.
 """
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
         promote,
         wait_until_replicated,
     )
+    from learning_observer.testing.sentinel import SentinelSetup
     from learning_observer.testing.server import NoRedisServer, RedisServer
+    from learning_observer.testing.tls import TLSProxy
 
 __all__ = [
     "Fault",
@@ -32,7 +36,9 @@ __all__ = [
     "NoRedisServer",
     "RedisServer",
     "ReplicationFailed",
+    "SentinelSetup",
     "StoreContract",
+    "TLSProxy",
     "cut_off",
     "follow",
     "promote",
@@ -45,7 +51,9 @@ _MODULES: Final = {
     "NoRedisServer": "server",
     "RedisServer": "server",
     "ReplicationFailed": "replication",
+    "SentinelSetup": "sentinel",
     "StoreContract": "contract",
+    "TLSProxy": "tls",
     "cut_off": "replication",
     "follow": "replication",
     "promote": "replication",

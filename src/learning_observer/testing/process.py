@@ -28,17 +28,25 @@ class ServerProcess:
 
     A session of its own: Ctrl-C in a terminal then reaches the tests, which end the server when
     they have cleaned up. Raises OSError where the program cannot be started.
+
+    configuration  a file that says everything; `arguments` alone follow it then
     """
 
     def __init__(
-        self, program: str | os.PathLike[str], arguments: list[str], directory: Path
+        self,
+        program: str | os.PathLike[str],
+        arguments: list[str],
+        directory: Path,
+        *,
+        configuration: Path | None = None,
     ) -> None:
         if not os.access(program, os.X_OK):
             raise PermissionError(f"{os.fspath(program)} is no program that may be run")
         self._log = directory / "server.log"
         self._log_start = self._log.stat().st_size if self._log.exists() else 0
-        keep_nothing = ["--save", "", "--appendonly", "no"]
-        command = [os.fspath(program), "--dir", str(directory), *keep_nothing, *arguments]
+        keep_nothing = ["--dir", str(directory), "--save", "", "--appendonly", "no"]
+        first = keep_nothing if configuration is None else [str(configuration)]
+        command = [os.fspath(program), *first, *arguments]
         read_end, write_end = os.pipe()
         try:
             self._watchdog = subprocess.Popen(

@@ -169,14 +169,17 @@ class RedisServer:
         self.start()
 
     def _start_on(self, port: int) -> None:
-        password = [] if self._password is None else ["--requirepass", self._password]
-        server = _launch(self._program, [*password, *self._arguments], port, self.directory)
+        server = self._launch(port)
         try:
             self._wait_until_up(server, port)
         except BaseException:
             server.kill()
             raise
         self._server = server
+
+    def _launch(self, port: int) -> _Running:
+        password = [] if self._password is None else ["--requirepass", self._password]
+        return _launch(self._program, [*password, *self._arguments], port, self.directory)
 
     def _wait_until_up(self, server: _Running, port: int) -> None:
         deadline = time.monotonic() + _START_S
@@ -273,6 +276,8 @@ def _info(port: int, password: str | None) -> str | None:
             reply = b""
             while part := connection.recv(65_536):
                 reply += part
+                if b"-ERR unknown command" in reply:  # a Sentinel knows no QUIT
+                    break
     except OSError:
         return None
     text = reply.decode("utf-8", "replace")

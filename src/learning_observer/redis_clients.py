@@ -1,0 +1,125 @@
+"""From `RedisSettings` to redis-py's clients: plain, TLS, unix socket, by way of Sentinel."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import redis.asyncio.connection
+import redis.connection
+from redis.backoff import NoBackoff
+from redis.maint_notifications import MaintNotificationsConfig
+from redis.retry import Retry
+
+from learning_observer import redis_sentinel
+from learning_observer.redis_options import address
+from learning_observer.redis_tls import TLSConnection
+
+if TYPE_CHECKING:
+    from learning_observer.redis_settings import RedisSettings
+
+#: A Sentinel answers at once or is dead; seconds to wait for one of them.
+SENTINEL_TIMEOUT_MAX_S = 1.0
+
+
+def client(settings: RedisSettings) -> redis.asyncio.Redis:
+    """A client whose pool waits, rather than raises, when all connections are busy."""
+    # The attempts of a store end with `timeout`: within one all the Sentinels must have been asked.
+    sentinel_timeout = settings.timeout / (len(settings.sentinels) + 1)
+    defaults = {
+        "max_connections": settings.pool_size,
+        "timeout": None,
+        "socket_connect_timeout": settings.timeout,
+        "socket_timeout": settings.timeout,
+    }
+    # What stands in a URL wins over these.
+    options = defaults | _options(settings, redis.asyncio.connection, asking=sentinel_timeout)
+    return redis.asyncio.Redis.from_pool(redis.asyncio.BlockingConnectionPool(**options))
+
+
+def blocking_client(settings: RedisSettings, timeout: float) -> redis.Redis:
+    """A synchronous client that tries nothing twice, with `timeout` seconds for each step."""
+    options = _options(settings, redis.connection, asking=timeout)
+    options |= {"socket_connect_timeout": timeout, "socket_timeout": timeout}
+    return redis.Redis.from_pool(redis.ConnectionPool(**options))
+
+
+def _options(settings: RedisSettings, module: ModuleType, *, asking: float) -> dict[str, Any]:
+    """What a pool passes to its connections.
+
+    module   `redis.asyncio.connection` or its twin `redis.connection`: the same names
+    asking   seconds for the question to one Sentinel, at most
+    """
+    if settings.cluster:
+        raise ValueError(
+            f"{settings.place} is many servers: ask for a client of one, at(host, port).client()"
+        )
+    options: dict[str, Any] = {
+        "db": settings.db,
+        "username": settings.username,
+        "password": settings.password,
+        **_saves_round_trips(),
+    }
+    if settings.url is not None:
+        parts = module.parse_url(settings.url)
+        if parts.get("connection_class") is module.SSLConnection:
+            options |= _files(settings)
+        options |= parts
+        if options.get("connection_class") is redis.asyncio.connection.SSLConnection:
+            options["connection_class"] = TLSConnection
+    elif settings.socket is not None:
+        options |= {
+            "connection_class": module.UnixDomainSocketConnection,
+            "path": settings.socket,
+        }
+    elif settings.sentinels:
+        options |= {
+            "connection_class": redis_sentinel.connection_class(module, tls=settings.tls),
+            "sentinels": _sentinels(settings, min(asking, SENTINEL_TIMEOUT_MAX_S)),
+        }
+    else:
+        options |= {"host": settings.host, "port": settings.port}
+        if settings.tls:
+            asynchronous = module is redis.asyncio.connection
+            options["connection_class"] = TLSConnection if asynchronous else module.SSLConnection
+    if settings.tls and settings.url is None:
+        options |= _files(settings)
+    if "path" not in options:
+        options["socket_keepalive"] = True
+    return options
+
+
+def _sentinels(settings: RedisSettings, timeout: float) -> redis_sentinel.Sentinels:
+    tls = {"ssl": True, **_files(settings)} if settings.tls else {}
+    return redis_sentinel.Sentinels(
+        [address(each) for each in settings.sentinels],
+        settings.sentinel_service or "",
+        {
+            "username": settings.sentinel_username,
+            "password": settings.sentinel_password,
+            "socket_connect_timeout": timeout,
+            "socket_timeout": timeout,
+            "retry": Retry(NoBackoff(), 0),
+            **_saves_round_trips(),
+            **tls,
+        },
+    )
+
+
+def _files(settings: RedisSettings) -> dict[str, Any]:
+    return {
+        "ssl_ca_certs": settings.ca,
+        "ssl_certfile": settings.certificate,
+        "ssl_keyfile": settings.key,
+        "ssl_check_hostname": settings.check_hostname,
+        # Without one OpenSSL would ask for a locked key's password on the terminal.
+        "ssl_password": "",
+    }
+
+
+def _saves_round_trips() -> dict[str, Any]:
+    """Leaves HELLO and CLIENT SETINFO of every new connection away."""
+    return {
+        "driver_info": None,
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+    }

@@ -1,0 +1,154 @@
+"""RedisSettings: where Redis is, how one gets in, and how patiently it is asked.
+
+A `redis_connection` block of the settings says it, and so does each block of
+`redis_connections`, with the same options:
+
+    redis_host, redis_port          default localhost, 6379
+    redis_db                        default 0
+    redis_username, redis_password  default none
+    redis_socket                    path of a unix socket, instead of host and port
+    redis_url                       redis://, rediss:// or unix://, instead of all of these
+    redis_tls                       true: TLS. The files below are for `rediss://` as well
+    redis_ca                        file of certificates to trust, beside the system's
+    redis_certificate, redis_key    files of our own certificate, where the server asks for one
+    redis_check_hostname            false: the server's certificate may name another host
+    redis_sentinels                 host:port of each Sentinel, instead of host and port
+    redis_sentinel_service          the name under which they know the primary
+    redis_sentinel_username, redis_sentinel_password
+    redis_cluster                   true: a Redis Cluster, found from host and port, or from
+    redis_nodes                     host:port of some of its nodes
+    redis_pool_size                 connections at most, for each event loop; default 16,
+                                    at least 4
+    redis_timeout                   seconds to connect, and to wait for one reply; default 5
+    redis_retry_for                 seconds that reads and commits are tried for; default 10
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from redis import Redis as BlockingRedis
+from redis.asyncio import Redis
+from redis.asyncio.connection import SSLConnection, parse_url
+
+from learning_observer import redis_clients
+from learning_observer.prestartup import StartupCheck
+from learning_observer.redis_faults import faults_of
+from learning_observer.redis_options import address, address_text, read_options
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class RedisSettings:
+    """Where Redis is and how patiently it is asked. Seconds, where not said."""
+
+    host: str = "localhost"
+    port: int = 6379
+    db: int = 0
+    username: str | None = None
+    password: str | None = None
+    socket: str | None = None
+    url: str | None = None
+    tls: bool = False
+    ca: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+    check_hostname: bool = True
+    sentinels: tuple[str, ...] = ()
+    sentinel_service: str | None = None
+    sentinel_username: str | None = None
+    sentinel_password: str | None = None
+    cluster: bool = False
+    nodes: tuple[str, ...] = ()
+    pool_size: int = 16
+    timeout: float = 5.0
+    retry_for: float = 10.0
+
+    @classmethod
+    def from_mapping(
+        cls, block: Mapping[str, Any] | None, *, where: str = "redis_connection"
+    ) -> RedisSettings:
+        """The settings in a block of this name; `StartupCheck` names every fault, a line each."""
+        if block is None:
+            return cls()
+        if not isinstance(block, Mapping):
+            raise StartupCheck(f"{where}: expected a mapping, got {type(block).__name__}")
+        kinds = {field.name: str(field.type) for field in fields(cls)}
+        values, faults = read_options(block, kinds)
+        made = cls(**values)
+        faults += faults_of(made, given=frozenset(values))
+        if faults:
+            raise StartupCheck("\n".join(f"{where}: {fault}" for fault in faults))
+        return made
+
+    def __repr__(self) -> str:
+        """Where, never with which password."""
+        return f"RedisSettings({self.place})"
+
+    @property
+    def place(self) -> str:
+        """The server's address as people may see it: no name, no password."""
+        if self.sentinels:
+            return f"{self.sentinel_service} of the Sentinels {', '.join(self.sentinels)}"
+        if self.cluster:
+            nodes = ", ".join(address_text(*node) for node in self.seed_nodes())
+            return f"the cluster at {nodes}"
+        if self.url is not None:
+            parts = parse_url(self.url)
+            return str(parts.get("path") or f"{parts.get('host')}:{parts.get('port', 6379)}")
+        return self.socket or f"{self.host}:{self.port}"
+
+    def seed_nodes(self) -> list[tuple[str, int]]:
+        """Host and port of the nodes from which a cluster is found."""
+        if self.nodes:
+            return [address(node) for node in self.nodes]
+        if self.url is None:
+            return [(self.host, self.port)]
+        parts = parse_url(self.url)
+        return [(str(parts.get("host", "localhost")), int(parts.get("port", 6379)))]
+
+    def at(self, host: str, port: int) -> RedisSettings:
+        """The same credentials, TLS and patience, for the single server at `host` and `port`."""
+        single = replace(
+            self,
+            host=host,
+            port=port,
+            socket=None,
+            url=None,
+            sentinels=(),
+            sentinel_service=None,
+            sentinel_username=None,
+            sentinel_password=None,
+            cluster=False,
+            nodes=(),
+        )
+        if self.url is None:
+            return single
+        parts: dict[str, Any] = dict(parse_url(self.url))
+        return replace(
+            single,
+            db=parts.get("db", self.db),
+            username=parts.get("username", self.username),
+            password=parts.get("password", self.password),
+            tls=parts.get("connection_class") is SSLConnection,
+            ca=parts.get("ssl_ca_certs", self.ca),
+            certificate=parts.get("ssl_certfile", self.certificate),
+            key=parts.get("ssl_keyfile", self.key),
+            check_hostname=parts.get("ssl_check_hostname", self.check_hostname),
+        )
+
+    def client(self) -> Redis:
+        """A client whose pool waits, rather than raises, when all connections are busy.
+
+        With Sentinel each connect asks anew where the primary is. A cluster is many servers:
+        ask for a client of one of them, `at(host, port).client()`.
+        """
+        return redis_clients.client(self)
+
+    def blocking_client(self, timeout: float) -> BlockingRedis:
+        """A client for checks before the event loop: synchronous, and it tries nothing twice.
+
+        timeout  seconds to connect, and to wait for one reply
+        """
+        return redis_clients.blocking_client(self, timeout)
