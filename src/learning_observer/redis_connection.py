@@ -29,9 +29,12 @@ from dataclasses import dataclass, fields
 from typing import Any, Final, cast
 from urllib.parse import parse_qs, urlsplit
 
+from redis import Redis as BlockingRedis
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import parse_url
+from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
+from redis.retry import Retry
 
 from learning_observer import settings
 from learning_observer.prestartup import StartupCheck
@@ -163,6 +166,24 @@ class RedisSettings:
             "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         }
         return Redis.from_pool(BlockingConnectionPool(**(defaults | options)))
+
+    def blocking_client(self, timeout: float) -> BlockingRedis:
+        """A client without an event loop, for checks: one try, `timeout` seconds a reply."""
+        options: dict[str, Any] = {
+            "socket_connect_timeout": timeout,
+            "socket_timeout": timeout,
+            "retry": Retry(NoBackoff(), 0),
+            "driver_info": None,
+            "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+            "db": self.db,
+            "username": self.username,
+            "password": self.password,
+        }
+        if self.url is not None:
+            return BlockingRedis.from_url(self.url, **options)
+        if self.socket is not None:
+            return BlockingRedis(unix_socket_path=self.socket, **options)
+        return BlockingRedis(host=self.host, port=self.port, **options)
 
 
 class RedisConnection:
