@@ -57,11 +57,20 @@ def _expiry_fault(value: object) -> str | None:
     return f"expected seconds, from 0.001 to {EXPIRY_MAX_S:,}, got {value!r}"
 
 
+#: The types whose stores are on a Redis server.
+REDIS_TYPES: Final = frozenset({"redis", "redis_ephemeral"})
+
 PREFIX: Final = Option(_prefix_fault)
+#: Whether what a look at the server finds amiss refuses the start.
+REQUIRE: Final = Option(_flag_fault)
 OPTIONS: Final[Mapping[str, Mapping[str, Option]]] = {
     "stub": {},
-    "redis_ephemeral": {"expiry": Option(_expiry_fault, required=True), "prefix": PREFIX},
-    "redis": {"prefix": PREFIX},
+    "redis_ephemeral": {
+        "expiry": Option(_expiry_fault, required=True),
+        "prefix": PREFIX,
+        "require": REQUIRE,
+    },
+    "redis": {"prefix": PREFIX, "require": REQUIRE},
     "filesystem": {
         "path": Option(_path_fault, required=True),
         "subdirs": Option(_flag_fault),
