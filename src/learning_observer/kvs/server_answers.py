@@ -8,7 +8,6 @@ every version and for every user, unlike ACL DRYRUN.
 
 from __future__ import annotations
 
-import contextlib
 import statistics
 import time
 import uuid
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from redis import Redis
-from redis.exceptions import NoPermissionError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from learning_observer.kvs.changes import RESERVED_PREFIX
 
@@ -30,6 +29,8 @@ KEYLESS: Final = (
     ("EVALSHA", "0" * 40, 0),
     ("SCAN", "0", "COUNT", 1, "TYPE", "string"),
 )
+#: Errors that a PING may meet at a server that answers: no right to it, writes stopped.
+THERE: Final = frozenset({"NOPERM", "MISCONF"})
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,10 @@ def ask(client: Redis, prefixes: set[str], *, times: int = 1) -> Answers:
     Raises what redis-py raises where the server cannot be reached, lets nobody in, or stops
     answering.
     """
-    # It connects, so it is not timed. A server that only withholds PING is there.
-    with contextlib.suppress(NoPermissionError):
-        client.ping()
+    # It connects, so it is not timed.
+    (pong,) = _round_trip(client, [("PING",)])
+    if isinstance(pong, RedisError) and words_of(pong).split(" ")[0] not in THERE:
+        raise pong
     questions: list[tuple[Any, ...]] = [
         ("INFO",),
         ("HELLO",),
@@ -163,7 +165,7 @@ def _median_us(command: Callable[[], object], times: int) -> float | None:
         start = time.perf_counter()
         try:
             command()
-        except ResponseError:  # no right to it
+        except ResponseError:  # see THERE
             return None
         taken.append((time.perf_counter() - start) * 1e6)
     return statistics.median(taken)

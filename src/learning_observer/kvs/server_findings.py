@@ -87,6 +87,7 @@ class ServerReport:
             "place": self.place,
             "db": self.db,
             "stores": list(self.stores),
+            "reached": self.reached,
             "ping_us": self.ping_us,
             "script_us": self.script_us,
             "findings": [
