@@ -168,7 +168,7 @@ def _median_us(command: Callable[[], object], times: int) -> float | None:
         except ResponseError:  # see THERE
             return None
         taken.append((time.perf_counter() - start) * 1e6)
-    return statistics.median(taken)
+    return round(statistics.median(taken), 1)
 
 
 def _setting(answer: Answer, name: str) -> Answer:

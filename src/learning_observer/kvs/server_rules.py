@@ -87,8 +87,6 @@ def _role(answers: Answers, names: tuple[str, ...]) -> Finding:
         for told in (answers.info, answers.hello)
         if isinstance(told, Mapping) and "role" in told
     ]
-    if any(probe.words.startswith("READONLY") for probe in answers.probes):
-        roles.append("replica")
     if not roles:
         return _unknown("role", names, "whether it is a replica", answers.hello)
     if roles[0] in ("master", "primary"):
@@ -155,13 +153,13 @@ def _eviction(info: Mapping[str, Any], names: tuple[str, ...]) -> Iterator[Findi
         yield Finding(Severity.OK, "eviction", names, "maxmemory-policy is noeviction")
     else:
         # volatile-…, too: values of redis_ephemeral and all writers' records have a TTL.
-        when = "" if info.get("maxmemory") else ", as soon as a `maxmemory` is set"
+        when = "" if info.get("maxmemory") else " (no `maxmemory` is set yet)"
         yield Finding(
             Severity.WARNING,
             "eviction",
             names,
-            f"maxmemory-policy is {policy}: acknowledged events are evicted silently when "
-            f"memory is short{when}",
+            f"maxmemory-policy is {policy}: when memory is short, acknowledged events are "
+            f"evicted silently{when}",
             "set `maxmemory-policy noeviction`",
         )
     evicted = info.get("evicted_keys")
