@@ -43,7 +43,7 @@ def check(
         bool, typer.Option("--json", help="Print the same as one JSON object, for programs.")
     ] = False,
 ) -> None:
-    """Check the configuration, the codec, every store, and every Redis server.
+    """Check settings, codec, stores and Redis servers.
 
     All faults of the configuration are listed at once. Of each store a key is read. Of each
     server: that it answers and how fast, its version, role and persistence, whether it evicts
