@@ -27,7 +27,7 @@ hypothesis.settings.load_profile("lokvs")
 def redis_server() -> Iterator[RedisServer]:
     """The server that the tests of one run share. Stop or restart one of your own instead."""
     # With a save point that is never reached: startup finds nothing to warn of.
-    with RedisServer("--save", "3600 1000000000") as server:
+    with RedisServer("--save", "3600", "1000000000") as server:
         yield server
 
 

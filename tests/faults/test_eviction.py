@@ -23,7 +23,7 @@ from learning_observer.redis_connection import RedisSettings
 from learning_observer.testing.server import RedisServer
 
 #: A server that is sound but for what a test changes.
-SOUND = ("--save", "3600 1000000000")
+SOUND = ("--save", "3600", "1000000000")
 STATES = 1_000
 ROOM_BYTES = 1_000_000
 ENTRIES: dict[str, dict[str, Any]] = {
