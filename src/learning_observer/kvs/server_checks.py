@@ -7,6 +7,7 @@ warning or an error; what could not be determined is never a reason to refuse.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -122,11 +123,10 @@ def _look_at_all(where: RedisSettings, entries: Sequence[Entry], times: int) -> 
         client.close()
     # A replica leads to its cluster as well as a primary does, but no data is written there.
     reports = [first for node in nodes if node.myself]
-    for node in nodes:
-        if not node.myself:
-            there = _at(where, node.host, node.port)
-            reports.append(look_at_server(there, entries, times=times))
-    return reports
+    others = [_at(where, node.host, node.port) for node in nodes if not node.myself]
+    with ThreadPoolExecutor(max_workers=len(nodes) or 1) as threads:
+        look_at = functools.partial(look_at_server, entries=entries, times=times)
+        return reports + list(threads.map(look_at, others))
 
 
 def _at(where: RedisSettings, host: str, port: int) -> RedisSettings:
