@@ -26,6 +26,7 @@ from learning_observer.cli import app, session
 from learning_observer.kvs import errors
 from learning_observer.kvs.configuration import OPTIONS, read_block
 from learning_observer.kvs.file_names import path_of
+from learning_observer.kvs.server_findings import REACHABLE
 from learning_observer.redis_connection import RedisSettings
 from learning_observer.redis_options import PREFIX
 from learning_observer.settings import load_settings, settings
@@ -286,6 +287,18 @@ def test_faults_are_all_told() -> None:
     told = set(re.findall(r"`(test_\w+\.py)`", (ROOT / "docs/faults.md").read_text()))
     there = {path.name for path in (ROOT / "tests/faults").glob("test_*.py")}
     assert there - {"test_tally.py"} <= told
+
+
+def test_checks_of_a_server_are_all_told() -> None:
+    header = "| check | warning | error | asked by |"
+    told = {row[0]: row for row in rows("docs/operations.md", header=header)}
+    source = "".join(
+        file.read_text() for file in ROOT.glob("src/learning_observer/kvs/server_*.py")
+    )
+    there = re.findall(r'Severity\.(WARNING|ERROR),\s*(?:"([\w ]+)"|REACHABLE)', source)
+    assert {check or REACHABLE for _, check in there} == told.keys()
+    for severity, check in there:
+        assert told[check or REACHABLE][1 if severity == "WARNING" else 2]
 
 
 def test_exit_codes_are_all_told() -> None:

@@ -1,6 +1,7 @@
 """The forms of the `kvs` block: all of them give the same stores."""
 
 import asyncio
+import contextlib
 import tempfile
 from pathlib import Path
 
@@ -9,21 +10,21 @@ from learning_observer.prestartup import startup_checks_and_init
 from learning_observer.settings import load_settings
 
 STUB = {"type": "stub"}
-CACHE = {"type": "redis_ephemeral", "expiry": 30, "prefix": "cache:"}
+CACHE = {"type": "filesystem", "path": "cache", "fsync": False}
 CREDS = """
 kvs:
   default:
     type: stub
   cache:
-    type: redis_ephemeral
-    expiry: 30
-    prefix: "cache:"
+    type: filesystem
+    path: cache
+    fsync: false
 """
 
 
-async def main():
-    with tempfile.TemporaryDirectory() as folder:
-        creds = Path(folder) / "creds.yaml"
+def main():
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        creds = Path("creds.yaml")
         creds.write_text(CREDS)
         for source in (
             creds,
@@ -35,7 +36,7 @@ async def main():
             load_settings(source)
             startup_checks_and_init()
             print(KVS.names(), type(KVS()).__name__, type(KVS.cache()).__name__)
-            await KVS.aclose()
+            asyncio.run(KVS.aclose())
 
 
-asyncio.run(main())
+main()

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 import yaml
 
 from learning_observer.kvs import codec
@@ -16,7 +19,8 @@ from learning_observer.testing.server import RedisServer
 def test_embedded_default(lo_kvs: Any) -> None:
     answer = lo_kvs("check")
     assert answer.code == (0 if codec.COMPILED else 1), answer
-    assert f"JSON codec     {codec.IMPLEMENTATION}" in answer.out
+    assert re.search(rf"^JSON codec +{codec.IMPLEMENTATION}$", answer.out, re.MULTILINE)
+    assert answer.out.endswith("all is well\n") == codec.COMPILED
     assert "store default (filesystem, .lo_kvs): answers, " in answer.out
     assert answer.err == ""
 
@@ -29,7 +33,8 @@ def test_pure_codec_is_a_warning(
     process = lo_kvs_process("check")
     out, err = process.communicate()
     assert process.returncode == 1, err
-    assert "JSON codec     pure" in out
+    assert re.search(r"^JSON codec +pure$", out, re.MULTILINE)
+    assert "install a C compiler" in out
 
 
 def test_every_store_is_asked(lo_kvs: Any, tmp_path: Path, redis_url: str) -> None:
@@ -47,7 +52,9 @@ def test_store_that_cannot_be_reached(lo_kvs: Any, tmp_path: Path) -> None:
     write(tmp_path, url, one={"type": "redis"}, two={"type": "filesystem", "path": "two"})
     answer = lo_kvs("check")
     assert answer.code == 4, answer
-    assert "gave up after" in answer.out
+    assert "store one (redis, 127.0.0.1:" in answer.out
+    assert "): its server does not answer\n" in answer.out
+    assert re.search(r"^  error    reachable    it cannot be reached: ", answer.out, re.MULTILINE)
     assert "store two (filesystem, two): answers, " in answer.out
     assert "secret" not in answer.out + answer.err
 
@@ -60,6 +67,106 @@ def test_every_fault_of_the_configuration(lo_kvs: Any, tmp_path: Path) -> None:
     assert answer.code == 2
     for fault in ("kvs.a: unknown type 'rediss'", "kvs.b: `path` is missing", "kvs.default: "):
         assert fault in answer.out
+
+
+def test_faults_of_the_reducers_block_too(lo_kvs: Any, tmp_path: Path) -> None:
+    content = {"kvs": {"default": {"type": "rediss"}}, "reducers": {"cache": 1}}
+    (tmp_path / "creds.yaml").write_text(yaml.safe_dump(content))
+    answer = lo_kvs("check")
+    assert answer.code == 2
+    assert "kvs.default: unknown type 'rediss'" in answer.out
+    assert "reducers: unknown option 'cache'" in answer.out
+
+
+def test_sound_server(lo_kvs: Any, tmp_path: Path, redis_url: str) -> None:
+    write(tmp_path, redis_url, one={"type": "redis", "prefix": "one:", "require": True})
+    answer = lo_kvs("check")
+    assert answer.code == (0 if codec.COMPILED else 1), answer
+    assert re.search(r"a PING takes [\d,]+ us, a bare script takes [\d,]+ us\n", answer.out)
+    assert re.search(r"^  ok       version      (Redis|Valkey) \d", answer.out, re.MULTILINE)
+    assert "\033" not in answer.out  # colours are for terminals
+    assert answer.err == ""
+
+
+def test_warnings(lo_kvs: Any, tmp_path: Path) -> None:
+    with RedisServer("--maxmemory-policy", "allkeys-lru") as server:
+        entry = {"type": "redis", "prefix": "one:", "require": True}
+        write(tmp_path, server.url, one=entry, two={"type": "redis_ephemeral", "expiry": 1})
+        answer = lo_kvs("check")
+        assert answer.code == 1, answer
+        # Told once, and as findings: the check does not stop at what would refuse a start.
+        for line in (
+            f"Redis at 127.0.0.1:{server.port}, database 0, for one, two:",
+            "  warning  persistence  nothing is persisted, so a restart ",
+            " loses every state (one)\n",
+            "  warning  eviction     maxmemory-policy is allkeys-lru: ",
+            "                        -> set `maxmemory-policy noeviction`",
+            "  warning  prefixes     two lists and clears the keys of one ",
+        ):
+            assert answer.out.count(line) == 1, answer
+        assert answer.err == ""
+
+
+def test_what_could_not_be_determined_is_no_fault(
+    lo_kvs: Any, tmp_path: Path, redis_server: RedisServer, redis_url: str
+) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        client.execute_command("ACL", "SETUSER", "ann", "on", ">x", "~*", "+@all", "-@dangerous")
+        write(tmp_path, redis_url.replace("//", "//ann:x@"), one={"type": "redis"})
+        answer = lo_kvs("check")
+        client.execute_command("ACL", "DELUSER", "ann")
+    assert answer.code == (0 if codec.COMPILED else 1), answer
+    assert "  unknown  INFO         could not determine whether data is persisted" in answer.out
+
+
+def test_right_that_is_lacking_is_an_error(
+    lo_kvs: Any, tmp_path: Path, redis_server: RedisServer, redis_url: str
+) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        client.execute_command("ACL", "SETUSER", "ann", "on", ">x", "~one:*", "+@all")
+        write(
+            tmp_path,
+            redis_url.replace("//", "//ann:x@"),
+            one={"type": "redis", "prefix": "one:"},
+        )
+        answer = lo_kvs("check")
+        client.execute_command("ACL", "DELUSER", "ann")
+    assert answer.code == 4, answer
+    assert "  error    rights " in answer.out
+    assert "(ACL SETUSER … ~__lokvs:*)" in answer.out
+
+
+def test_json(lo_kvs: Any, tmp_path: Path) -> None:
+    with RedisServer(password="secret") as server:
+        write(tmp_path, server.url, one={"type": "redis"})
+        answer = lo_kvs("check", "--json")
+        place = f"127.0.0.1:{server.port}"
+    assert answer.code == 1
+    assert "secret" not in answer.out
+    told = json.loads(answer.out)
+    assert told["exit_code"] == 1
+    assert told["codec"] == codec.IMPLEMENTATION
+    assert told["versions"]["learning-observer-kvs"]
+    assert {store["name"]: store["answers"] for store in told["stores"]} == {
+        "default": True,
+        "one": True,
+    }
+    (there,) = told["servers"]
+    assert (there["place"], there["db"], there["stores"]) == (place, 0, ["one"])
+    assert there["ping_us"] > 0
+    assert there["script_us"] > 0
+    warned = [each for each in there["findings"] if each["severity"] != "ok"]
+    assert [(each["check"], each["stores"]) for each in warned] == [("persistence", ["one"])]
+    assert "appendonly" in warned[0]["way_out"]
+
+
+def test_json_of_faults(lo_kvs: Any, tmp_path: Path) -> None:
+    (tmp_path / "creds.yaml").write_text("kvs: {}")
+    answer = lo_kvs("check", "--json")
+    assert answer.code == 2
+    told = json.loads(answer.out)
+    assert told["exit_code"] == 2
+    assert "kvs.default: there is no default store" in told["faults"]
 
 
 def write(folder: Path, url: str, **stores: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.kvs.redis_places import closed_port
 
 from learning_observer import kvs, prestartup, settings
 from learning_observer.kvs import (
@@ -38,7 +39,9 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def configure(block: object, **more: object) -> None:
     settings.settings.clear()
-    settings.settings.update(kvs=block, **more)
+    # Startup looks at the servers of the stores: at none that happens to run here.
+    nowhere = {"redis_host": "127.0.0.1", "redis_port": closed_port()}
+    settings.settings.update({"kvs": block, "redis_connection": nowhere, **more})
     prestartup.startup_checks_and_init()
 
 
@@ -169,11 +172,12 @@ def test_changed_settings_replace_the_stores_that_they_change(tmp_path: Path) ->
 
 def test_another_redis_connection_replaces_the_stores_on_redis() -> None:
     block = {"default": {"type": "redis"}, "stub": STUB}
-    configure(block, redis_connection={"redis_port": 7001})
+    first, second = ({"redis_port": closed_port()} for _ in range(2))
+    configure(block, redis_connection=first)
     store, stub = KVS(), KVS.stub()
-    configure(block, redis_connection={"redis_port": 7001})
+    configure(block, redis_connection=first)
     assert KVS() is store
-    configure(block, redis_connection={"redis_port": 7002})
+    configure(block, redis_connection=second)
     assert KVS() is not store
     assert KVS.stub() is stub
 

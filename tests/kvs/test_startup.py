@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from tests.kvs.redis_places import closed_port
 
 from learning_observer import prestartup, settings
 from learning_observer.kvs import KVS, EphemeralRedisKVS, MissingKVSParameters, kvs_startup_check
@@ -134,6 +135,10 @@ FAULTS = {
         "kvs.cache: redis_ephemeral has no option 'expire'; did you mean expiry?",
     ),
     "prefix": Fault(cache(expiry=30, prefix=5), "kvs.cache.prefix: expected text, got 5"),
+    "require": Fault(
+        {"default": {"type": "redis", "require": "yes"}},
+        "kvs.default.require: expected true or false, got 'yes'",
+    ),
     "reserved prefix": Fault(
         {"default": {"type": "redis", "prefix": "__lokvs:"}},
         "kvs.default: '__lokvs:' can be no key: '__lokvs:' is reserved for the store itself",
@@ -173,13 +178,15 @@ FAULTS = {
         "kvs.entry: filesystem has no option 'subdir'; did you mean subdirs?",
     ),
     "strange option": Fault(
-        entry({"type": "redis", "zzz": 1}), "kvs.entry: redis has no option 'zzz'; known are prefix"
+        entry({"type": "redis", "zzz": 1}),
+        "kvs.entry: redis has no option 'zzz'; known are prefix, require",
     ),
     "option of a stub": Fault(
         entry({"type": "stub", "path": "x"}), "kvs.entry: stub has no option 'path'; it has none"
     ),
     "number as option": Fault(
-        entry({"type": "redis", 5: 1}), "kvs.entry: redis has no option 5; known are prefix"
+        entry({"type": "redis", 5: 1}),
+        "kvs.entry: redis has no option 5; known are prefix, require",
     ),
     "connection no mapping": Fault(
         {"default": REDIS}, "redis_connection: expected a mapping, got str", "localhost"
@@ -307,7 +314,8 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("expiry", [1.5, 1, 0.001, 30, 315_360_000])
 def test_expiry_that_is_fine(expiry: float) -> None:
-    settings.settings.update(kvs=cache(expiry=expiry))
+    nowhere = {"redis_host": "127.0.0.1", "redis_port": closed_port()}
+    settings.settings.update(kvs=cache(expiry=expiry), redis_connection=nowhere)
     kvs_startup_check()
     store = KVS.cache()
     assert isinstance(store, EphemeralRedisKVS)

@@ -1,15 +1,18 @@
-"""`lo-kvs check`: whether the configuration holds, and whether the stores answer."""
+"""`lo-kvs check`: whether configuration, stores and Redis servers are fit for use."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import platform
 import time
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from learning_observer.cli.check_output import tell
 from learning_observer.cli.session import (
     AMISS,
     DONE,
@@ -22,60 +25,142 @@ from learning_observer.cli.session import (
     run,
 )
 
+if TYPE_CHECKING:
+    from learning_observer.kvs.configuration import Entry
+
 PACKAGES: Final = ("learning-observer-kvs", "redis", "hiredis", "orjson", "uvloop", "pmss")
 PROBES: Final = 5
+#: How many PINGs and bare scripts are timed.
+TIMED: Final = 51
 #: A check is for somebody who waits: seconds after which a store counts as unreachable.
 PATIENCE_S: Final = 2.0
 
 
-def check(config: Config = None, overlay: Overlays = None) -> None:
-    """Check the configuration, the codec, and every store.
+def check(
+    config: Config = None,
+    overlay: Overlays = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the same as one JSON object, for programs.")
+    ] = False,
+) -> None:
+    """Check settings, codec, stores and Redis servers.
 
-    All faults of the configuration are listed at once. Of each store a key is read, nothing
-    is written into it.
+    All faults of the configuration are listed at once. Of each store a key is read. Of each
+    server: that it answers and how fast, its version, role and persistence, whether it evicts
+    keys or failed to save, whether this user may do what the stores do, and whether stores
+    get in each other's way. Nothing is written.
 
       lo-kvs check
       lo-kvs check --config creds.yaml --overlay site.pmss
+      lo-kvs check --json
+
+    What a server does not let this user see is told as `unknown`, and is no fault.
 
       Exit codes:
         0  all is well
-        1  it works, but slower than it could: the JSON codec is not the compiled one
+        1  it works, with a warning: states can be lost, or stores disturb each other, or
+           the JSON codec is not the compiled one
         2  the configuration has faults
-        4  a store cannot be reached, or refused
+        4  a store or server cannot be reached, or cannot do its work
     """
     settings = Settings(config, overlay or ())
 
     async def work() -> int:
-        from learning_observer.kvs import KVS, codec
-        from learning_observer.prestartup import StartupCheck
-
-        code = DONE
-        typer.echo(f"python         {platform.python_version()} ({platform.machine()})")
-        for package in PACKAGES:
-            typer.echo(f"{package:<14} {_version(package)}")
-        typer.echo(f"{'JSON codec':<14} {codec.IMPLEMENTATION}")
-        if not codec.COMPILED:
-            code = AMISS
-            typer.echo(
-                "               install a C compiler and the package again: 2-5 times faster"
-            )
-        typer.echo(f"{'settings':<14} {settings.source or 'none here: the embedded default'}")
-        try:
-            settings.load()
-            _be_impatient()
-            settings.start_loaded()
-        except StartupCheck as fault:
-            typer.echo(f"{'faults':<14} {fault}")
-            return USAGE
-        return max([code, *[await _probe(name) for name in KVS.names()]])
+        report = await _look(settings)
+        if as_json:
+            typer.echo(json.dumps(report, ensure_ascii=False, indent=2))
+        else:
+            tell(report)
+        return int(report["exit_code"])
 
     run(work)
 
 
-async def _probe(name: str) -> int:
+async def _look(settings: Settings) -> dict[str, Any]:
+    """Everything that the command tells, as JSON values."""
+    from learning_observer.kvs import codec
+    from learning_observer.prestartup import StartupCheck
+
+    report: dict[str, Any] = {
+        "versions": {package: _version(package) for package in PACKAGES},
+        "python": f"{platform.python_version()} ({platform.machine()})",
+        "codec": codec.IMPLEMENTATION,
+        "settings": None if settings.source is None else str(settings.source),
+        "faults": None,
+        "stores": [],
+        "servers": [],
+    }
+    code = DONE if codec.COMPILED else AMISS
+    try:
+        settings.load()
+        _be_impatient()
+        entries = _configured()
+        code = max(code, _look_at_servers(entries, report))
+    except StartupCheck as fault:
+        return report | {"faults": str(fault), "exit_code": USAGE}
+    unreached = {
+        name for server in report["servers"] if not server["reached"] for name in server["stores"]
+    }
+    for entry in entries:
+        store = await _probe(entry, asked=entry.name not in unreached)
+        report["stores"].append(store)
+        code = max(code, DONE if store["answers"] else STORE)
+    return report | {"exit_code": code}
+
+
+def _configured() -> list[Entry]:
+    """Configure `KVS` without a look at the servers, and return the entries of the stores.
+
+    Not by way of the startup checks: what those say of a server is told with all the rest.
+    Raises `StartupCheck` with every fault.
+    """
+    from learning_observer.kvs import KVS
+    from learning_observer.kvs.configuration import read_block
+    from learning_observer.prestartup import StartupCheck
+    from learning_observer.settings import settings
+    from learning_observer.stream_analytics.limits import limits_startup_check
+
+    faults: list[str] = []
+    block = settings.get("kvs")
+    try:
+        KVS.configure(block)
+    except StartupCheck as fault:
+        faults.append(str(fault))
+    try:
+        limits_startup_check()
+    except StartupCheck as fault:
+        faults.append(str(fault))
+    if faults:
+        raise StartupCheck("\n".join(faults))
+    return read_block(block, is_reserved=lambda _: False)[0]
+
+
+def _look_at_servers(entries: Sequence[Entry], report: dict[str, Any]) -> int:
+    """Put what the servers tell into the report, and return the exit code for it."""
+    from learning_observer.kvs.server_checks import look
+    from learning_observer.kvs.server_findings import Severity
+
+    codes = {Severity.WARNING: AMISS, Severity.ERROR: STORE}
+    servers = look(entries, times=TIMED)
+    report["servers"] = [server.as_json() for server in servers]
+    return max([codes.get(server.worst, DONE) for server in servers], default=DONE)
+
+
+async def _probe(entry: Entry, *, asked: bool) -> dict[str, Any]:
+    """Read a key of a store, a few times; not where its server is known not to answer."""
     from learning_observer.kvs import KVSError
 
-    target = opened(name)
+    target = opened(entry.name)
+    told: dict[str, Any] = {
+        "name": target.name,
+        "type": target.type,
+        "where": target.where,
+        "answers": False,
+        "round_trip_ms": None,
+        "error": None,
+    }
+    if not asked:
+        return told | {"error": "its server does not answer"}
     times: list[float] = []
     try:
         for _ in range(PROBES):
@@ -84,14 +169,11 @@ async def _probe(name: str) -> int:
                 await target.store.exists("lo-kvs check")
             times.append(time.perf_counter() - started)
     except TimeoutError:
-        typer.echo(f"store {target}: no answer within {PATIENCE_S * 2:g} s")
-        return STORE
+        return told | {"error": f"no answer within {PATIENCE_S * 2:g} s"}
     except (KVSError, OSError) as error:
-        typer.echo(f"store {target}: {error}")
-        return STORE
+        return told | {"error": str(error)}
     # The first one may have had to connect.
-    typer.echo(f"store {target}: answers, {min(times) * 1000:.2f} ms a round trip")
-    return DONE
+    return told | {"answers": True, "round_trip_ms": round(min(times) * 1000, 3)}
 
 
 def _be_impatient() -> None:
@@ -114,8 +196,8 @@ def _impatient(block: dict[str, Any]) -> dict[str, Any]:
     return block
 
 
-def _version(package: str) -> str:
+def _version(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:
-        return "not installed"
+        return None

@@ -78,10 +78,13 @@ def _wait_fault(value: Any) -> str | None:
     return f"expected seconds, from 0.001 to {WAIT_TIMEOUT_MAX_S:,}, got {value!r}"
 
 
-#: What both types on Redis have.
+#: The types whose stores are on a Redis server.
+REDIS_TYPES: Final = frozenset({"redis", "redis_ephemeral"})
+#: What both have. `require`: whether what a look at the server finds amiss refuses the start.
 ON_REDIS: Final[Mapping[str, Option]] = {
     "prefix": Option(_prefix_fault),
     "connection": Option(_connection_fault),
+    "require": Option(_flag_fault),
     "wait_replicas": Option(_count_fault),
     "wait_aof": Option(_flag_fault),
     "wait_timeout": Option(_wait_fault),

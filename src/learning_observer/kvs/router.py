@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
 
 from learning_observer import settings
-from learning_observer.kvs.configuration import Entry, entry_faults, read_block
+from learning_observer.kvs.configuration import REDIS_TYPES, Entry, entry_faults, read_block
 from learning_observer.kvs.errors import KVSError, MissingKVSParameters, NotStarted
 from learning_observer.kvs.filesystem import FilesystemKVS
 from learning_observer.kvs.memory import InMemoryKVS
 from learning_observer.kvs.redis import EphemeralRedisKVS, PersistentRedisKVS
+from learning_observer.kvs.server_checks import startup_faults
 from learning_observer.kvs.store import Store
 from learning_observer.prestartup import StartupCheck, register_startup_check
 from learning_observer.redis_connection import RedisSettings, named_settings
@@ -24,8 +25,6 @@ KVS_MAP: Final[Mapping[str, type[Store]]] = {
     "redis": PersistentRedisKVS,
     "filesystem": FilesystemKVS,
 }
-
-REDIS_TYPES: Final = frozenset({"redis", "redis_ephemeral"})
 
 #: What an item of a router can be: the options of an entry, a store, or what returns one.
 Item: TypeAlias = Mapping[str, Any] | Store | Callable[[], Store]
@@ -113,16 +112,22 @@ class KVSRouter:
         self._retire(name)
         del self._items[name]
 
-    def configure(self, block: object) -> None:
+    def configure(
+        self, block: object, *, check: Callable[[Sequence[Entry]], list[str]] | None = None
+    ) -> None:
         """Have the stores of a `kvs` block, and no others.
 
         An entry that has not changed keeps its store, with all that is in it, unless somebody
-        closed it. Raises `MissingKVSParameters` with every fault of the block; then nothing
-        changes.
+        closed it. `check` has the last word on entries that have no fault: it returns what
+        it has against them. Raises `MissingKVSParameters` with every fault of the block; then
+        nothing changes.
         """
         entries, faults = read_block(block, is_reserved=_is_reserved)
         opened, more_faults = self._open_changed(entries)
-        self._add_opened(opened, faults + more_faults)
+        faults += more_faults
+        if check is not None and not faults:
+            faults = check(entries)
+        self._add_opened(opened, faults)
         for name in self._items.keys() - {entry.name for entry in entries}:
             self.remove_item(name)
         self._items = {entry.name: self._items[entry.name] for entry in entries}
@@ -198,7 +203,8 @@ def _connection_of(entry: Entry) -> RedisSettings | None:
 
 
 def _open(entry: Entry, connection: RedisSettings | None) -> Store:
-    options = {name: value for name, value in entry.options.items() if name != "connection"}
+    of_the_router = {"connection", "require"}
+    options = {name: value for name, value in entry.options.items() if name not in of_the_router}
     if entry.type == "filesystem":
         return FilesystemKVS(options.pop("path"), **options)
     if entry.type == "redis_ephemeral":
@@ -215,9 +221,12 @@ KVS: Final = KVSRouter()
 def kvs_startup_check() -> None:
     """Configure `KVS` from `settings["kvs"]`. Raises `StartupCheck` with every fault.
 
+    Looks at the Redis servers of the stores as well, which blocks for about a second at most:
+    what is amiss there is logged, and is a fault for a store that has `require: true`.
+
     Running it again takes up changed settings and keeps the stores that did not change.
     """
-    KVS.configure(settings.settings.get("kvs"))
+    KVS.configure(settings.settings.get("kvs"), check=startup_faults)
 
 
 # Called, not used as a decorator: some trees' functions of this name return nothing.

@@ -1,0 +1,53 @@
+"""What `lo-kvs check` found, in lines for people; colours only on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import typer
+
+from learning_observer.cli.session import DONE
+
+COLOURS: Final = {"ok": "green", "unknown": "cyan", "warning": "yellow", "error": "red"}
+#: Where the second column begins.
+COLUMN: Final = 24
+
+
+def tell(report: Mapping[str, Any]) -> None:
+    """Print a report of `lo-kvs check`."""
+    _line("python", report["python"])
+    for package, version in report["versions"].items():
+        _line(package, version or "not installed")
+    _line("JSON codec", report["codec"])
+    if report["codec"] != "compiled":
+        _line("", "install a C compiler and the package again: 2-5 times faster")
+    _line("settings", report["settings"] or "none here: the embedded default")
+    if report["faults"] is not None:
+        _line("faults", report["faults"])
+        return
+    for store in report["stores"]:
+        answer = store["error"]
+        if store["answers"]:
+            answer = f"answers, {store['round_trip_ms']:.2f} ms a round trip"
+        typer.echo(f"store {store['name']} ({store['type']}, {store['where']}): {answer}")
+    for server in report["servers"]:
+        stores = ", ".join(server["stores"])
+        typer.echo(f"Redis at {server['place']}, database {server['db']}, for {stores}:")
+        for finding in server["findings"]:
+            _finding(finding, server["stores"])
+    if report["exit_code"] == DONE:
+        typer.echo("all is well")
+
+
+def _line(name: str, what: str) -> None:
+    typer.echo(f"{name:<{COLUMN}}{what}".rstrip())
+
+
+def _finding(finding: Mapping[str, Any], stores: list[str]) -> None:
+    severity = finding["severity"]
+    mark = typer.style(f"{severity:<8}", fg=COLOURS[severity])
+    some = "" if finding["stores"] == stores else f" ({', '.join(finding['stores'])})"
+    typer.echo(f"  {mark} {finding['check']:<13}{finding['what']}{some}")
+    if finding["way_out"]:
+        typer.echo(f"{'':<{COLUMN}}-> {finding['way_out']}")
