@@ -11,6 +11,7 @@ The `redis_connection` block of the settings says where Redis is:
                                     at least 4
     redis_timeout                   seconds to connect, and to wait for one reply; default 5
     redis_retry_for                 seconds that reads and commits are tried for; default 10
+    redis_cluster, redis_nodes      whether it is a cluster; nodes of it, host:port each
 
 The coroutines below run one command each on that connection. The stores do not use them:
 they have clients of their own, from `RedisConnection`.
@@ -25,7 +26,7 @@ import math
 import os
 import weakref
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final, cast
 from urllib.parse import parse_qs, urlsplit
 
@@ -56,6 +57,8 @@ class RedisSettings:
     pool_size: int = 16
     timeout: float = 5.0
     retry_for: float = 10.0
+    cluster: bool = False
+    nodes: tuple[str, ...] = ()
 
     @classmethod
     def from_mapping(cls, block: Mapping[str, Any] | None) -> RedisSettings:
@@ -134,6 +137,15 @@ class RedisSettings:
             parts = parse_url(self.url)
             return str(parts.get("path") or f"{parts.get('host')}:{parts.get('port', 6379)}")
         return self.socket or f"{self.host}:{self.port}"
+
+    def seed_nodes(self) -> list[tuple[str, int]]:
+        """Where to ask for the nodes of a cluster: host and port of each."""
+        parts = [node.rpartition(":") for node in self.nodes or (self.place,)]
+        return [(host, int(port)) for host, _, port in parts]
+
+    def at(self, host: str, port: int) -> RedisSettings:
+        """The settings of one node: the same, but for where it is."""
+        return replace(self, host=host, port=port, url=None, cluster=False, nodes=())
 
     def client(self) -> Redis:
         """A client whose pool waits, rather than raises, when all connections are busy."""
@@ -270,6 +282,10 @@ async def delete(key: str) -> int:
 
 def _typed(kind: str, value: object) -> object:
     """`value` as the type that an option has; numbers may come as text, as PMSS has them."""
+    if kind == "bool" and isinstance(value, bool):
+        return value
+    if kind.startswith("tuple") and isinstance(value, list | tuple):
+        return tuple(str(each) for each in value)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError(value)  # noqa: TRY004 - told with the option's name by the caller
     if kind == "int":
