@@ -2,9 +2,10 @@
 
     StoreContract   what every store does, as tests: subclass it for a store of your own
     RedisServer     a real server for the time of a test run
+    ClusterServers  a real cluster, with slots that can be moved
     FaultProxy      stands between a client and a server, and loses things on purpose
 
-`StoreContract` needs pytest; the other two need nothing.
+`StoreContract` needs pytest; the others need nothing.
 """
 
 from __future__ import annotations
@@ -13,13 +14,22 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from learning_observer.testing.cluster import ClusterServers
     from learning_observer.testing.contract import StoreContract
     from learning_observer.testing.proxy import Fault, FaultProxy
     from learning_observer.testing.server import NoRedisServer, RedisServer
 
-__all__ = ["Fault", "FaultProxy", "NoRedisServer", "RedisServer", "StoreContract"]
+__all__ = [
+    "ClusterServers",
+    "Fault",
+    "FaultProxy",
+    "NoRedisServer",
+    "RedisServer",
+    "StoreContract",
+]
 
 _MODULES: Final = {
+    "ClusterServers": "cluster",
     "Fault": "proxy",
     "FaultProxy": "proxy",
     "NoRedisServer": "server",

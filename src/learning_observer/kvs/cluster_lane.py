@@ -1,0 +1,181 @@
+"""One connection to a node of a cluster: requests of many slots leave in one pipeline.
+
+Each reply is judged by itself, and what it means for its request is told to the traffic. While
+one pipeline is on its way, the next one fills.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import Final, Protocol
+
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    BusyLoadingError,
+    MovedError,
+    NoScriptError,
+    RedisError,
+    ResponseError,
+)
+
+from learning_observer.kvs.cluster_requests import Request
+from learning_observer.kvs.cluster_slots import Address
+from learning_observer.kvs.wire import NOT_NOW, NOT_NOW_CODES, Wire, _words_of
+from learning_observer.redis_connection import RedisConnection
+
+logger = logging.getLogger(__name__)
+
+#: A pipeline is bounded, so that packing it never holds the event loop up for long.
+PIPELINE_REQUESTS_MAX: Final = 500
+PIPELINE_BYTES_MAX: Final = 4 * 1024 * 1024
+
+#: It makes the next command be carried out by the node that a slot is moving to.
+ASKING: Final = b"*1\r\n$6\r\nASKING\r\n"
+
+
+class Judged(Protocol):
+    """What is told of a request that a lane has sent, or could not send."""
+
+    def moved(self, request: Request, to: Address) -> None:
+        """Its slot is served by another node from now on."""
+
+    def asked(self, request: Request, at: Address) -> None:
+        """Its slot is moving there, and its keys are there already."""
+
+    def not_now(self, request: Request, why: Exception) -> None:
+        """Nothing was done, and waiting may help."""
+
+    def lost(self, request: Request, why: Exception, place: str) -> None:
+        """The connection broke before its answer came."""
+
+
+class NodeLane(Wire):
+    """Carries requests to one node, in pipelines, one pipeline at a time."""
+
+    def __init__(self, connection: RedisConnection, address: Address, judged: Judged) -> None:
+        super().__init__(connection)
+        self.address = address
+        self._judged = judged
+        self._ready: deque[Request] = deque()
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, request: Request) -> None:
+        """Take `request` into the pipeline that leaves next."""
+        request.queue = self
+        self._ready.append(request)
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def _run(self) -> None:
+        try:
+            while self._ready:
+                await self._carry()
+        finally:
+            self._task = None
+
+    async def _carry(self) -> None:
+        group, commands = self._taken()
+        if not group:
+            return
+        clock = asyncio.get_running_loop().time
+        limit = min(clock() + self.settings.timeout, *(each.deadline for each in group))
+        answered = 0
+        sent = False
+        try:
+            async with asyncio.timeout_at(limit):
+                connection = await self._connected()
+                sent = True
+                await connection.send_packed_command(commands, check_health=False)
+                for request in group:
+                    if request.ask_at is not None:
+                        await _reply(connection)
+                    reply = await _reply(connection)
+                    answered += 1
+                    self._judge(request, reply)
+        except (ResponseError, AuthenticationError) as error:  # it does not let us in
+            await self._drop()
+            for request in group:
+                self._judge(request, error)
+        # A peer's reset can surface as AttributeError or TypeError out of redis-py
+        # (redis/redis-py#4287): the connection is lost all the same.
+        except (RedisError, OSError, EOFError, AttributeError, TypeError) as error:
+            await self._drop()
+            for request in group[answered:]:
+                request.unsure = request.unsure or sent
+            # Those that wait here met the same fault: each has its own deadline to look at.
+            waiting, self._ready = self._ready, deque()
+            for request in (*group[answered:], *filter(self._takes, waiting)):
+                self._judged.lost(request, error, self.settings.place)
+        except BaseException:
+            await self._drop()  # a reply may be under way: nobody else must read it
+            raise
+
+    def _taken(self) -> tuple[list[Request], list[bytes]]:
+        """The requests of the next pipeline, and their commands."""
+        group: list[Request] = []
+        commands: list[bytes] = []
+        size = 0
+        whole_sent = False
+        while self._ready and len(group) < PIPELINE_REQUESTS_MAX and size < PIPELINE_BYTES_MAX:
+            request = self._ready.popleft()
+            if not self._takes(request):
+                continue
+            # A node that forgot the script learns it from the first of those that it refused;
+            # one that was refused twice carries the text itself.
+            whole = request.unknown > 1 or (request.unknown == 1 and not whole_sent)
+            whole_sent = whole_sent or whole
+            if request.ask_at is not None:
+                commands.append(ASKING)
+            packed = request.packed(whole=whole)
+            commands.append(packed)
+            size += len(packed)
+            group.append(request)
+        return group, commands
+
+    def _takes(self, request: Request) -> bool:
+        """Whether it still waits here: it may have been given up, or waits elsewhere by now."""
+        if request.queue is not self:
+            return False
+        request.queue = None
+        request.rest()
+        return True
+
+    def _judge(self, request: Request, reply: object) -> None:
+        if not isinstance(reply, Exception):
+            self._take_answer(request, reply)
+        elif isinstance(reply, NoScriptError):
+            request.unknown += 1
+            self.add(request)
+        elif isinstance(reply, MovedError):
+            self._judged.moved(request, self._redirected(reply))
+        elif isinstance(reply, AskError):
+            self._judged.asked(request, self._redirected(reply))
+        else:
+            words = _words_of(reply) if isinstance(reply, RedisError) else repr(reply)
+            if isinstance(reply, NOT_NOW) or words.split(" ")[0] in NOT_NOW_CODES:
+                self._judged.not_now(request, reply)
+            else:
+                request.failed(request.refused(f"{self.settings.place} refused: {words}"))
+
+    def _take_answer(self, request: Request, reply: object) -> None:
+        try:
+            request.answered(reply)
+        except Exception as error:
+            logger.exception("an answer of %s makes no sense", self.settings.place)
+            request.failed(request.misunderstood(error))
+
+    def _redirected(self, error: AskError) -> Address:
+        # A node that does not know a host leaves it empty: it is the one that was asked.
+        return error.host or self.address[0], error.port
+
+
+async def _reply(connection: AbstractConnection) -> object:
+    """The next reply; an error that the node answered is returned, as others follow it."""
+    try:
+        return await connection.read_response(disconnect_on_error=False)
+    except (ResponseError, BusyLoadingError, AuthenticationError) as error:
+        return error

@@ -1,0 +1,116 @@
+"""The map of a cluster, kept up to date by asking any node that answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+from collections.abc import Callable
+from typing import Any, Final
+
+from hiredis import pack_command
+from redis.exceptions import RedisError
+
+from learning_observer.kvs.cluster_slots import Address, SlotMap
+from learning_observer.kvs.wire import Wire
+from learning_observer.redis_connection import RedisConnection, RedisSettings
+
+logger = logging.getLogger(__name__)
+
+#: The map is not asked for more often than this: what moves meanwhile is told by MOVED.
+REFRESH_EVERY_S: Final = 0.25
+#: When a node has not answered for so long, the next one is asked as well.
+NEXT_NODE_S: Final = 0.2
+
+
+class ClusterMap(SlotMap):
+    """The slots of a cluster, and the nodes that can be asked for them."""
+
+    def __init__(self, settings: RedisSettings, refreshed: Callable[[Exception | None], object]):
+        super().__init__()
+        self._settings = settings
+        self._refreshed = refreshed
+        self._refreshed_at = -math.inf
+        self._task: asyncio.Task[None] | None = None
+
+    def refresh_soon(self) -> None:
+        """Ask for the whole map, in a task; `refreshed(error or None)` is called then."""
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._refresh_in_task())
+
+    async def refresh(self) -> None:
+        """Ask for the whole map now, any node that answers.
+
+        Raises what the last node to fail raised, where none answers.
+        """
+        nodes = list(dict.fromkeys([*self.primaries, *self._settings.seed_nodes()]))
+        random.shuffle(nodes)
+        asked: dict[asyncio.Task[object], Address] = {}
+        failure: Exception = ConnectionError("the cluster has no node to ask")
+        try:
+            while nodes or asked:
+                if nodes:
+                    node = nodes.pop()
+                    asked[asyncio.create_task(self._slots_from(node))] = node
+                done, _ = await asyncio.wait(
+                    asked,
+                    timeout=NEXT_NODE_S if nodes else None,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                for task in done:
+                    node = asked.pop(task)
+                    try:
+                        self.load(task.result(), asked=node)
+                    except Exception as error:  # noqa: BLE001 - another node may know
+                        failure = error
+                    else:
+                        return
+        finally:
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+        raise failure
+
+    async def aclose(self) -> None:
+        """Ask no more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _refresh_in_task(self) -> None:
+        failure: Exception | None = None
+        try:
+            clock = asyncio.get_running_loop().time
+            await asyncio.sleep(self._refreshed_at + REFRESH_EVERY_S - clock())
+            self._refreshed_at = clock()
+            await self.refresh()
+        except Exception as error:  # noqa: BLE001 - told to those that wait for the map
+            logger.info("the map of the cluster cannot be had: %r", error)
+            failure = error
+        finally:
+            self._task = None
+        self._refreshed(failure)
+
+    async def _slots_from(self, address: Address) -> object:
+        # A connection of its own: those of the lanes are busy, or are what is broken.
+        connection = RedisConnection(self._settings.at(*address))
+        try:
+            async with asyncio.timeout(self._settings.timeout):
+                return await _Question(connection).slots()
+        finally:
+            await connection.aclose()
+
+
+class _Question(Wire):
+    async def slots(self) -> object:
+        connection = await self._connected()
+        words: Any = ("CLUSTER", "SLOTS")  # hiredis's stub takes tuples of one item only
+        try:
+            await connection.send_packed_command([pack_command(words)], check_health=False)
+            return await connection.read_response()
+        except RedisError:
+            await self._drop()
+            raise
+        finally:
+            await self.aclose()

@@ -1,0 +1,265 @@
+"""What is said to a node of a cluster, until it is answered: a key to read, a call to make.
+
+A slot can move while a request is under way, so a request belongs to its slot, and whoever
+serves the slot by now gets it. For commits each slot has a writer, with a record in that
+slot: `lua/commit.lua` finds what the call did before wherever the slot is, because the record
+moves with the slot. A writer has one call in flight, sends it again under the same number, and
+counts up only after a definite answer or after giving up.
+"""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import functools
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from hiredis import pack_command
+
+from learning_observer.kvs import scripts
+from learning_observer.kvs.changes import RESERVED_PREFIX, Change, Conflict, Outcome
+from learning_observer.kvs.cluster_slots import Address, tag_of
+from learning_observer.kvs.errors import KVSError, OutcomeUnknown, Refused, Unavailable, WrongType
+from learning_observer.kvs.lane import Waiting
+from learning_observer.kvs.wire import Found
+
+logger = logging.getLogger(__name__)
+
+
+class Request(abc.ABC):
+    """Something to say to whichever node serves a slot.
+
+    slot      the slot of all its keys
+    deadline  when it is given up, by the event loop's clock
+    ask_at    a node that is to be asked this once (ASK); else the primary of the slot
+    attempts  how often it was tried in vain, redirections included
+    unsure    whether an attempt may have done something that nobody told of
+    unknown   how often a node did not know its script
+    queue     the lane in which it waits, if it does
+    timer     what will wake it, or give it up, while no lane has it under way
+    """
+
+    __slots__ = ("ask_at", "attempts", "deadline", "queue", "slot", "timer", "unknown", "unsure")
+
+    def __init__(self, slot: int) -> None:
+        self.slot = slot
+        self.queue: object = None
+        self.begin(0.0)
+
+    def begin(self, deadline: float) -> None:
+        """Nothing has been tried yet."""
+        self.deadline = deadline
+        self.ask_at: Address | None = None
+        self.attempts = 0
+        self.unsure = False
+        self.unknown = 0
+        self.timer: asyncio.TimerHandle | None = None
+
+    @abc.abstractmethod
+    def packed(self, *, whole: bool) -> bytes:
+        """The command; with the script's text where `whole`, else with its digest."""
+
+    @abc.abstractmethod
+    def answered(self, reply: object) -> None:
+        """The node gave this answer."""
+
+    @abc.abstractmethod
+    def failed(self, error: KVSError) -> None:
+        """It will not be tried again."""
+
+    def given_up(self, words: str) -> KVSError:
+        """The error after the last attempt in vain."""
+        return (OutcomeUnknown if self.unsure else Unavailable)(words)
+
+    def refused(self, words: str) -> KVSError:
+        """The error for a definite no. An attempt before it may have been carried out."""
+        return (OutcomeUnknown if self.unsure else Refused)(words)
+
+    def misunderstood(self, error: Exception) -> KVSError:
+        """The error for an answer that cannot be one."""
+        return OutcomeUnknown(f"a commit failed: {error!r}")
+
+    def rest(self) -> None:
+        """No timer runs for it any more."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+
+class Traffic(Protocol):
+    """What requests need of the traffic that they are part of."""
+
+    def begun(self) -> None:
+        """There is one more that will be answered."""
+
+    def finished(self) -> None:
+        """One of them has been answered."""
+
+    def send(self, request: Request) -> None:
+        """Send it, as a new request, to whichever node serves its slot."""
+
+    def read_name(self, name: bytes, slot: int, done: Callable[[Found], object]) -> None:
+        """Read what is stored under a name; `done` is called then."""
+
+    def key_of(self, name: bytes) -> str | None:
+        """The key that has this name."""
+
+
+class KeyRead(Request):
+    """One key to read, by a plain GET."""
+
+    __slots__ = ("_done", "_key", "_name", "_traffic")
+
+    def __init__(
+        self, traffic: Traffic, key: str, name: bytes, slot: int, done: Callable[[Found], object]
+    ) -> None:
+        super().__init__(slot)
+        self._traffic, self._key, self._name, self._done = traffic, key, name, done
+        traffic.begun()
+
+    def packed(self, *, whole: bool) -> bytes:
+        words: Any = ("GET", self._name)  # hiredis's stub takes tuples of one item only
+        return bytes(pack_command(words))
+
+    def answered(self, reply: object) -> None:
+        if reply is not None and not isinstance(reply, bytes):
+            raise scripts.ProtocolMismatch("GET", reply)
+        self._finish(reply)
+
+    def failed(self, error: KVSError) -> None:
+        self._finish(error)
+
+    def _finish(self, found: Found) -> None:
+        try:
+            self._done(found)
+        except Exception:
+            logger.exception("a callback of a read failed; the others go on")
+        finally:
+            self._traffic.finished()
+
+    def given_up(self, words: str) -> KVSError:
+        return Unavailable(words)  # it changes nothing, so nothing is unknown
+
+    def misunderstood(self, error: Exception) -> KVSError:
+        return KVSError(f"reading failed: {error!r}")
+
+    def refused(self, words: str) -> KVSError:
+        return WrongType(self._key) if words.startswith("WRONGTYPE") else Refused(words)
+
+
+class SlotWriter(Request):
+    """Makes the changes of one slot in groups, each at most once.
+
+    The keys in its changes are names already, as they stand in Redis.
+    """
+
+    __slots__ = ("_call", "_number", "_record", "_traffic", "_ttls_ms", "_waiting", "busy")
+
+    def __init__(self, traffic: Traffic, slot: int, writer: str, ttls_ms: tuple[int, int]) -> None:
+        super().__init__(slot)
+        self._traffic = traffic
+        self._record = f"{RESERVED_PREFIX}writer:{writer}:{{{tag_of(slot)}}}".encode()
+        self._ttls_ms = ttls_ms
+        self._number = 0
+        self._waiting: deque[Waiting[Change, Outcome]] = deque()
+        self._call: scripts.Call | None = None
+        self.busy = False
+
+    def submit(self, change: Change, done: Callable[[Outcome], object]) -> None:
+        """Take `change` into the slot's next call."""
+        self._waiting.append((change, done))
+        if not self.busy:
+            self.busy = True
+            self._traffic.begun()
+            self._traffic.send(self)
+
+    def packed(self, *, whole: bool) -> bytes:
+        call = self._call
+        if call is None:
+            self._number += 1
+            record_ttl_ms, ttl_ms = self._ttls_ms
+            call = self._call = scripts.Call.numbered(
+                self._record, self._number, record_ttl_ms=record_ttl_ms, ttl_ms=ttl_ms
+            )
+            call.fill(self._waiting, prefix="")
+        script = ("EVAL", scripts.COMMIT.text) if whole else ("EVALSHA", scripts.COMMIT.digest)
+        words: Any = (*script, len(call.keys), *call.keys, *call.args)
+        return bytes(pack_command(words))
+
+    def answered(self, reply: object) -> None:
+        call = self._call_in_flight()
+        outcomes, details = scripts.outcomes_of(call, reply)
+        if not outcomes.strip("c"):
+            self._finish([None] * len(call.group))
+        elif details is not None:
+            detail = iter(details)
+            self._finish(
+                [None if each == "c" else self._not_made(each, next(detail)) for each in outcomes]
+            )
+        else:
+            self._read_afresh(call, outcomes)
+
+    def failed(self, error: KVSError) -> None:
+        if self._call is not None:
+            self._finish([error] * len(self._call.group))
+            return
+        # It was given up before its first attempt: all that waits has waited that long.
+        waiting, self._waiting = self._waiting, deque()
+        self._deliver(waiting, [error] * len(waiting))
+        self._go_on()
+
+    def _not_made(self, letter: str, detail: bytes | None) -> Outcome:
+        if letter == "n":
+            return Conflict(detail)
+        return WrongType(self._traffic.key_of(detail or b"") or repr(detail))
+
+    def _read_afresh(self, call: scripts.Call, outcomes: str) -> None:
+        """The call had been made before: what its conflicts met can only be read now."""
+        found: list[Outcome] = [None] * len(outcomes)
+        lacking = [at for at, letter in enumerate(outcomes) if letter != "c"]
+        left = len(lacking)
+
+        def take(at: int, name: bytes, data: Found) -> None:
+            nonlocal left
+            if isinstance(data, KVSError):
+                found[at] = data
+            else:
+                # A guard that has become something else by now is told by the retry that follows.
+                found[at] = self._not_made(outcomes[at], name if outcomes[at] == "t" else data)
+            left -= 1
+            if not left:
+                self._finish(found)
+
+        for at in lacking:
+            name = call.group[at][0].guard.encode()
+            self._traffic.read_name(name, self.slot, functools.partial(take, at, name))
+
+    def _call_in_flight(self) -> scripts.Call:
+        if self._call is None:
+            raise RuntimeError("an answer to a call that was not sent")
+        return self._call
+
+    def _finish(self, outcomes: Sequence[Outcome]) -> None:
+        group = self._call_in_flight().group
+        self._call = None
+        self._deliver(group, outcomes)
+        self._go_on()
+
+    def _deliver(
+        self, group: Sequence[Waiting[Change, Outcome]], outcomes: Sequence[Outcome]
+    ) -> None:
+        for (_, done), outcome in zip(group, outcomes, strict=True):
+            try:
+                done(outcome)
+            except Exception:
+                logger.exception("a callback of a commit failed; the others go on")
+
+    def _go_on(self) -> None:
+        if self._waiting:
+            self._traffic.send(self)
+        else:
+            self.busy = False
+            self._traffic.finished()
