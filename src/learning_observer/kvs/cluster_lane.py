@@ -159,7 +159,7 @@ class NodeLane(Wire):
             if isinstance(reply, NOT_NOW) or words.split(" ")[0] in NOT_NOW_CODES:
                 self._judged.not_now(request, reply)
             else:
-                request.failed(request.refused(f"{self.settings.place} refused: {words}"))
+                request.failed(request.refused(self.settings.place, words))
 
     def _take_answer(self, request: Request, reply: object) -> None:
         try:

@@ -74,9 +74,9 @@ class Request(abc.ABC):
         """The error after the last attempt in vain."""
         return (OutcomeUnknown if self.unsure else Unavailable)(words)
 
-    def refused(self, words: str) -> KVSError:
+    def refused(self, place: str, words: str) -> KVSError:
         """The error for a definite no. An attempt before it may have been carried out."""
-        return (OutcomeUnknown if self.unsure else Refused)(words)
+        return (OutcomeUnknown if self.unsure else Refused)(f"{place} refused: {words}")
 
     def misunderstood(self, error: Exception) -> KVSError:
         """The error for an answer that cannot be one."""
@@ -146,8 +146,10 @@ class KeyRead(Request):
     def misunderstood(self, error: Exception) -> KVSError:
         return KVSError(f"reading failed: {error!r}")
 
-    def refused(self, words: str) -> KVSError:
-        return WrongType(self._key) if words.startswith("WRONGTYPE") else Refused(words)
+    def refused(self, place: str, words: str) -> KVSError:
+        if words.startswith("WRONGTYPE"):
+            return WrongType(self._key)
+        return Refused(f"{place} refused: {words}")
 
 
 class SlotWriter(Request):
