@@ -11,19 +11,22 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import random
 import uuid
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
-from redis.exceptions import TryAgainError
+from redis.exceptions import ClusterDownError, TryAgainError
 
+from learning_observer.kvs import answers
+from learning_observer.kvs.answers import Verdict
 from learning_observer.kvs.changes import Change, Outcome
 from learning_observer.kvs.cluster_lane import NodeLane
 from learning_observer.kvs.cluster_map import ClusterMap
 from learning_observer.kvs.cluster_requests import KeyRead, Request, SlotWriter
 from learning_observer.kvs.cluster_slots import Address, slot_of
-from learning_observer.kvs.errors import InvalidKey, Refused, Unavailable, shorten
+from learning_observer.kvs.errors import InvalidKey, Refused, shorten
 from learning_observer.kvs.key_layout import cluster_name, cluster_pattern, key_of_cluster_name
 from learning_observer.kvs.own_loop import OwnLoop
 from learning_observer.kvs.wire import (
@@ -64,6 +67,7 @@ class ClusterTraffic(OwnLoop):
         super().__init__()
         self._settings = where
         self._prefix = prefix
+        self._place_name = "the cluster of {}:{}".format(*where.seed_nodes()[0])
         self._writer = uuid.uuid4().hex
         self._ttls_ms = max(RECORD_TTL_MIN_MS, round(where.retry_for * 10_000)), ttl_ms
         self._map = ClusterMap(where, self._map_refreshed)
@@ -159,28 +163,28 @@ class ClusterTraffic(OwnLoop):
 
     # -- what lanes tell -----------------------------------------------------------------
 
-    def moved(self, request: Request, to: Address) -> None:
+    def moved(self, request: Request, to: Address, error: Exception) -> None:
         """Its slot is served by another node from now on."""
         self._map.move(request.slot, to)
         self._map.refresh_soon()  # a slot seldom moves alone
-        self._redirect(request, None, f"slot {request.slot} moved to {to[0]}:{to[1]}")
+        self._redirect(request, None, error)
 
-    def asked(self, request: Request, at: Address) -> None:
+    def asked(self, request: Request, at: Address, error: Exception) -> None:
         """Its slot is moving there, and its keys are there already."""
-        self._redirect(request, at, f"slot {request.slot} is moving to {at[0]}:{at[1]}")
+        self._redirect(request, at, error)
 
-    def not_now(self, request: Request, why: Exception) -> None:
+    def not_now(self, request: Request, error: Exception) -> None:
         """Nothing was done, and waiting may help."""
-        if isinstance(why, TryAgainError):
-            self._again(request, f"{why}", pause_max=PAUSE_WHILE_MOVING_S)
+        if isinstance(error, TryAgainError):
+            self._again(request, error, pause_max=PAUSE_WHILE_MOVING_S)
         else:
             self._map.refresh_soon()  # perhaps another node serves it by now
-            self._again(request, f"{why}")
+            self._again(request, error)
 
-    def lost(self, request: Request, why: Exception, place: str) -> None:
+    def lost(self, request: Request, error: Exception) -> None:
         """The connection broke before its answer came."""
         self._map.refresh_soon()
-        self._again(request, f"{place}: {type(why).__name__}: {why}")
+        self._again(request, error)
 
     # -- the ways of a request -------------------------------------------------------------
 
@@ -201,21 +205,23 @@ class ClusterTraffic(OwnLoop):
             # While it waits for others it must not wait for longer than it may.
             request.timer = self._loop.call_at(request.deadline, self._expired, request)
 
-    def _redirect(self, request: Request, ask_at: Address | None, why: str) -> None:
+    def _redirect(self, request: Request, ask_at: Address | None, error: Exception) -> None:
         request.attempts += 1
         request.ask_at = ask_at
+        request.fault = error
         if request.attempts % REDIRECTIONS_MAX and self._loop.time() < request.deadline:
             self._route(request)
-        else:
-            self._again(request, f"redirected again and again, at last {why}")
+        else:  # the nodes do not agree yet
+            self._again(request, TryAgainError(f"redirected: {error}", status_code="TRYAGAIN"))
 
-    def _again(self, request: Request, why: str, pause_max: float = PAUSE_MAX_S) -> None:
+    def _again(self, request: Request, error: Exception, pause_max: float = PAUSE_MAX_S) -> None:
         request.ask_at = None
+        request.fault = error
         pause = PAUSE_MIN_S * 2.0 ** min(request.attempts, 10)
         pause = min(pause, pause_max) * random.uniform(0.5, 1.0)
         request.attempts += 1
         if self._loop.time() + pause + ATTEMPT_MIN_S >= request.deadline:
-            self._give_up(request, why)
+            self._give_up(request)
         else:
             request.timer = self._loop.call_later(pause, self._route, request)
 
@@ -223,29 +229,33 @@ class ClusterTraffic(OwnLoop):
         request.timer = None
         request.queue = None
         self._unplaced.pop(request, None)
-        self._give_up(request, "the node of its slot is not reached")
+        self._give_up(request)
 
-    def _give_up(self, request: Request, why: str) -> None:
-        words = f"{self._cluster}: gave up after {self._settings.retry_for:g} s, the last fault was"
-        request.failed(request.given_up(f"{words} {why}"))
+    def _give_up(self, request: Request) -> None:
+        fault = request.fault or self._map.failure or _unserved(request.slot)
+        error = answers.gave_up(
+            self._place_name,
+            fault,
+            tried_s=self._settings.retry_for,
+            tries=request.attempts,
+            unknown=request.unsure,
+        )
+        error.__cause__ = fault
+        request.failed(error)
 
-    def _map_refreshed(self, failure: Exception | None) -> None:
+    def _map_refreshed(self) -> None:
         unplaced, self._unplaced = self._unplaced, {}
+        failure = self._map.failure
         for request in unplaced:
             request.rest()
             if self._map.address_of(request.slot) is not None:
                 self._route(request)
-            elif failure is None:
-                self._again(request, f"no node serves slot {request.slot}")
+            elif failure is not None and self._map.refused:
+                request.failed(request.refused(self._place_name, failure))
             else:
-                self._again(request, f"{type(failure).__name__}: {failure}")
+                self._again(request, failure or _unserved(request.slot))
 
     # -- nodes ---------------------------------------------------------------------------
-
-    @property
-    def _cluster(self) -> str:
-        seeds = self._settings.seed_nodes()
-        return f"the cluster of {seeds[0][0]}:{seeds[0][1]}"
 
     def _node(self, address: Address) -> RedisConnection:
         node = self._nodes.get(address)
@@ -262,16 +272,17 @@ class ClusterTraffic(OwnLoop):
     async def _refresh_map(self) -> None:
         """Ask for the map until a node answers."""
         deadline = self._loop.time() + self._settings.retry_for
-        while True:
+        for tries in itertools.count(1):
             try:
                 async with asyncio.timeout_at(deadline):
                     await self._map.refresh()
                     return
-            except Exception as error:
+            except answers.FAULTS as error:
+                if answers.classify(error).verdict is Verdict.REFUSED:
+                    raise answers.refused(self._place_name, error) from error
                 if self._loop.time() + PAUSE_MAX_S >= deadline:
-                    raise Unavailable(
-                        f"{self._cluster}: no node told the map of its slots for "
-                        f"{self._settings.retry_for:g} s: {type(error).__name__}: {error}"
+                    raise answers.gave_up(
+                        self._place_name, error, tried_s=self._settings.retry_for, tries=tries
                     ) from error
             await asyncio.sleep(PAUSE_MAX_S * random.uniform(0.5, 1.0))
 
@@ -281,6 +292,10 @@ class _Reader:
 
     def __init__(self, traffic: ClusterTraffic) -> None:
         self.submit = traffic.read
+
+
+def _unserved(slot: int) -> Exception:
+    return ClusterDownError(f"no node serves slot {slot}", status_code="CLUSTERDOWN")
 
 
 def _parted(guard: str, key: str) -> Refused:

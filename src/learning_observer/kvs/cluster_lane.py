@@ -18,13 +18,14 @@ from redis.exceptions import (
     BusyLoadingError,
     MovedError,
     NoScriptError,
-    RedisError,
     ResponseError,
 )
 
+from learning_observer.kvs import answers
+from learning_observer.kvs.answers import Verdict
 from learning_observer.kvs.cluster_requests import Request
 from learning_observer.kvs.cluster_slots import Address
-from learning_observer.kvs.wire import NOT_NOW, NOT_NOW_CODES, Wire, _words_of
+from learning_observer.kvs.wire import Wire
 from learning_observer.redis_connection import RedisConnection
 
 logger = logging.getLogger(__name__)
@@ -38,18 +39,21 @@ ASKING: Final = b"*1\r\n$6\r\nASKING\r\n"
 
 
 class Judged(Protocol):
-    """What is told of a request that a lane has sent, or could not send."""
+    """What is told of a request that a lane has sent, or could not send.
 
-    def moved(self, request: Request, to: Address) -> None:
+    The error is what the server answered, or what befell the connection.
+    """
+
+    def moved(self, request: Request, to: Address, error: Exception) -> None:
         """Its slot is served by another node from now on."""
 
-    def asked(self, request: Request, at: Address) -> None:
+    def asked(self, request: Request, at: Address, error: Exception) -> None:
         """Its slot is moving there, and its keys are there already."""
 
-    def not_now(self, request: Request, why: Exception) -> None:
+    def not_now(self, request: Request, error: Exception) -> None:
         """Nothing was done, and waiting may help."""
 
-    def lost(self, request: Request, why: Exception, place: str) -> None:
+    def lost(self, request: Request, error: Exception) -> None:
         """The connection broke before its answer came."""
 
 
@@ -96,20 +100,19 @@ class NodeLane(Wire):
                     reply = await _reply(connection)
                     answered += 1
                     self._judge(request, reply)
-        except (ResponseError, AuthenticationError) as error:  # it does not let us in
+        except answers.FAULTS as error:
             await self._drop()
-            for request in group:
-                self._judge(request, error)
-        # A peer's reset can surface as AttributeError or TypeError out of redis-py
-        # (redis/redis-py#4287): the connection is lost all the same.
-        except (RedisError, OSError, EOFError, AttributeError, TypeError) as error:
-            await self._drop()
-            for request in group[answered:]:
-                request.unsure = request.unsure or sent
+            left = group[answered:]
+            if answers.classify(error).verdict is Verdict.REFUSED:  # it does not let us in
+                for request in left:
+                    self._judge(request, error)
+                return
             # Those that wait here met the same fault: each has its own deadline to look at.
             waiting, self._ready = self._ready, deque()
-            for request in (*group[answered:], *filter(self._takes, waiting)):
-                self._judged.lost(request, error, self.settings.place)
+            for request in left:
+                request.unsure = request.unsure or (sent and request.writes)
+            for request in (*left, *filter(self._takes, waiting)):
+                self._judged.lost(request, error)
         except BaseException:
             await self._drop()  # a reply may be under way: nobody else must read it
             raise
@@ -151,15 +154,13 @@ class NodeLane(Wire):
             request.unknown += 1
             self.add(request)
         elif isinstance(reply, MovedError):
-            self._judged.moved(request, self._redirected(reply))
+            self._judged.moved(request, self._redirected(reply), reply)
         elif isinstance(reply, AskError):
-            self._judged.asked(request, self._redirected(reply))
+            self._judged.asked(request, self._redirected(reply), reply)
+        elif answers.classify(reply).verdict is Verdict.REFUSED:
+            request.failed(request.refused(self.settings.place, reply))
         else:
-            words = _words_of(reply) if isinstance(reply, RedisError) else repr(reply)
-            if isinstance(reply, NOT_NOW) or words.split(" ")[0] in NOT_NOW_CODES:
-                self._judged.not_now(request, reply)
-            else:
-                request.failed(request.refused(self.settings.place, words))
+            self._judged.not_now(request, reply)
 
     def _take_answer(self, request: Request, reply: object) -> None:
         try:

@@ -12,6 +12,8 @@ from typing import Any, Final
 from hiredis import pack_command
 from redis.exceptions import RedisError
 
+from learning_observer.kvs import answers
+from learning_observer.kvs.answers import Verdict
 from learning_observer.kvs.cluster_slots import Address, SlotMap
 from learning_observer.kvs.wire import Wire
 from learning_observer.redis_connection import RedisConnection, RedisSettings
@@ -27,27 +29,33 @@ NEXT_NODE_S: Final = 0.2
 class ClusterMap(SlotMap):
     """The slots of a cluster, and the nodes that can be asked for them."""
 
-    def __init__(self, settings: RedisSettings, refreshed: Callable[[Exception | None], object]):
+    def __init__(self, settings: RedisSettings, refreshed: Callable[[], object]):
         super().__init__()
         self._settings = settings
         self._refreshed = refreshed
+        self.failure: Exception | None = None  # why the latest attempt to have it failed
         self._refreshed_at = -math.inf
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def refused(self) -> bool:
+        """Whether a node said no to the latest attempt, for a reason that waiting will not mend."""
+        return self.failure is not None and _says_no(self.failure)
+
     def refresh_soon(self) -> None:
-        """Ask for the whole map, in a task; `refreshed(error or None)` is called then."""
+        """Ask for the whole map, in a task; `refreshed()` is called then, with or without it."""
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._refresh_in_task())
 
     async def refresh(self) -> None:
         """Ask for the whole map now, any node that answers.
 
-        Raises what the last node to fail raised, where none answers.
+        Where none answers it raises what befell one of them, and rather a definite no.
         """
         nodes = list(dict.fromkeys([*self.primaries, *self._settings.seed_nodes()]))
         random.shuffle(nodes)
         asked: dict[asyncio.Task[object], Address] = {}
-        failure: Exception = ConnectionError("the cluster has no node to ask")
+        failure: Exception | None = None
         try:
             while nodes or asked:
                 if nodes:
@@ -63,14 +71,15 @@ class ClusterMap(SlotMap):
                     try:
                         self.load(task.result(), asked=node)
                     except Exception as error:  # noqa: BLE001 - another node may know
-                        failure = error
+                        if failure is None or _says_no(error):
+                            failure = error
                     else:
                         return
         finally:
             for task in asked:
                 task.cancel()
             await asyncio.gather(*asked, return_exceptions=True)
-        raise failure
+        raise failure or ConnectionError("the cluster has no node to ask")
 
     async def aclose(self) -> None:
         """Ask no more."""
@@ -79,18 +88,18 @@ class ClusterMap(SlotMap):
             await asyncio.wait([self._task])
 
     async def _refresh_in_task(self) -> None:
-        failure: Exception | None = None
         try:
             clock = asyncio.get_running_loop().time
             await asyncio.sleep(self._refreshed_at + REFRESH_EVERY_S - clock())
             self._refreshed_at = clock()
             await self.refresh()
+            self.failure = None
         except Exception as error:  # noqa: BLE001 - told to those that wait for the map
             logger.info("the map of the cluster cannot be had: %r", error)
-            failure = error
+            self.failure = error
         finally:
             self._task = None
-        self._refreshed(failure)
+        self._refreshed()
 
     async def _slots_from(self, address: Address) -> object:
         # A connection of its own: those of the lanes are busy, or are what is broken.
@@ -100,6 +109,10 @@ class ClusterMap(SlotMap):
                 return await _Question(connection).slots()
         finally:
             await connection.aclose()
+
+
+def _says_no(error: Exception) -> bool:
+    return isinstance(error, answers.FAULTS) and answers.classify(error).verdict is Verdict.REFUSED
 
 
 class _Question(Wire):

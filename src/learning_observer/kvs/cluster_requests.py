@@ -15,14 +15,14 @@ import functools
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from hiredis import pack_command
 
-from learning_observer.kvs import scripts
+from learning_observer.kvs import answers, scripts
 from learning_observer.kvs.changes import RESERVED_PREFIX, Change, Conflict, Outcome
 from learning_observer.kvs.cluster_slots import Address, tag_of
-from learning_observer.kvs.errors import KVSError, OutcomeUnknown, Refused, Unavailable, WrongType
+from learning_observer.kvs.errors import KVSError, OutcomeUnknown, WrongType
 from learning_observer.kvs.lane import Waiting
 from learning_observer.kvs.wire import Found
 
@@ -32,17 +32,31 @@ logger = logging.getLogger(__name__)
 class Request(abc.ABC):
     """Something to say to whichever node serves a slot.
 
+    writes    whether it changes anything; what does not can be asked again, whatever befalls it
     slot      the slot of all its keys
     deadline  when it is given up, by the event loop's clock
     ask_at    a node that is to be asked this once (ASK); else the primary of the slot
     attempts  how often it was tried in vain, redirections included
-    unsure    whether an attempt may have done something that nobody told of
+    unsure    whether an attempt may have changed something that nobody told of
+    fault     what befell the latest attempt
     unknown   how often a node did not know its script
     queue     the lane in which it waits, if it does
     timer     what will wake it, or give it up, while no lane has it under way
     """
 
-    __slots__ = ("ask_at", "attempts", "deadline", "queue", "slot", "timer", "unknown", "unsure")
+    __slots__ = (
+        "ask_at",
+        "attempts",
+        "deadline",
+        "fault",
+        "queue",
+        "slot",
+        "timer",
+        "unknown",
+        "unsure",
+    )
+
+    writes: ClassVar[bool]
 
     def __init__(self, slot: int) -> None:
         self.slot = slot
@@ -56,6 +70,7 @@ class Request(abc.ABC):
         self.attempts = 0
         self.unsure = False
         self.unknown = 0
+        self.fault: Exception | None = None
         self.timer: asyncio.TimerHandle | None = None
 
     @abc.abstractmethod
@@ -70,13 +85,9 @@ class Request(abc.ABC):
     def failed(self, error: KVSError) -> None:
         """It will not be tried again."""
 
-    def given_up(self, words: str) -> KVSError:
-        """The error after the last attempt in vain."""
-        return (OutcomeUnknown if self.unsure else Unavailable)(words)
-
-    def refused(self, place: str, words: str) -> KVSError:
-        """The error for a definite no. An attempt before it may have been carried out."""
-        return (OutcomeUnknown if self.unsure else Refused)(f"{place} refused: {words}")
+    def refused(self, place: str, error: Exception) -> KVSError:
+        """What a definite no comes to."""
+        return answers.refused(place, error, unknown=self.unsure)
 
     def misunderstood(self, error: Exception) -> KVSError:
         """The error for an answer that cannot be one."""
@@ -113,6 +124,8 @@ class KeyRead(Request):
 
     __slots__ = ("_done", "_key", "_name", "_traffic")
 
+    writes = False
+
     def __init__(
         self, traffic: Traffic, key: str, name: bytes, slot: int, done: Callable[[Found], object]
     ) -> None:
@@ -140,16 +153,13 @@ class KeyRead(Request):
         finally:
             self._traffic.finished()
 
-    def given_up(self, words: str) -> KVSError:
-        return Unavailable(words)  # it changes nothing, so nothing is unknown
-
     def misunderstood(self, error: Exception) -> KVSError:
         return KVSError(f"reading failed: {error!r}")
 
-    def refused(self, place: str, words: str) -> KVSError:
-        if words.startswith("WRONGTYPE"):
+    def refused(self, place: str, error: Exception) -> KVSError:
+        if answers.words_of(error).startswith("WRONGTYPE"):
             return WrongType(self._key)
-        return Refused(f"{place} refused: {words}")
+        return super().refused(place, error)
 
 
 class SlotWriter(Request):
@@ -159,6 +169,8 @@ class SlotWriter(Request):
     """
 
     __slots__ = ("_call", "_number", "_record", "_traffic", "_ttls_ms", "_waiting", "busy")
+
+    writes = True
 
     def __init__(self, traffic: Traffic, slot: int, writer: str, ttls_ms: tuple[int, int]) -> None:
         super().__init__(slot)

@@ -21,7 +21,7 @@ from learning_observer.testing.server import HOST, NoRedisServer, RedisServer
 
 SLOTS: Final = 16_384
 READY_S: Final = 60.0
-_POLL_S: Final = 0.02
+_POLL_S: Final = 0.005
 _ANSWER_S: Final = 30.0
 #: A failed node is known as such after so long, and after some more on a busy machine.
 _NODE_TIMEOUT_MS: Final = 3_000
@@ -175,6 +175,9 @@ class ClusterServers:
             with contextlib.suppress(OSError):  # it is down
                 self.ask(other, "CLUSTER", "SETSLOT", slot, "NODE", self._ids[to])
         self._owners[slot] = to
+        # Moved again before all nodes know of it, two of them would claim it for the other, and
+        # its keys would be removed.
+        self._wait_for(self._agree)
 
     # -- the cluster itself --------------------------------------------------------------
 
@@ -189,12 +192,28 @@ class ClusterServers:
         self._wait_until_ready()
 
     def _wait_until_ready(self) -> None:
+        self._wait_for(lambda: all(self._is_ready(node) for node in self._running()))
+        self._wait_for(self._agree)
+
+    def _wait_for(self, so: Callable[[], bool]) -> None:
         deadline = time.monotonic() + READY_S
-        while not all(self._is_ready(node) for node in self._running()):
+        while not so():
             if time.monotonic() > deadline:
-                said = [self.ask(node, "CLUSTER", "INFO") for node in self._running()]
+                said = [self.ask(node, "CLUSTER", "NODES") for node in self._running()]
                 raise NoRedisServer(f"the nodes of the cluster do not agree: {said}")
             time.sleep(_POLL_S)
+
+    def _agree(self) -> bool:
+        """Whether every node knows of each node what that knows of itself: epoch and slots."""
+        views = {self._ids[node]: self._view(node) for node in self._running()}
+        return all(view[node] == views[node][node] for view in views.values() for node in views)
+
+    def _view(self, node: int) -> dict[bytes, tuple[bytes, list[bytes]]]:
+        lines = [line.split() for line in self.ask(node, "CLUSTER", "NODES").splitlines()]
+        return {
+            words[0]: (words[6], [word for word in words[8:] if not word.startswith(b"[")])
+            for words in lines
+        }
 
     def _is_ready(self, node: int) -> bool:
         info = self.ask(node, "CLUSTER", "INFO")
