@@ -220,10 +220,11 @@ class ClusterTraffic(OwnLoop):
         pause = PAUSE_MIN_S * 2.0 ** min(request.attempts, 10)
         pause = min(pause, pause_max) * random.uniform(0.5, 1.0)
         request.attempts += 1
-        if self._loop.time() + pause + ATTEMPT_MIN_S >= request.deadline:
+        left = request.deadline - self._loop.time() - ATTEMPT_MIN_S
+        if left < PAUSE_MIN_S:
             self._give_up(request)
         else:
-            request.timer = self._loop.call_later(pause, self._route, request)
+            request.timer = self._loop.call_later(min(pause, left), self._route, request)
 
     def _expired(self, request: Request) -> None:
         request.timer = None
