@@ -2,6 +2,8 @@
 
     python -m tests.faults.worker MODE URL [name=value ...]
 
+URL can be the nodes of a cluster, with commas between them.
+
 It says "ready", waits for a line, works, and prints what it saw acknowledged, as JSON; the mode
 `acknowledge` prints a line for each event instead.
 """
@@ -14,11 +16,15 @@ import os
 import sys
 import uuid
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from learning_observer.kvs import KVS, PersistentRedisKVS, Store, scripts
 from learning_observer.kvs.changes import RESERVED_PREFIX
+from learning_observer.kvs.cluster import ClusterTraffic
+from learning_observer.kvs.cluster_requests import Request, SlotWriter
+from learning_observer.kvs.cluster_slots import tag_of
 from learning_observer.redis_connection import RedisSettings
 from learning_observer.stream_analytics.engine import Engine
 from learning_observer.stream_analytics.helpers import KeyStateType, student_event_reducer
@@ -60,6 +66,25 @@ def forget_records() -> None:
         return await commit(connection, call)
 
     scripts.commit = commit_without_record
+
+    packed = SlotWriter.packed
+
+    def packed_without_record(self: SlotWriter, *, whole: bool) -> bytes:
+        if self._call is not None:
+            tag = tag_of(self.slot)
+            self._call.keys[0] = f"{RESERVED_PREFIX}writer:{uuid.uuid4().hex}:{{{tag}}}".encode()
+        return packed(self, whole=whole)
+
+    SlotWriter.packed = packed_without_record  # type: ignore[method-assign]
+
+
+def forget_redirections() -> None:
+    """Take ASK for "not now": wait until the slot has moved."""
+
+    def wait(self: ClusterTraffic, request: Request, at: object, error: Exception) -> None:
+        self.not_now(request, error)
+
+    ClusterTraffic.asked = wait  # type: ignore[method-assign]
 
 
 async def count_until_told(store: Store) -> dict[str, Any]:
@@ -163,9 +188,13 @@ def main(mode: str, url: str, *words: str) -> None:
     options = dict(word.split("=", 1) for word in words)
     if options.get("records") == "off":
         forget_records()
+    if options.get("asking") == "off":
+        forget_redirections()
     timeout = float(options.get("timeout", "5"))
     # Far more than any run takes: so an unknown outcome is a defect, not a passed deadline.
     where = RedisSettings(url=url, timeout=timeout, retry_for=120)
+    if "://" not in url:
+        where = replace(where, url=None, cluster=True, nodes=tuple(url.split(",")))
     store = PersistentRedisKVS(connection=where)
     KVS.add_item("default", store)
     os.write(1, b"ready\n")
