@@ -25,6 +25,7 @@ from learning_observer.cli import app, session
 from learning_observer.kvs import errors
 from learning_observer.kvs.configuration import OPTIONS, read_block
 from learning_observer.kvs.file_names import path_of
+from learning_observer.kvs.key_layout import cluster_name
 from learning_observer.redis_connection import PREFIX, RedisSettings
 from learning_observer.settings import load_settings, settings
 from learning_observer.stream_analytics.fields import KeyField
@@ -186,6 +187,11 @@ def test_make_targets_are_there(doc: Path) -> None:
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for name, *_ in commands(doc, "make"):
         assert name in targets
+
+
+def test_names_on_a_cluster_are_as_told() -> None:
+    for key, name in rows("docs/formats.md", header="| key | name on a cluster |"):
+        assert cluster_name(key.strip("`")) == name.strip("`")
 
 
 def test_options_of_stores_are_all_told() -> None:

@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 
 import hiredis
 
-from learning_observer.testing.server import HOST, NoRedisServer, RedisServer
+from learning_observer.testing.server import HOST, NoRedisServer, RedisServer, find_program
 
 SLOTS: Final = 16_384
 READY_S: Final = 60.0
@@ -43,6 +43,7 @@ class ClusterServers:
             "--cluster-node-timeout": str(_NODE_TIMEOUT_MS),
             "--cluster-require-full-coverage": "no",
         }
+        self._program = program
         words = [word for option in options.items() for word in option]
         self.servers = [RedisServer(*words, *arguments, program=program) for _ in range(size)]
         self._owners = [slot * size // SLOTS for slot in range(SLOTS)]
@@ -50,6 +51,8 @@ class ClusterServers:
         self._talks: dict[int, _Talk] = {}
 
     def __enter__(self) -> Self:
+        if self._program is None and find_program() is None:
+            raise NoRedisServer("a cluster needs a server program on this machine: see RedisServer")
         with contextlib.ExitStack() as started:
             for server in self.servers:
                 started.enter_context(server)
