@@ -273,6 +273,28 @@ def test_each_key_is_listed_once_while_slots_move(cluster: ClusterServers) -> No
     on_cluster(cluster, use)
 
 
+def test_keys_that_move_to_a_node_that_was_listed_before(cluster: ClusterServers) -> None:
+    async def use(store: Store) -> None:
+        keys = [f"key {at}" for at in range(600)]
+        await store.multiset(dict.fromkeys(keys, 1))
+        await store.keys()
+        traffic = store._running()  # type: ignore[attr-defined]
+        assert isinstance(traffic, ClusterTraffic)
+        ports = [server.port for server in cluster.servers]
+        first, *_, last = [ports.index(port) for _, port in traffic._map.primaries]
+        slots = {cluster.slot_of(key.encode()) for key in keys}
+        moving = [slot for slot in slots if cluster.node_of(slot) == last][:5]
+        listed: list[str] = []
+        async for key in store.scan():
+            listed.append(key)
+            for slot in moving:  # the first node has been listed, the last one has not
+                cluster.move_slot(slot, first)
+            moving = []
+        assert sorted(listed) == sorted(keys)
+
+    on_cluster(cluster, use)
+
+
 # -- settings ------------------------------------------------------------------------------------
 
 

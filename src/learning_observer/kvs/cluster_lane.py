@@ -107,11 +107,8 @@ class NodeLane(Wire):
                 for request in left:
                     self._judge(request, error)
                 return
-            # Those that wait here met the same fault: each has its own deadline to look at.
-            waiting, self._ready = self._ready, deque()
             for request in left:
                 request.unsure = request.unsure or (sent and request.writes)
-            for request in (*left, *filter(self._takes, waiting)):
                 self._judged.lost(request, error)
         except BaseException:
             await self._drop()  # a reply may be under way: nobody else must read it
