@@ -199,7 +199,7 @@ class ClusterTraffic(OwnLoop):
             self._unplaced[request] = None
             self._map.refresh_soon()
         else:
-            lane = LANES if isinstance(request, KeyRead) else request.slot % LANES
+            lane = request.slot % LANES if request.writes else LANES
             self._lane(address, lane).add(request)
         if address is None or request.attempts:
             # While it waits for others it must not wait for longer than it may.
