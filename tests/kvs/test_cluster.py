@@ -15,8 +15,10 @@ from learning_observer import settings
 from learning_observer.kvs import (
     KVS,
     Change,
+    Conflict,
     Guard,
     InvalidKey,
+    KVSError,
     MissingKVSParameters,
     Outcome,
     PersistentRedisKVS,
@@ -225,6 +227,34 @@ def test_change_of_several_slots_is_refused(
         assert [type(outcome) for outcome in outcomes] == [Refused]
 
     on_cluster(cluster, use)
+
+
+def test_commits_that_replicas_do_not_confirm(cluster: ClusterServers) -> None:
+    """The cluster has none: what was made is told with what it lacks, once for a pipeline."""
+    waits = 0
+
+    async def confirm(connection: Any) -> KVSError | None:
+        nonlocal waits
+        waits += 1
+        await connection.send_command("WAIT", 1, 10, check_health=False)
+        copies = await connection.read_response()
+        return None if copies >= 1 else KVSError(f"{copies} of 1 replicas")
+
+    async def main() -> None:
+        traffic = ClusterTraffic(settings_of(cluster), prefix="", ttl_ms=0, confirm=confirm)
+        outcomes: list[Outcome] = []
+        for at in range(60):
+            traffic.submit(Change(f"key {at}", None, {f"key {at}": b"1"}), outcomes.append)
+        traffic.submit(Change("key 0", None, {"key 0": b"2"}), outcomes.append)
+        await traffic.aclose()
+        assert [str(each) for each in outcomes if isinstance(each, KVSError)] == [
+            "0 of 1 replicas"
+        ] * 60
+        assert [each for each in outcomes if not isinstance(each, KVSError)] == [Conflict(b"1")]
+        assert 1 < waits < 20
+        assert sum(cluster.ask(node, "DBSIZE") for node in range(3)) > 60
+
+    asyncio.run(main())
 
 
 # -- listing -----------------------------------------------------------------------------------

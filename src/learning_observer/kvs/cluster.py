@@ -22,7 +22,7 @@ from redis.exceptions import ClusterDownError, TryAgainError
 from learning_observer.kvs import answers
 from learning_observer.kvs.answers import Verdict
 from learning_observer.kvs.changes import Change, Outcome
-from learning_observer.kvs.cluster_lane import NodeLane
+from learning_observer.kvs.cluster_lane import Confirm, NodeLane
 from learning_observer.kvs.cluster_map import ClusterMap
 from learning_observer.kvs.cluster_requests import KeyRead, Request, SlotWriter
 from learning_observer.kvs.cluster_slots import Address, slot_of
@@ -60,12 +60,23 @@ def check_cluster_prefix(prefix: str) -> None:
 
 
 class ClusterTraffic(OwnLoop):
-    """One event loop's way to a cluster: a writer for each slot, some lanes to each node."""
+    """One event loop's way to a cluster: a writer for each slot, some lanes to each node.
 
-    def __init__(self, where: RedisSettings, *, prefix: str, ttl_ms: int) -> None:
+    confirm  what each pipeline of commits waits for before it counts as done, see `NodeLane`
+    """
+
+    def __init__(
+        self,
+        where: RedisSettings,
+        *,
+        prefix: str,
+        ttl_ms: int,
+        confirm: Confirm | None = None,
+    ) -> None:
         check_cluster_prefix(prefix)
         super().__init__()
         self._settings = where
+        self._confirm = confirm
         self._prefix = prefix
         self._place_name = "the cluster of {}:{}".format(*where.seed_nodes()[0])
         self._writer = uuid.uuid4().hex
@@ -267,7 +278,9 @@ class ClusterTraffic(OwnLoop):
     def _lane(self, address: Address, number: int) -> NodeLane:
         lane = self._lanes.get((address, number))
         if lane is None:
-            lane = self._lanes[address, number] = NodeLane(self._node(address), address, self)
+            confirm = None if number == LANES else self._confirm  # the last one only reads
+            lane = NodeLane(self._node(address), address, self, confirm)
+            self._lanes[address, number] = lane
         return lane
 
     async def _refresh_map(self) -> None:

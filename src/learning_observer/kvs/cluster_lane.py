@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import Final, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol, TypeAlias
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import (
@@ -25,6 +26,7 @@ from learning_observer.kvs import answers
 from learning_observer.kvs.answers import Verdict
 from learning_observer.kvs.cluster_requests import Request
 from learning_observer.kvs.cluster_slots import Address
+from learning_observer.kvs.errors import KVSError
 from learning_observer.kvs.wire import Wire
 from learning_observer.redis_connection import RedisConnection
 
@@ -36,6 +38,10 @@ PIPELINE_BYTES_MAX: Final = 4 * 1024 * 1024
 
 #: It makes the next command be carried out by the node that a slot is moving to.
 ASKING: Final = b"*1\r\n$6\r\nASKING\r\n"
+
+
+#: Waits on a connection for what was done on it to be safe; an error where it is not in time.
+Confirm: TypeAlias = Callable[[AbstractConnection], Awaitable[KVSError | None]]
 
 
 class Judged(Protocol):
@@ -58,12 +64,23 @@ class Judged(Protocol):
 
 
 class NodeLane(Wire):
-    """Carries requests to one node, in pipelines, one pipeline at a time."""
+    """Carries requests to one node, in pipelines, one pipeline at a time.
 
-    def __init__(self, connection: RedisConnection, address: Address, judged: Judged) -> None:
+    confirm  runs on the connection when a pipeline's changes have been answered and before
+             that is told; what it returns becomes the outcome of those that were made
+    """
+
+    def __init__(
+        self,
+        connection: RedisConnection,
+        address: Address,
+        judged: Judged,
+        confirm: Confirm | None = None,
+    ) -> None:
         super().__init__(connection)
         self.address = address
         self._judged = judged
+        self._confirm = confirm
         self._ready: deque[Request] = deque()
         self._task: asyncio.Task[None] | None = None
 
@@ -89,6 +106,7 @@ class NodeLane(Wire):
         limit = min(clock() + self.settings.timeout, *(each.deadline for each in group))
         answered = 0
         sent = False
+        unconfirmed: list[tuple[Request, object]] = []
         try:
             async with asyncio.timeout_at(limit):
                 connection = await self._connected()
@@ -99,11 +117,20 @@ class NodeLane(Wire):
                         await _reply(connection)
                     reply = await _reply(connection)
                     answered += 1
-                    self._judge(request, reply)
+                    if self._confirm is None or isinstance(reply, Exception):
+                        self._judge(request, reply)
+                    else:
+                        unconfirmed.append((request, reply))
+                if self._confirm is not None and unconfirmed:
+                    shortfall = await self._confirm(connection)
+                    confirmed, unconfirmed = unconfirmed, []
+                    for request, reply in confirmed:
+                        self._take_answer(request, reply, shortfall)
         except answers.FAULTS as error:
             await self._drop()
-            left = group[answered:]
-            if answers.classify(error).verdict is Verdict.REFUSED:  # it does not let us in
+            left = [request for request, _ in unconfirmed] + group[answered:]
+            if not sent and answers.classify(error).verdict is Verdict.REFUSED:
+                # It does not let us in. What was sent is another matter: that may be done.
                 for request in left:
                     self._judge(request, error)
                 return
@@ -159,9 +186,11 @@ class NodeLane(Wire):
         else:
             self._judged.not_now(request, reply)
 
-    def _take_answer(self, request: Request, reply: object) -> None:
+    def _take_answer(
+        self, request: Request, reply: object, shortfall: KVSError | None = None
+    ) -> None:
         try:
-            request.answered(reply)
+            request.answered(reply, shortfall)
         except Exception as error:
             logger.exception("an answer of %s makes no sense", self.settings.place)
             request.failed(request.misunderstood(error))

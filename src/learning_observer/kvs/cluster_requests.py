@@ -78,8 +78,8 @@ class Request(abc.ABC):
         """The command; with the script's text where `whole`, else with its digest."""
 
     @abc.abstractmethod
-    def answered(self, reply: object) -> None:
-        """The node gave this answer."""
+    def answered(self, reply: object, shortfall: KVSError | None = None) -> None:
+        """The node gave this answer; `shortfall` is what its changes lack to be safe."""
 
     @abc.abstractmethod
     def failed(self, error: KVSError) -> None:
@@ -137,7 +137,7 @@ class KeyRead(Request):
         words: Any = ("GET", self._name)  # hiredis's stub takes tuples of one item only
         return bytes(pack_command(words))
 
-    def answered(self, reply: object) -> None:
+    def answered(self, reply: object, shortfall: KVSError | None = None) -> None:
         if reply is not None and not isinstance(reply, bytes):
             raise scripts.ProtocolMismatch("GET", reply)
         self._finish(reply)
@@ -203,18 +203,21 @@ class SlotWriter(Request):
         words: Any = (*script, len(call.keys), *call.keys, *call.args)
         return bytes(pack_command(words))
 
-    def answered(self, reply: object) -> None:
+    def answered(self, reply: object, shortfall: KVSError | None = None) -> None:
         call = self._call_in_flight()
         outcomes, details = scripts.outcomes_of(call, reply)
         if not outcomes.strip("c"):
-            self._finish([None] * len(call.group))
-        elif details is not None:
+            self._finish([shortfall] * len(call.group))
+        elif details is None:
+            self._read_afresh(call, outcomes, shortfall)
+        else:
             detail = iter(details)
             self._finish(
-                [None if each == "c" else self._not_made(each, next(detail)) for each in outcomes]
+                [
+                    shortfall if letter == "c" else self._not_made(letter, next(detail))
+                    for letter in outcomes
+                ]
             )
-        else:
-            self._read_afresh(call, outcomes)
 
     def failed(self, error: KVSError) -> None:
         if self._call is not None:
@@ -230,9 +233,9 @@ class SlotWriter(Request):
             return Conflict(detail)
         return WrongType(self._traffic.key_of(detail or b"") or repr(detail))
 
-    def _read_afresh(self, call: scripts.Call, outcomes: str) -> None:
+    def _read_afresh(self, call: scripts.Call, outcomes: str, shortfall: KVSError | None) -> None:
         """The call had been made before: what its conflicts met can only be read now."""
-        found: list[Outcome] = [None] * len(outcomes)
+        found: list[Outcome] = [shortfall] * len(outcomes)
         lacking = [at for at, letter in enumerate(outcomes) if letter != "c"]
         left = len(lacking)
 
