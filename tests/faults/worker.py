@@ -22,9 +22,10 @@ from typing import Any
 
 from learning_observer.kvs import KVS, PersistentRedisKVS, Store, scripts
 from learning_observer.kvs.changes import RESERVED_PREFIX
-from learning_observer.kvs.cluster import ClusterTraffic
-from learning_observer.kvs.cluster_requests import Request, SlotWriter
-from learning_observer.kvs.cluster_slots import tag_of
+from learning_observer.kvs.cluster_requests import Request
+from learning_observer.kvs.cluster_routes import ClusterRoutes
+from learning_observer.kvs.cluster_slots import Address, tag_of
+from learning_observer.kvs.cluster_writer import SlotWriter
 from learning_observer.redis_connection import RedisSettings
 from learning_observer.stream_analytics.engine import Engine
 from learning_observer.stream_analytics.helpers import KeyStateType, student_event_reducer
@@ -81,10 +82,10 @@ def forget_records() -> None:
 def forget_redirections() -> None:
     """Take ASK for "not now": wait until the slot has moved."""
 
-    def wait(self: ClusterTraffic, request: Request, at: object, error: Exception) -> None:
+    def wait(self: ClusterRoutes, request: Request, to: Address, error: Exception) -> None:
         self.not_now(request, error)
 
-    ClusterTraffic.asked = wait  # type: ignore[method-assign]
+    ClusterRoutes.asked = wait  # type: ignore[method-assign,assignment]
 
 
 async def count_until_told(store: Store) -> dict[str, Any]:

@@ -25,8 +25,8 @@ from learning_observer.kvs import (
     cluster_lane,
 )
 from learning_observer.kvs.changes import RESERVED_PREFIX
-from learning_observer.kvs.cluster_requests import SlotWriter
 from learning_observer.kvs.cluster_slots import tag_of
+from learning_observer.kvs.cluster_writer import SlotWriter
 from learning_observer.redis_connection import RedisSettings
 from learning_observer.testing import ClusterServers
 

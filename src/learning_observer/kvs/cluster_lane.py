@@ -126,20 +126,24 @@ class NodeLane(Wire):
                     confirmed, unconfirmed = unconfirmed, []
                     for request, reply in confirmed:
                         self._take_answer(request, reply, shortfall)
-        except answers.FAULTS as error:
+        except Exception as error:  # noqa: BLE001 - told to all who wait, one by one
             await self._drop()
-            left = [request for request, _ in unconfirmed] + group[answered:]
-            if not sent and answers.classify(error).verdict is Verdict.REFUSED:
-                # It does not let us in. What was sent is another matter: that may be done.
-                for request in left:
-                    self._judge(request, error)
-                return
-            for request in left:
-                request.unsure = request.unsure or (sent and request.writes)
-                self._judged.lost(request, error)
+            self._lost([each for each, _ in unconfirmed] + group[answered:], error, sent=sent)
         except BaseException:
             await self._drop()  # a reply may be under way: nobody else must read it
             raise
+
+    def _lost(self, left: list[Request], error: Exception, *, sent: bool) -> None:
+        """The connection broke, or was not had, before these were answered."""
+        if not isinstance(error, answers.FAULTS):  # whatever it was, nobody must wait for ever
+            logger.error("a pipeline to %s failed", self.settings.place, exc_info=error)
+        refused = answers.classify(error).verdict is Verdict.REFUSED
+        for request in left:
+            if refused and not sent:  # it does not let us in; what was sent may have been done
+                self._judge(request, error)
+            else:
+                request.unsure = request.unsure or (sent and request.writes)
+                self._judged.lost(request, error)
 
     def _taken(self) -> tuple[list[Request], list[bytes]]:
         """The requests of the next pipeline, and their commands."""
@@ -155,9 +159,14 @@ class NodeLane(Wire):
             # one that was refused twice carries the text itself.
             whole = request.unknown > 1 or (request.unknown == 1 and not whole_sent)
             whole_sent = whole_sent or whole
+            try:
+                packed = request.packed(whole=whole)
+            except Exception as error:
+                logger.exception("a request cannot be packed")
+                request.failed(request.misunderstood(error))
+                continue
             if request.ask_at is not None:
                 commands.append(ASKING)
-            packed = request.packed(whole=whole)
             commands.append(packed)
             size += len(packed)
             group.append(request)
