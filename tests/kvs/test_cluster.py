@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -26,6 +27,7 @@ from learning_observer.kvs import (
     Store,
     Unavailable,
     WrongType,
+    cluster_map,
     kvs_startup_check,
 )
 from learning_observer.kvs.cluster import ClusterTraffic
@@ -359,6 +361,20 @@ def test_one_node_that_answers_is_enough_to_begin(cluster: ClusterServers) -> No
             assert len(await store.keys()) == 50
 
     asyncio.run(main())
+
+
+def test_nodes_that_answer_too_late_leave_nothing_open(
+    cluster: ClusterServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_map, "NEXT_NODE_S", 0.0005)  # all are asked, one is listened to
+
+    async def main() -> None:
+        for _ in range(60):
+            async with PersistentRedisKVS(connection=settings_of(cluster)) as store:
+                assert await store["a"] is None
+
+    asyncio.run(main())
+    gc.collect()  # what was left open is told now, and here
 
 
 def test_no_node_answers() -> None:

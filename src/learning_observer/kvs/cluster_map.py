@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from hiredis import pack_command
-from redis.exceptions import RedisError
 
 from learning_observer.kvs import answers
 from learning_observer.kvs.answers import Verdict
@@ -117,13 +116,11 @@ def _says_no(error: Exception) -> bool:
 
 class _Question(Wire):
     async def slots(self) -> object:
-        connection = await self._connected()
-        words: Any = ("CLUSTER", "SLOTS")  # hiredis's stub takes tuples of one item only
         try:
+            connection = await self._connected()
+            words: Any = ("CLUSTER", "SLOTS")  # hiredis's stub takes tuples of one item only
             await connection.send_packed_command([pack_command(words)], check_health=False)
             return await connection.read_response()
-        except RedisError:
-            await self._drop()
-            raise
         finally:
+            await self._drop()  # at once: what is cancelled while it waits to close stays open
             await self.aclose()
