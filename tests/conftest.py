@@ -9,6 +9,7 @@ import hypothesis
 import pytest
 import redis
 
+from learning_observer.testing.cluster import ClusterServers
 from learning_observer.testing.server import RedisServer
 
 # The real logs are no part of the project. `make real-logs LOGS=...` names their folder; without
@@ -38,3 +39,17 @@ def redis_url(redis_server: RedisServer) -> str:
     with redis.Redis.from_url(redis_server.url) as client:
         client.flushall()
     return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def cluster_servers() -> Iterator[ClusterServers]:
+    """The cluster that the tests of one run share. Kill nodes of one of your own instead."""
+    with ClusterServers() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(cluster_servers: ClusterServers) -> ClusterServers:
+    """The shared cluster, emptied for this test."""
+    cluster_servers.flush()
+    return cluster_servers

@@ -26,6 +26,7 @@ from learning_observer.cli import app, session
 from learning_observer.kvs import errors
 from learning_observer.kvs.configuration import OPTIONS, read_block
 from learning_observer.kvs.file_names import path_of
+from learning_observer.kvs.key_layout import cluster_name
 from learning_observer.kvs.server_findings import REACHABLE
 from learning_observer.redis_connection import RedisSettings
 from learning_observer.redis_options import PREFIX
@@ -189,6 +190,11 @@ def test_make_targets_are_there(doc: Path) -> None:
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for name, *_ in commands(doc, "make"):
         assert name in targets
+
+
+def test_names_on_a_cluster_are_as_told() -> None:
+    for key, name in rows("docs/formats.md", header="| key | name on a cluster |"):
+        assert cluster_name(key.strip("`")) == name.strip("`")
 
 
 def test_options_of_stores_are_all_told() -> None:

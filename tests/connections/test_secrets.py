@@ -19,6 +19,7 @@ from tests.connections.places import tls_settings
 from tests.kvs.redis_places import closed_port
 
 from learning_observer.kvs import KVSError, PersistentRedisKVS
+from learning_observer.kvs.cluster import ClusterTraffic
 from learning_observer.kvs.redis import EphemeralRedisKVS
 from learning_observer.prestartup import StartupCheck
 from learning_observer.redis_connection import RedisSettings
@@ -84,6 +85,7 @@ async def fail(where: RedisSettings) -> None:
                 assert_silent(shown(error.value))
             assert_silent(repr(store), store, *map(repr, store._traffic.values()))
             for traffic in store._traffic.values():
+                assert not isinstance(traffic, ClusterTraffic)
                 client: Any = traffic.connection.client()
                 assert_silent(repr(traffic.connection), repr(client), client.connection_pool)
     with where.blocking_client(0.5) as blocking:

@@ -2,6 +2,8 @@
 
     python -m tests.faults.worker MODE URL [name=value ...]
 
+URL can be the nodes of a cluster, with commas between them.
+
 It says "ready", waits for a line, works, and prints what it saw acknowledged, as JSON; the mode
 `acknowledge` prints a line for each event instead.
 """
@@ -16,11 +18,16 @@ import sys
 import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from learning_observer.kvs import KVS, OutcomeUnknown, PersistentRedisKVS, Store, scripts
 from learning_observer.kvs.changes import RESERVED_PREFIX, Change, Guard, Outcome
+from learning_observer.kvs.cluster_requests import Request
+from learning_observer.kvs.cluster_routes import ClusterRoutes
+from learning_observer.kvs.cluster_slots import Address
+from learning_observer.kvs.cluster_writer import SlotWriter
 from learning_observer.kvs.store import Submit
 from learning_observer.redis_connection import RedisSettings
 from learning_observer.stream_analytics.engine import Engine
@@ -66,6 +73,26 @@ def forget_records() -> None:
 
     scripts.commit = commit_without_record
 
+    packed = SlotWriter.packed
+
+    def packed_without_record(self: SlotWriter, *, whole: bool) -> bytes:
+        if self._call is not None:
+            other = f"{RESERVED_PREFIX}writer:{uuid.uuid4().hex}".encode()
+            changed = re.sub(RECORD, other, self._call.packed, count=1)
+            self._call = self._call._replace(packed=changed)
+        return packed(self, whole=whole)
+
+    SlotWriter.packed = packed_without_record  # type: ignore[method-assign]
+
+
+def forget_redirections() -> None:
+    """Take ASK for "not now": wait until the slot has moved."""
+
+    def wait(self: ClusterRoutes, request: Request, to: Address, error: Exception) -> None:
+        self.not_now(request, error)
+
+    ClusterRoutes.asked = wait  # type: ignore[method-assign,assignment]
+
 
 def send_no_script() -> None:
     """Send EVALSHA alone, as if a server never forgot its scripts."""
@@ -101,6 +128,7 @@ PROTECTIONS: Final = {
     "records": forget_records,
     "fallback": send_no_script,
     "guards": forget_guards,
+    "asking": forget_redirections,
 }
 
 
@@ -225,6 +253,8 @@ def main(mode: str, url: str, *words: str) -> None:
     # Far more than any run takes: so an unknown outcome is a defect, not a passed deadline.
     retry_for = float(options.get("retry_for", "120"))
     where = RedisSettings(url=url, timeout=timeout, retry_for=retry_for)
+    if "://" not in url:
+        where = replace(where, url=None, cluster=True, nodes=tuple(url.split(",")))
     store = PersistentRedisKVS(connection=where)
     KVS.add_item("default", store)
     os.write(1, b"ready\n")

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import redis
@@ -22,8 +22,9 @@ from learning_observer.kvs import (
     kvs_startup_check,
 )
 from learning_observer.kvs.file_names import is_digest, path_of
+from learning_observer.kvs.key_layout import cluster_name
 from learning_observer.redis_connection import RedisSettings
-from learning_observer.testing import StoreContract
+from learning_observer.testing import ClusterServers, StoreContract
 
 
 class TestStub(StoreContract):
@@ -124,6 +125,53 @@ class TestRedisEphemeral(OnRedis):
         return EphemeralRedisKVS(30, connection=self.where)
 
 
+class OnCluster(StoreContract):
+    reopens = True
+    prefix: ClassVar[str] = ""
+    updates_per_writer = 50  # each of them meets some conflicts
+
+    @pytest.fixture(autouse=True)
+    def place(self, cluster: ClusterServers) -> None:
+        self.cluster = cluster
+        self.where = RedisSettings(cluster=True, nodes=cluster.nodes)
+
+    def on(self, key: str, command: str, *words: bytes | int) -> Any:
+        name = (self.prefix + cluster_name(key)).encode()
+        return self.cluster.on(name, command, *words)
+
+    def raw_get(self, key: str) -> bytes | None:
+        data = self.on(key, "GET")
+        assert data is None or isinstance(data, bytes)
+        return data
+
+    def raw_set(self, key: str, data: bytes) -> None:
+        self.on(key, "SET", data)
+
+    def raw_ttl_ms(self, key: str) -> int | None:
+        ttl_ms = self.on(key, "PTTL")
+        assert isinstance(ttl_ms, int)
+        assert ttl_ms != -2, f"{key!r} is absent"
+        return None if ttl_ms == -1 else ttl_ms
+
+    def raw_set_ttl_ms(self, key: str, ttl_ms: int) -> None:
+        assert self.on(key, "PEXPIRE", ttl_ms) == 1
+
+
+class TestCluster(OnCluster):
+    clear_needs_everything = True
+
+    def make_store(self) -> Store:
+        return PersistentRedisKVS(connection=self.where)
+
+
+class TestClusterEphemeralWithPrefix(OnCluster):
+    prefix = "lo:*[é]:"
+    ttl_s = 30
+
+    def make_store(self) -> Store:
+        return EphemeralRedisKVS(30, prefix=self.prefix, connection=self.where)
+
+
 class Routed:
     """Stores come from `KVS`, as the settings say."""
 
@@ -169,4 +217,16 @@ class TestRouterToRedis(Routed, OnRedis):
     def make_store(self) -> Store:
         cache = {"type": "redis_ephemeral", "expiry": 45.5, "prefix": "r:"}
         self.configure({"default": cache}, self.where.url)
+        return KVS()
+
+
+class TestRouterToCluster(Routed, OnCluster):
+    prefix = "r:"
+
+    def make_store(self) -> Store:
+        settings.settings["redis_connection"] = {
+            "redis_cluster": True,
+            "redis_nodes": list(self.where.nodes),
+        }
+        self.configure({"default": {"type": "redis", "prefix": "r:"}})
         return KVS()

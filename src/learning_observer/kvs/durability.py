@@ -68,6 +68,10 @@ class Durability:
         outcomes, details = await scripts.commit(connection, call)
         if "c" not in outcomes:
             return outcomes, details, None
+        return outcomes, details, await self.confirm(connection)
+
+    async def confirm(self, connection: scripts.Connection) -> NotReplicated | None:
+        """Wait for what was written on this connection; what could not be confirmed in time."""
         try:
             on_disk, copies = await self._ask(connection, self.replicas)
         except ResponseError as error:
@@ -75,14 +79,13 @@ class Durability:
             # that it refused would be wrong. Sent again, the call finds its record, or not.
             raise RedisConnectionError(f"while waiting for replicas: {error}") from error
         if copies >= self.replicas and (on_disk or not self.aof):
-            return outcomes, details, None
-        short = NotReplicated(
+            return None
+        return NotReplicated(
             self.replicas,
             copies,
             aof=on_disk if self.aof else None,
             waited_s=self.timeout,
         )
-        return outcomes, details, short
 
     async def _ask(self, connection: scripts.Connection, replicas: int) -> tuple[bool, int]:
         """Wait, and tell whether it is on the server's disk, and how many replicas have it."""

@@ -5,24 +5,21 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
-import os
-import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TypeVar
 
 from learning_observer.kvs.changes import RESERVED_PREFIX, Change, Outcome, check_changes, check_key
+from learning_observer.kvs.cluster import ClusterTraffic, check_cluster_prefix
 from learning_observer.kvs.durability import WAIT_TIMEOUT_S, Durability
 from learning_observer.kvs.errors import ClearRefused, InvalidKey, KVSError
+from learning_observer.kvs.key_layout import single_pattern
+from learning_observer.kvs.own_loop import OwnLoop
 from learning_observer.kvs.store import GROUP_KEYS_MAX, Store, Submit
 from learning_observer.kvs.wire import Reader, Writer, scan_strings
 from learning_observer.redis_connection import RedisConnection, RedisSettings, default_settings
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
-
-#: This process; what was made before a fork belongs to another one.
-_pid = os.getpid()
-os.register_at_fork(after_in_child=lambda: globals().update(_pid=os.getpid()))
 
 #: Commits overlap in this many lanes, each a connection and a writer of its own.
 LANES = 2
@@ -55,12 +52,14 @@ class PersistentRedisKVS(Store):
         check_key(prefix)
         if len(prefix) > 2 and RESERVED_PREFIX.startswith(prefix):
             raise InvalidKey(prefix, f"keys under it could lie under {RESERVED_PREFIX!r}")
+        if connection is not None and connection.cluster:
+            check_cluster_prefix(prefix)
         self._prefix = prefix
         self._durability = Durability(wait_replicas, wait_aof, wait_timeout)
         self._ttl_ms = 0
         self._settings = connection
-        self._traffic: dict[asyncio.AbstractEventLoop, _Traffic] = {}
-        self._latest: _Traffic | None = None  # spares most calls the look-up
+        self._traffic: dict[asyncio.AbstractEventLoop, _Traffic | ClusterTraffic] = {}
+        self._latest: _Traffic | ClusterTraffic | None = None  # spares most calls the look-up
 
     async def read(self, keys: Sequence[str]) -> list[bytes | None]:
         self._check_open()
@@ -93,15 +92,14 @@ class PersistentRedisKVS(Store):
     async def scan(self, prefix: str = "") -> AsyncIterator[str]:
         self._check_open()
         check_key(prefix)
-        pattern = "".join(f"\\{c}" if c in "*?[]\\^-" else c for c in self._prefix + prefix) + "*"
+        traffic = self._running()
         seen: set[bytes] = set()  # SCAN may name a key more than once
-        async for name in scan_strings(self._running().connection, pattern):
+        async for name in traffic.names(prefix):
             if name in seen or name.startswith(RESERVED_PREFIX.encode()):
                 continue
             seen.add(name)
-            try:
-                key = name.decode().removeprefix(self._prefix)
-            except UnicodeDecodeError:  # another program's
+            key = traffic.key_of(name)
+            if key is None or not key.startswith(prefix):  # another program's, or another key
                 continue
             if not key.startswith(RESERVED_PREFIX):  # no key of ours, as no store takes it
                 yield key
@@ -127,21 +125,22 @@ class PersistentRedisKVS(Store):
             traffic.close(self._closed_text())
         here = self._traffic.pop(asyncio.get_running_loop(), None)
         self._latest = None
-        if here is not None and here.pid == _pid:
+        if here is not None and here.is_ours():
             await here.aclose()
 
-    def _running(self) -> _Traffic:
+    def _running(self) -> _Traffic | ClusterTraffic:
         """The lanes of the running event loop."""
         if self._latest is not None and self._latest.is_here():
             return self._latest
         loop = asyncio.get_running_loop()
         traffic = self._traffic.get(loop)
-        if traffic is None or traffic.pid != _pid:
+        if traffic is None or not traffic.is_ours():
             for ended in [loop for loop in list(self._traffic) if loop.is_closed()]:
                 self._traffic.pop(ended, None)
             # Settings are read at the first use, so that a store can be made before them.
             where = self._settings or default_settings()
-            traffic = _Traffic(
+            make = ClusterTraffic if where.cluster else _Traffic
+            traffic = make(
                 where, prefix=self._prefix, ttl_ms=self._ttl_ms, durability=self._durability
             )
             self._traffic[loop] = traffic
@@ -178,31 +177,20 @@ class EphemeralRedisKVS(PersistentRedisKVS):
         self._ttl_ms = round(expire * 1000)
 
 
-class _Traffic:
-    """One event loop's way to Redis: a reader, and writers that overlap."""
+class _Traffic(OwnLoop):
+    """One event loop's way to a single server: a reader, and writers that overlap."""
 
     def __init__(
         self, where: RedisSettings, *, prefix: str, ttl_ms: int, durability: Durability
     ) -> None:
-        self.pid = _pid
-        self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
+        super().__init__()
+        self._prefix = prefix
         self.connection = RedisConnection(where)
         self.reader = Reader(self.connection, prefix=prefix)
         self._writers = [
             Writer(self.connection, prefix=prefix, ttl_ms=ttl_ms, durability=durability)
             for _ in range(LANES)
         ]
-
-    def is_here(self) -> bool:
-        """Whether its event loop is the running one.
-
-        A thread runs one event loop at a time; asking asyncio which would cost a system
-        call for each change (Python 3.11 asks for the process id).
-        """
-        return (
-            self._thread == threading.get_ident() and self._loop.is_running() and self.pid == _pid
-        )
 
     def submit(self, change: Change, done: Callable[[Outcome], object]) -> None:
         self.way(change.guard)(change, done)
@@ -217,6 +205,17 @@ class _Traffic:
         """Take no changes more; what was handed in goes on."""
         for writer in self._writers:
             writer.close(why)
+
+    def names(self, key_prefix: str) -> AsyncIterator[bytes]:
+        """Names of the keys that begin with `key_prefix`, some of them more than once."""
+        return scan_strings(self.connection, single_pattern(self._prefix, key_prefix))
+
+    def key_of(self, name: bytes) -> str | None:
+        """The key that has this name in Redis; `None`: the name is another program's."""
+        try:
+            return name.decode().removeprefix(self._prefix)
+        except UnicodeDecodeError:
+            return None
 
     async def aclose(self) -> None:
         await self.reader.aclose()

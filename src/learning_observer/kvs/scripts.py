@@ -147,7 +147,11 @@ async def commit(connection: Connection, call: Call) -> tuple[str, list[bytes | 
     bytes that the guard key holds, for each `t` the key that holds no string; `None`
     instead of those when the call had been made before, and only its record answered.
     """
-    reply = await COMMIT.run(connection, call.words, call.packed)
+    return outcomes_of(call, await COMMIT.run(connection, call.words, call.packed))
+
+
+def outcomes_of(call: Call, reply: object) -> tuple[str, list[bytes | None] | None]:
+    """What `commit` returns, from the reply to the call."""
     if not isinstance(reply, list) or not reply or not isinstance(reply[0], bytes):
         raise ProtocolMismatch("commit.lua", reply)
     outcomes = reply[0].decode()

@@ -2,6 +2,7 @@
 
     StoreContract   what every store does, as tests: subclass it for a store of your own
     RedisServer     a real server for the time of a test run
+    ClusterServers  a real cluster, with slots that can be moved
     FaultProxy      stands between a client and a server, and loses things on purpose
     follow, promote, cut_off, wait_until_replicated
                     replicas of such servers, failovers and partitions
@@ -17,6 +18,7 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from learning_observer.testing.cluster import ClusterServers
     from learning_observer.testing.contract import StoreContract
     from learning_observer.testing.proxy import Fault, FaultProxy
     from learning_observer.testing.replication import (
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from learning_observer.testing.tls import TLSProxy
 
 __all__ = [
+    "ClusterServers",
     "Fault",
     "FaultProxy",
     "NoRedisServer",
@@ -46,6 +49,7 @@ __all__ = [
 ]
 
 _MODULES: Final = {
+    "ClusterServers": "cluster",
     "Fault": "proxy",
     "FaultProxy": "proxy",
     "NoRedisServer": "server",

@@ -70,6 +70,13 @@ def on_store(
     return run
 
 
+def together(name: str) -> str:
+    """A key that can change together with all others that this makes: on a cluster as well,
+    where what stands in braces decides about the place of a key.
+    """
+    return f"{name}{{together}}"
+
+
 def same(value: object, other: object) -> bool:
     """Whether two JSON values are equal, types and order of keys and NaN and -0.0 included."""
     return repr(value) == repr(other)

@@ -14,7 +14,7 @@ from learning_observer.kvs import Change, CorruptValue, Guard, InvalidKey, NotJS
 from learning_observer.kvs.codec import Json
 from learning_observer.stream_analytics.helpers import kvs_pipeline
 from learning_observer.stream_analytics.pipeline import Pipeline
-from learning_observer.testing.contract_base import StoreUnderTest, on_store, same
+from learning_observer.testing.contract_base import StoreUnderTest, on_store, same, together
 from learning_observer.testing.contract_cases import VALUES
 
 #: What is no JSON, and might stand in a store all the same.
@@ -181,14 +181,16 @@ class BytesContract(StoreUnderTest):
         event = {"client": {"event": "keystroke"}, "metadata": {"source": "source"}}
         ((_, states),) = pipeline.plan(event)
 
+        pair = together("committed"), together("committed too")
+
         def put(key: str) -> Change:
-            return Change("guard", Guard.ANY, {key: b"1", "committed too": b"1"})
+            return Change(together("guard"), Guard.ANY, {key: b"1", pair[1]: b"1"})
 
         writes: dict[tuple[str, ...], Callable[[], Awaitable[object]]] = {
             ("set",): lambda: store.set("set", 1),
             ("multi", "multi too"): lambda: store.multiset({"multi": 1, "multi too": 2}),
             ("updated",): lambda: store.update("updated", lambda _: 1),
-            ("committed", "committed too"): lambda: store.commit([put("committed")]),
+            pair: lambda: store.commit([put(pair[0])]),
             ("dumped",): lambda: store.load(tmp_path / "dump.json"),
             tuple(states): lambda: pipeline.process(event, store=store),
         }

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from learning_observer.kvs import Change, Conflict, Guard, Outcome, Store
-from learning_observer.testing.contract_base import StoreUnderTest, on_store
+from learning_observer.testing.contract_base import StoreUnderTest, on_store, together
+
+#: Keys that one change may hold, also where keys are spread over nodes.
+A, B, C, D, E, F = map(together, "abcdef")
 
 #: The three things that can stand at a guard key before a commit.
 BEFORE: dict[str, bytes | None] = {"absent": None, "there": b"1", "null": b"null"}
@@ -41,22 +44,22 @@ class CommitContract(StoreUnderTest):
 
     @on_store
     async def test_several_puts_are_all_or_nothing(self, store: Store) -> None:
-        puts = {"b": b"2", "a": b"1", "c": None, "d": b"2"}
-        self.raw_set("c", b"3")
-        assert await store.commit([Change("a", b"other", puts)]) == [Conflict(None)]
-        assert [self.raw_get(key) for key in "abcd"] == [None, None, b"3", None]
-        assert await store.commit([Change("a", None, puts)]) == [None]
-        assert [self.raw_get(key) for key in "abcd"] == [b"1", b"2", None, b"2"]
-        assert await store.commit([Change("a", None, {"a": b"9", "d": None})]) == [Conflict(b"1")]
-        assert [self.raw_get(key) for key in "abcd"] == [b"1", b"2", None, b"2"]
+        puts = {B: b"2", A: b"1", C: None, D: b"2"}
+        self.raw_set(C, b"3")
+        assert await store.commit([Change(A, b"other", puts)]) == [Conflict(None)]
+        assert [self.raw_get(key) for key in (A, B, C, D)] == [None, None, b"3", None]
+        assert await store.commit([Change(A, None, puts)]) == [None]
+        assert [self.raw_get(key) for key in (A, B, C, D)] == [b"1", b"2", None, b"2"]
+        assert await store.commit([Change(A, None, {A: b"9", D: None})]) == [Conflict(b"1")]
+        assert [self.raw_get(key) for key in (A, B, C, D)] == [b"1", b"2", None, b"2"]
 
     @on_store
     async def test_guard_that_is_not_put(self, store: Store) -> None:
-        self.raw_set("guard", b"1")
-        assert await store.commit([Change("guard", b"1", {"x": b"1", "y": b"1"})]) == [None]
-        assert await store.commit([Change("guard", None, {"x": b"2"})]) == [Conflict(b"1")]
-        assert await store.commit([Change("gone", None, {"z": b"1"})]) == [None]
-        assert await store.multiget(["guard", "x", "y", "z", "gone"]) == [1, 1, 1, 1, None]
+        self.raw_set(A, b"1")
+        assert await store.commit([Change(A, b"1", {B: b"1", C: b"1"})]) == [None]
+        assert await store.commit([Change(A, None, {B: b"2"})]) == [Conflict(b"1")]
+        assert await store.commit([Change(E, None, {D: b"1"})]) == [None]
+        assert await store.multiget([A, B, C, D, E]) == [1, 1, 1, 1, None]
 
     @on_store
     async def test_guard_without_puts(self, store: Store) -> None:
@@ -71,16 +74,17 @@ class CommitContract(StoreUnderTest):
 
     @on_store
     async def test_removal(self, store: Store) -> None:
-        await store.multiset({"a": 1, "b": 2, "c": 3})
+        await store.multiset({A: 1, B: 2, C: 3})
         changes = [
-            Change("a", b"1", {"a": None}),
-            Change("b", b"no", {"b": None}),
-            Change("c", Guard.ANY, {"c": None, "d": b"4"}),
-            Change("e", None, {"e": None, "f": None}),
+            Change(A, b"1", {A: None}),
+            Change(B, b"no", {B: None}),
+            Change(C, Guard.ANY, {C: None, D: b"4"}),
+            Change(E, None, {E: None, F: None}),
         ]
         assert await store.commit(changes) == [None, Conflict(b"2"), None, None]
-        assert sorted(await store.keys()) == ["b", "d"]
-        assert [self.raw_get(key) for key in "abcdef"] == [None, b"2", None, b"4", None, None]
+        assert sorted(await store.keys()) == [B, D]
+        found = [self.raw_get(key) for key in (A, B, C, D, E, F)]
+        assert found == [None, b"2", None, b"4", None, None]
 
     @on_store
     async def test_outcomes_stand_in_the_order_of_the_changes(self, store: Store) -> None:
@@ -101,27 +105,27 @@ class CommitContract(StoreUnderTest):
     @on_store
     async def test_one_key_in_several_changes_of_a_call(self, store: Store) -> None:
         changes = [
-            Change("key", None, {"key": b"1"}),
-            Change("key", b"1", {"key": b"2", "other": b"1"}),
-            Change("key", b"1", {"key": b"3"}),
-            Change("key", Guard.ANY, {"key": b"4"}),
-            Change("key", b"4", {"key": None}),
-            Change("key", None, {"key": b"5"}),
+            Change(A, None, {A: b"1"}),
+            Change(A, b"1", {A: b"2", B: b"1"}),
+            Change(A, b"1", {A: b"3"}),
+            Change(A, Guard.ANY, {A: b"4"}),
+            Change(A, b"4", {A: None}),
+            Change(A, None, {A: b"5"}),
         ]
         expected: list[Outcome] = [None, None, Conflict(b"2"), None, None, None]
         assert await store.commit(changes) == expected
-        assert await store.multiget(["key", "other"]) == [5, 1]
+        assert await store.multiget([A, B]) == [5, 1]
 
     @on_store
     async def test_changes_that_share_keys_are_each_whole(self, store: Store) -> None:
-        pairs = [("a", "b"), ("b", "a"), ("c", "a"), ("b", "c")] * 10
+        pairs = [(A, B), (B, A), (C, A), (B, C)] * 10
         changes = [
             Change(one, Guard.ANY, {one: str(at).encode(), two: str(at).encode()})
             for at, (one, two) in enumerate(pairs)
         ]
         assert await store.commit(changes) == [None] * len(changes)
         # The order is not promised; whichever was made last, it left both of its keys.
-        left = dict(zip("abc", await store.multiget("abc"), strict=True))
+        left = dict(zip((A, B, C), await store.multiget([A, B, C]), strict=True))
         assert any(all(left[key] == at for key in pairs[at]) for at in left.values())
 
     @on_store

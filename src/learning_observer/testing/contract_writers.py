@@ -9,7 +9,7 @@ import threading
 from typing import Any
 
 from learning_observer.kvs import Change, Conflict, Guard, Store
-from learning_observer.testing.contract_base import StoreUnderTest, on_store
+from learning_observer.testing.contract_base import StoreUnderTest, on_store, together
 
 WRITERS = 8
 
@@ -73,15 +73,16 @@ class WriterContract(StoreUnderTest):
     @on_store
     async def test_pairs_never_part(self, store: Store) -> None:
         """Both keys of a change move together, whoever else moves them."""
+        keys = together("internal"), together("external")
 
         async def write(writer: int) -> None:
             for at in range(30):
                 data = f'"{writer} {at}"'.encode()
-                change = Change("internal", Guard.ANY, {"internal": data, "external": data})
+                change = Change(keys[0], Guard.ANY, dict.fromkeys(keys, data))
                 assert await store.commit([change]) == [None]
 
         await asyncio.gather(*(write(writer) for writer in range(4)))
-        internal, external = await store.multiget(["internal", "external"])
+        internal, external = await store.multiget(keys)
         assert internal == external
 
     @on_store

@@ -1,0 +1,148 @@
+"""One event loop's way to a Redis cluster, with the face of that to a single server.
+
+Changes go to the writer of their slot, keys to read become a request each; the routes bring
+either to the node that serves the slot by now.
+"""
+
+from __future__ import annotations
+
+import functools
+import uuid
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+from learning_observer.kvs.changes import Change, Outcome
+from learning_observer.kvs.cluster_requests import KeyRead
+from learning_observer.kvs.cluster_routes import ClusterRoutes
+from learning_observer.kvs.cluster_slots import slot_of
+from learning_observer.kvs.cluster_writer import SlotWriter
+from learning_observer.kvs.durability import NO_WAITING, Durability
+from learning_observer.kvs.errors import InvalidKey, Refused, StoreClosed, shorten
+from learning_observer.kvs.key_layout import cluster_name, cluster_pattern, key_of_cluster_name
+from learning_observer.kvs.wire import (
+    RECORD_TTL_MIN_MS,
+    Found,
+    scan_strings,
+)
+from learning_observer.redis_connection import RedisSettings
+
+#: How often keys are listed again because slots moved meanwhile.
+SCANS_MAX: Final = 5
+
+
+def check_cluster_prefix(prefix: str) -> None:
+    """`InvalidKey` for a prefix that would itself decide about the slots of all keys."""
+    if "{" in prefix or "}" in prefix:
+        raise InvalidKey(
+            prefix,
+            "braces in the `prefix` of a store on a cluster would put all its keys into one slot, "
+            "or part those of one reducer; choose a prefix without braces",
+        )
+
+
+class ClusterTraffic(ClusterRoutes):
+    """One event loop's way to a cluster: a writer for each slot, and routes to the nodes.
+
+    durability  what each pipeline of commits waits for before it counts as done
+    """
+
+    def __init__(
+        self,
+        where: RedisSettings,
+        *,
+        prefix: str,
+        ttl_ms: int,
+        durability: Durability = NO_WAITING,
+    ) -> None:
+        check_cluster_prefix(prefix)
+        super().__init__(where, durability)
+        self._prefix = prefix
+        self._closed = ""
+        self._writer = uuid.uuid4().hex
+        self._ttls_ms = max(RECORD_TTL_MIN_MS, round(where.retry_for * 10_000)), ttl_ms
+        self._writers: dict[int, SlotWriter] = {}
+        # Names and slots of keys that are used again and again.
+        self._place = functools.lru_cache(16_384)(self._place_of)
+        self.reader = _Reader(self)
+
+    # -- what a store asks for ---------------------------------------------------------
+
+    def submit(self, change: Change, done: Callable[[Outcome], object]) -> None:
+        """Make `change` with the next call of its slot."""
+        if self._closed:
+            raise StoreClosed(self._closed)
+        guard, expected, puts = change
+        name, slot = self._place(guard)
+        named: dict[str, bytes | None] = {}
+        for key, data in puts.items():
+            other, other_slot = self._place(key)
+            if other_slot != slot:
+                self._loop.call_soon(done, _parted(guard, key))
+                return
+            named[other] = data
+        writer = self._writers.get(slot)
+        if writer is None:
+            writer = self._writers[slot] = SlotWriter(self, slot, self._writer, self._ttls_ms)
+        writer.submit(Change(name, expected, named), done)
+
+    def way(self, guard: str) -> Callable[[Change, Callable[[Outcome], object]], None]:
+        """What takes the changes of this guard key: a slot's writer is found for each."""
+        return self.submit
+
+    def close(self, why: str) -> None:
+        """Take no changes more; what was handed in goes on."""
+        self._closed = why
+
+    def read(self, key: str, done: Callable[[Found], object]) -> None:
+        """Read `key` with the next pipeline to its node."""
+        name, slot = self._place(key)
+        self.send(KeyRead(self, key, name.encode(), slot, done))
+
+    async def names(self, key_prefix: str) -> AsyncIterator[bytes]:
+        """Names of the keys that begin with `key_prefix`, of some others, some of them twice.
+
+        Where slots move from one node to another meanwhile, all nodes are asked again.
+        """
+        pattern = cluster_pattern(self._prefix, key_prefix)
+        await self._refresh_map()
+        for _ in range(SCANS_MAX):
+            version = self._map.version
+            for address in self._map.primaries:
+                async for name in scan_strings(self._node(address), pattern):
+                    yield name
+            await self._refresh_map()
+            if self._map.version == version:
+                return
+
+    def key_of(self, name: bytes) -> str | None:
+        """The key that has this name in Redis; `None`: the name is another program's."""
+        try:
+            text = name.decode()
+        except UnicodeDecodeError:
+            return None
+        return key_of_cluster_name(text.removeprefix(self._prefix))
+
+    # -- what requests ask for -----------------------------------------------------------
+
+    def read_name(self, name: bytes, slot: int, done: Callable[[Found], object]) -> None:
+        """Read what is stored under a name."""
+        self.send(KeyRead(self, self.key_of(name) or repr(name), name, slot, done))
+
+    def _place_of(self, key: str) -> tuple[str, int]:
+        name = self._prefix + cluster_name(key)
+        return name, slot_of(name.encode())
+
+
+class _Reader:
+    """Reads keys; the face that a single server's reader has."""
+
+    def __init__(self, traffic: ClusterTraffic) -> None:
+        self.submit = traffic.read
+
+
+def _parted(guard: str, key: str) -> Refused:
+    return Refused(
+        f"{shorten(guard)} and {shorten(key)} lie in different slots of the cluster, so one "
+        "change cannot hold both. Nothing was written. Give keys that change together one hash "
+        "tag, as in 'a{tag}' and 'b{tag}'; those of one reducer and entity share a slot anyway"
+    )

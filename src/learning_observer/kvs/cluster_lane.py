@@ -1,0 +1,216 @@
+"""One connection to a node of a cluster: requests of many slots leave in one pipeline.
+
+Each reply is judged by itself, and what it means for its request is told to the traffic. While
+one pipeline is on its way, the next one fills.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import Final, Protocol
+
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    BusyLoadingError,
+    MovedError,
+    NoScriptError,
+    ResponseError,
+)
+
+from learning_observer.kvs import answers
+from learning_observer.kvs.answers import Verdict
+from learning_observer.kvs.cluster_requests import Request
+from learning_observer.kvs.cluster_slots import Address
+from learning_observer.kvs.durability import NO_WAITING, Durability
+from learning_observer.kvs.errors import KVSError
+from learning_observer.kvs.wire import Wire
+from learning_observer.redis_connection import RedisConnection
+
+logger = logging.getLogger(__name__)
+
+#: A pipeline is bounded, so that packing it never holds the event loop up for long.
+PIPELINE_REQUESTS_MAX: Final = 500
+PIPELINE_BYTES_MAX: Final = 4 * 1024 * 1024
+
+#: It makes the next command be carried out by the node that a slot is moving to.
+ASKING: Final = b"*1\r\n$6\r\nASKING\r\n"
+
+
+class Judged(Protocol):
+    """What is told of a request that a lane has sent, or could not send.
+
+    The error is what the server answered, or what befell the connection.
+    """
+
+    def moved(self, request: Request, to: Address, error: Exception) -> None:
+        """Its slot is served by another node from now on."""
+
+    def asked(self, request: Request, at: Address, error: Exception) -> None:
+        """Its slot is moving there, and its keys are there already."""
+
+    def not_now(self, request: Request, error: Exception) -> None:
+        """Nothing was done, and waiting may help."""
+
+    def lost(self, request: Request, error: Exception) -> None:
+        """The connection broke before its answer came."""
+
+
+class NodeLane(Wire):
+    """Carries requests to one node, in pipelines, one pipeline at a time.
+
+    durability  what a pipeline's changes wait for on the connection, when they have been
+                answered and before that is told
+    """
+
+    def __init__(
+        self,
+        connection: RedisConnection,
+        address: Address,
+        judged: Judged,
+        durability: Durability = NO_WAITING,
+    ) -> None:
+        self._confirm = durability.confirm if durability.waits else None
+        if self._confirm is None:
+            super().__init__(connection)
+        else:
+            super().__init__(connection, greet=durability.check, extra_s=durability.timeout)
+        self.address = address
+        self._judged = judged
+        self._ready: deque[Request] = deque()
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, request: Request) -> None:
+        """Take `request` into the pipeline that leaves next."""
+        request.queue = self
+        self._ready.append(request)
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def _run(self) -> None:
+        try:
+            while self._ready:
+                await self._carry()
+        finally:
+            self._task = None
+
+    async def _carry(self) -> None:
+        group, commands = self._taken()
+        if not group:
+            return
+        clock = asyncio.get_running_loop().time
+        limit = min(clock() + self._attempt_s, *(each.deadline for each in group))
+        answered = 0
+        sent = False
+        unconfirmed: list[tuple[Request, object]] = []
+        try:
+            async with asyncio.timeout_at(limit):
+                connection = await self._connected()
+                sent = True
+                await connection.send_packed_command(commands, check_health=False)
+                for request in group:
+                    if request.ask_at is not None:
+                        await _reply(connection)
+                    reply = await _reply(connection)
+                    answered += 1
+                    if self._confirm is None or isinstance(reply, Exception):
+                        self._judge(request, reply)
+                    else:
+                        unconfirmed.append((request, reply))
+                if self._confirm is not None and unconfirmed:
+                    shortfall = await self._confirm(connection)
+                    confirmed, unconfirmed = unconfirmed, []
+                    for request, reply in confirmed:
+                        self._take_answer(request, reply, shortfall)
+        except Exception as error:  # noqa: BLE001 - told to all who wait, one by one
+            await self._drop()
+            self._lost([each for each, _ in unconfirmed] + group[answered:], error, sent=sent)
+        except BaseException:
+            await self._drop()  # a reply may be under way: nobody else must read it
+            raise
+
+    def _lost(self, left: list[Request], error: Exception, *, sent: bool) -> None:
+        """The connection broke, or was not had, before these were answered."""
+        if not isinstance(error, answers.FAULTS):  # whatever it was, nobody must wait for ever
+            logger.error("a pipeline to %s failed", self.settings.place, exc_info=error)
+        refused = answers.classify(error).verdict is Verdict.REFUSED
+        for request in left:
+            if refused and not sent:  # it does not let us in; what was sent may have been done
+                self._judge(request, error)
+            else:
+                request.unsure = request.unsure or (sent and request.writes)
+                self._judged.lost(request, error)
+
+    def _taken(self) -> tuple[list[Request], list[bytes]]:
+        """The requests of the next pipeline, and their commands."""
+        group: list[Request] = []
+        commands: list[bytes] = []
+        size = 0
+        whole_sent = False
+        while self._ready and len(group) < PIPELINE_REQUESTS_MAX and size < PIPELINE_BYTES_MAX:
+            request = self._ready.popleft()
+            if not self._takes(request):
+                continue
+            # A node that forgot the script learns it from the first of those that it refused;
+            # one that was refused twice carries the text itself.
+            whole = request.unknown > 1 or (request.unknown == 1 and not whole_sent)
+            whole_sent = whole_sent or whole
+            try:
+                packed = request.packed(whole=whole)
+            except Exception as error:
+                logger.exception("a request cannot be packed")
+                request.failed(request.misunderstood(error))
+                continue
+            if request.ask_at is not None:
+                commands.append(ASKING)
+            commands.append(packed)
+            size += len(packed)
+            group.append(request)
+        return group, commands
+
+    def _takes(self, request: Request) -> bool:
+        """Whether it still waits here: it may have been given up, or waits elsewhere by now."""
+        if request.queue is not self:
+            return False
+        request.queue = None
+        request.rest()
+        return True
+
+    def _judge(self, request: Request, reply: object) -> None:
+        if not isinstance(reply, Exception):
+            self._take_answer(request, reply)
+        elif isinstance(reply, NoScriptError):
+            request.unknown += 1
+            self.add(request)
+        elif isinstance(reply, MovedError):
+            self._judged.moved(request, self._redirected(reply), reply)
+        elif isinstance(reply, AskError):
+            self._judged.asked(request, self._redirected(reply), reply)
+        elif answers.classify(reply).verdict is Verdict.REFUSED:
+            request.failed(request.refused(self.settings.place, reply))
+        else:
+            self._judged.not_now(request, reply)
+
+    def _take_answer(
+        self, request: Request, reply: object, shortfall: KVSError | None = None
+    ) -> None:
+        try:
+            request.answered(reply, shortfall)
+        except Exception as error:
+            logger.exception("an answer of %s makes no sense", self.settings.place)
+            request.failed(request.misunderstood(error))
+
+    def _redirected(self, error: AskError) -> Address:
+        # A node that does not know a host leaves it empty: it is the one that was asked.
+        return error.host or self.address[0], error.port
+
+
+async def _reply(connection: AbstractConnection) -> object:
+    """The next reply; an error that the node answered is returned, as others follow it."""
+    try:
+        return await connection.read_response(disconnect_on_error=False)
+    except (ResponseError, BusyLoadingError, AuthenticationError) as error:
+        return error

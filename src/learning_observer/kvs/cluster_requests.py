@@ -1,0 +1,155 @@
+"""What is said to a node of a cluster, until it is answered: a key to read, a call to make.
+
+A slot can move while a request is under way, so a request belongs to its slot, and whoever
+serves the slot by now gets it. The calls that make changes are in `cluster_writer`.
+"""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, ClassVar, Protocol
+
+from hiredis import pack_command
+
+from learning_observer.kvs import answers, scripts
+from learning_observer.kvs.cluster_slots import Address
+from learning_observer.kvs.errors import KVSError, OutcomeUnknown, WrongType
+from learning_observer.kvs.wire import Found
+
+logger = logging.getLogger(__name__)
+
+
+class Request(abc.ABC):
+    """Something to say to whichever node serves a slot.
+
+    writes    whether it changes anything; what does not can be asked again, whatever befalls it
+    slot      the slot of all its keys
+    deadline  when it is given up, by the event loop's clock
+    ask_at    a node that is to be asked this once (ASK); else the primary of the slot
+    attempts  how often it was tried in vain, redirections included
+    unsure    whether an attempt may have changed something that nobody told of
+    fault     what befell the latest attempt
+    unknown   how often a node did not know its script
+    queue     the lane in which it waits, if it does
+    timer     what will wake it, or give it up, while no lane has it under way
+    """
+
+    __slots__ = (
+        "ask_at",
+        "attempts",
+        "deadline",
+        "fault",
+        "queue",
+        "slot",
+        "timer",
+        "unknown",
+        "unsure",
+    )
+
+    writes: ClassVar[bool]
+
+    def __init__(self, slot: int) -> None:
+        self.slot = slot
+        self.queue: object = None
+        self.begin(0.0)
+
+    def begin(self, deadline: float) -> None:
+        """Nothing has been tried yet."""
+        self.deadline = deadline
+        self.ask_at: Address | None = None
+        self.attempts = 0
+        self.unsure = False
+        self.unknown = 0
+        self.fault: Exception | None = None
+        self.timer: asyncio.TimerHandle | None = None
+
+    @abc.abstractmethod
+    def packed(self, *, whole: bool) -> bytes:
+        """The command; with the script's text where `whole`, else with its digest."""
+
+    @abc.abstractmethod
+    def answered(self, reply: object, shortfall: KVSError | None = None) -> None:
+        """The node gave this answer; `shortfall` is what its changes lack to be safe."""
+
+    @abc.abstractmethod
+    def failed(self, error: KVSError) -> None:
+        """It will not be tried again."""
+
+    def refused(self, place: str, error: Exception) -> KVSError:
+        """What a definite no comes to."""
+        return answers.refused(place, error, unknown=self.unsure)
+
+    def misunderstood(self, error: Exception) -> KVSError:
+        """The error for an answer that cannot be one."""
+        return OutcomeUnknown(f"a commit failed: {error!r}")
+
+    def rest(self) -> None:
+        """No timer runs for it any more."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+
+class Traffic(Protocol):
+    """What requests need of the traffic that they are part of."""
+
+    def begun(self) -> None:
+        """There is one more that will be answered."""
+
+    def finished(self) -> None:
+        """One of them has been answered."""
+
+    def send(self, request: Request) -> None:
+        """Send it, as a new request, to whichever node serves its slot."""
+
+    def read_name(self, name: bytes, slot: int, done: Callable[[Found], object]) -> None:
+        """Read what is stored under a name; `done` is called then."""
+
+    def key_of(self, name: bytes) -> str | None:
+        """The key that has this name."""
+
+
+class KeyRead(Request):
+    """One key to read, by a plain GET."""
+
+    __slots__ = ("_done", "_key", "_name", "_traffic")
+
+    writes = False
+
+    def __init__(
+        self, traffic: Traffic, key: str, name: bytes, slot: int, done: Callable[[Found], object]
+    ) -> None:
+        super().__init__(slot)
+        self._traffic, self._key, self._name, self._done = traffic, key, name, done
+        traffic.begun()
+
+    def packed(self, *, whole: bool) -> bytes:
+        words: Any = ("GET", self._name)  # hiredis's stub takes tuples of one item only
+        return bytes(pack_command(words))
+
+    def answered(self, reply: object, shortfall: KVSError | None = None) -> None:
+        if reply is not None and not isinstance(reply, bytes):
+            raise scripts.ProtocolMismatch("GET", reply)
+        self._finish(reply)
+
+    def failed(self, error: KVSError) -> None:
+        self._finish(error)
+
+    def _finish(self, found: Found) -> None:
+        try:
+            self._done(found)
+        except Exception:
+            logger.exception("a callback of a read failed; the others go on")
+        finally:
+            self._traffic.finished()
+
+    def misunderstood(self, error: Exception) -> KVSError:
+        return KVSError(f"reading failed: {error!r}")
+
+    def refused(self, place: str, error: Exception) -> KVSError:
+        if answers.words_of(error).startswith("WRONGTYPE"):
+            return WrongType(self._key)
+        return super().refused(place, error)

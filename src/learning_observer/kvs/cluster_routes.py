@@ -1,0 +1,208 @@
+"""The ways of requests to the nodes of a cluster, and what is done when one fails.
+
+A request is routed to a lane of the node that serves its slot, and leaves there with those of
+other slots. What a node answers is repaired request by request: MOVED and ASK send this one
+elsewhere, TRYAGAIN and the like try it again after a pause, a lost connection sends it again,
+all until its own deadline. Slots of other nodes notice nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from typing import Final
+
+from redis.exceptions import ClusterDownError, TryAgainError
+
+from learning_observer.kvs import answers
+from learning_observer.kvs.answers import Verdict
+from learning_observer.kvs.cluster_lane import NodeLane
+from learning_observer.kvs.cluster_map import ClusterMap
+from learning_observer.kvs.cluster_requests import Request
+from learning_observer.kvs.cluster_slots import Address
+from learning_observer.kvs.durability import NO_WAITING, Durability
+from learning_observer.kvs.own_loop import OwnLoop
+from learning_observer.kvs.wire import ATTEMPT_MIN_S, PAUSE_MAX_S, PAUSE_MIN_S
+from learning_observer.redis_connection import RedisConnection, RedisSettings
+
+#: Commits to one node overlap in this many lanes; a slot always takes the same one.
+LANES: Final = 2
+#: So many redirections are followed at once; then the nodes get time to agree.
+REDIRECTIONS_MAX: Final = 5
+#: A key that is being moved is there soon, so it is not waited for as long as a server.
+PAUSE_WHILE_MOVING_S: Final = 0.05
+
+
+class ClusterRoutes(OwnLoop):
+    """Brings requests to nodes: some lanes to each node, and the map that says which."""
+
+    def __init__(self, where: RedisSettings, durability: Durability) -> None:
+        super().__init__()
+        self._settings = where
+        self._durability = durability
+        self._try_for_s = where.retry_for + (durability.timeout if durability.waits else 0.0)
+        self._place_name = "the cluster of {}:{}".format(*where.seed_nodes()[0])
+        self._map = ClusterMap(where, self._map_refreshed)
+        self._nodes: dict[Address, RedisConnection] = {}
+        self._lanes: dict[tuple[Address, int], NodeLane] = {}
+        self._unplaced: dict[Request, None] = {}
+        self._unanswered = 0
+        self._all_answered: asyncio.Future[None] | None = None
+
+    # -- what requests ask for -----------------------------------------------------------
+
+    def begun(self) -> None:
+        """There is one more that will be answered."""
+        self._unanswered += 1
+
+    def finished(self) -> None:
+        """One of them has been answered."""
+        self._unanswered -= 1
+        complete = self._all_answered
+        if not self._unanswered and complete is not None and not complete.done():
+            complete.set_result(None)
+
+    def send(self, request: Request) -> None:
+        """Send it, as a new request, to whichever node serves its slot."""
+        request.begin(self._loop.time() + self._try_for_s)
+        self._route(request)
+
+    async def aclose(self) -> None:
+        """Wait until everything has been answered, then close all connections."""
+        if self._unanswered:
+            self._all_answered = self._loop.create_future()
+            await self._all_answered
+        await self._map.aclose()
+        for lane in self._lanes.values():
+            await lane.aclose()
+        for node in self._nodes.values():
+            await node.aclose()
+
+    # -- what lanes tell -----------------------------------------------------------------
+
+    def moved(self, request: Request, to: Address, error: Exception) -> None:
+        """Its slot is served by another node from now on."""
+        self._map.move(request.slot, to)
+        self._map.refresh_soon()  # a slot seldom moves alone
+        self._redirect(request, None, error)
+
+    def asked(self, request: Request, at: Address, error: Exception) -> None:
+        """Its slot is moving there, and its keys are there already."""
+        self._redirect(request, at, error)
+
+    def not_now(self, request: Request, error: Exception) -> None:
+        """Nothing was done, and waiting may help."""
+        if isinstance(error, TryAgainError):
+            self._again(request, error, pause_max=PAUSE_WHILE_MOVING_S)
+        else:
+            self._map.refresh_soon()  # perhaps another node serves it by now
+            self._again(request, error)
+
+    def lost(self, request: Request, error: Exception) -> None:
+        """The connection broke before its answer came."""
+        self._map.refresh_soon()
+        self._again(request, error)
+
+    # -- the ways of a request -------------------------------------------------------------
+
+    def _route(self, request: Request) -> None:
+        request.timer = None
+        address = request.ask_at or self._map.address_of(request.slot)
+        if address is None:
+            self._unplaced[request] = None
+            self._map.refresh_soon()
+        else:
+            lane = request.slot % LANES if request.writes else LANES
+            self._lane(address, lane).add(request)
+        if address is None or request.attempts:
+            # While it waits for others it must not wait for longer than it may.
+            request.timer = self._loop.call_at(request.deadline, self._expired, request)
+
+    def _redirect(self, request: Request, ask_at: Address | None, error: Exception) -> None:
+        request.attempts += 1
+        request.ask_at = ask_at
+        request.fault = error
+        if request.attempts % REDIRECTIONS_MAX and self._loop.time() < request.deadline:
+            self._route(request)
+        else:  # the nodes do not agree yet
+            self._again(request, TryAgainError(f"redirected: {error}", status_code="TRYAGAIN"))
+
+    def _again(self, request: Request, error: Exception, pause_max: float = PAUSE_MAX_S) -> None:
+        request.ask_at = None
+        request.fault = error
+        pause = PAUSE_MIN_S * 2.0 ** min(request.attempts, 10)
+        pause = min(pause, pause_max) * random.uniform(0.5, 1.0)
+        request.attempts += 1
+        left = request.deadline - self._loop.time() - ATTEMPT_MIN_S
+        if left < PAUSE_MIN_S:
+            self._give_up(request)
+        else:
+            request.timer = self._loop.call_later(min(pause, left), self._route, request)
+
+    def _expired(self, request: Request) -> None:
+        request.timer = None
+        request.queue = None
+        self._unplaced.pop(request, None)
+        self._give_up(request)
+
+    def _give_up(self, request: Request) -> None:
+        fault = request.fault or self._map.failure or _unserved(request.slot)
+        error = answers.gave_up(
+            self._place_name,
+            fault,
+            tried_s=self._try_for_s,
+            tries=request.attempts,
+            unknown=request.unsure,
+        )
+        error.__cause__ = fault
+        request.failed(error)
+
+    def _map_refreshed(self) -> None:
+        unplaced, self._unplaced = self._unplaced, {}
+        failure = self._map.failure
+        for request in unplaced:
+            request.rest()
+            if self._map.address_of(request.slot) is not None:
+                self._route(request)
+            elif failure is not None and self._map.refused:
+                request.failed(request.refused(self._place_name, failure))
+            else:
+                self._again(request, failure or _unserved(request.slot))
+
+    # -- nodes ---------------------------------------------------------------------------
+
+    def _node(self, address: Address) -> RedisConnection:
+        node = self._nodes.get(address)
+        if node is None:
+            node = self._nodes[address] = RedisConnection(self._settings.at(*address))
+        return node
+
+    def _lane(self, address: Address, number: int) -> NodeLane:
+        lane = self._lanes.get((address, number))
+        if lane is None:
+            durability = NO_WAITING if number == LANES else self._durability  # the last one reads
+            lane = NodeLane(self._node(address), address, self, durability)
+            self._lanes[address, number] = lane
+        return lane
+
+    async def _refresh_map(self) -> None:
+        """Ask for the map until a node answers."""
+        deadline = self._loop.time() + self._settings.retry_for
+        for tries in itertools.count(1):
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._map.refresh()
+                    return
+            except answers.FAULTS as error:
+                if answers.classify(error).verdict is Verdict.REFUSED:
+                    raise answers.refused(self._place_name, error) from error
+                if self._loop.time() + PAUSE_MAX_S >= deadline:
+                    raise answers.gave_up(
+                        self._place_name, error, tried_s=self._settings.retry_for, tries=tries
+                    ) from error
+            await asyncio.sleep(PAUSE_MAX_S * random.uniform(0.5, 1.0))
+
+
+def _unserved(slot: int) -> Exception:
+    return ClusterDownError(f"no node serves slot {slot}", status_code="CLUSTERDOWN")

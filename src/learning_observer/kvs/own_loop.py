@@ -1,0 +1,34 @@
+"""What belongs to one event loop of one process: whether that is here."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+
+#: This process; what was made before a fork belongs to another one.
+_pid = os.getpid()
+os.register_at_fork(after_in_child=lambda: globals().update(_pid=os.getpid()))
+
+
+class OwnLoop:
+    """The base of what works on the event loop on which it was made, and on no other."""
+
+    def __init__(self) -> None:
+        self._pid = _pid
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+
+    def is_ours(self) -> bool:
+        """Whether it was made in this process, and not before a fork."""
+        return self._pid == _pid
+
+    def is_here(self) -> bool:
+        """Whether its event loop is the running one.
+
+        A thread runs one event loop at a time; asking asyncio which would cost a system
+        call for each change (Python 3.11 asks for the process id).
+        """
+        return (
+            self._thread == threading.get_ident() and self._loop.is_running() and self._pid == _pid
+        )
