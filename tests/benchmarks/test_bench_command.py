@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from learning_observer.cli.bench import bench
 from learning_observer.kvs import InMemoryKVS
+from learning_observer.kvs.store import Submit
 from learning_observer.simulate import simulate, write_study_log
 
 QUICK = ["--sessions", "1,16", "--seconds", "0.02", "--rounds", "1"]
@@ -94,18 +95,21 @@ def test_own_logs_and_reducers(folder: Path) -> None:
 
 def test_lost_events_are_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "creds.yaml").write_text("kvs: {default: {type: stub}}\n")
-    made = InMemoryKVS.submit
+    way = InMemoryKVS.way
     changes = 0
 
-    def losing(store: Any, change: Any, done: Any) -> None:
-        nonlocal changes
-        changes += 1
-        if changes % 10:
-            made(store, change, done)
-        else:
-            done(None)
+    def losing_way(store: InMemoryKVS, guard: str) -> Submit:
+        def losing(change: Any, done: Any) -> None:
+            nonlocal changes
+            changes += 1
+            if changes % 10:
+                way(store, guard)(change, done)
+            else:
+                done(None)
 
-    monkeypatch.setattr(InMemoryKVS, "submit", losing)
+        return losing
+
+    monkeypatch.setattr(InMemoryKVS, "way", losing_way)
     answer = run()
     assert answer.exit_code == 1
     assert "lost or applied twice" in answer.stderr

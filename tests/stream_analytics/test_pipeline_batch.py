@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.stream_analytics.support import EXTERNAL, INTERNAL, Run
 
 from learning_observer.kvs import KVS, InMemoryKVS, Store
+from learning_observer.stream_analytics.engine import STRIDE, engine_for
 from learning_observer.stream_analytics.fields import EventField, KeyField, Scope
 from learning_observer.stream_analytics.helpers import kvs_pipeline, make_key
 from learning_observer.stream_analytics.pipeline import BadEvent, Pipeline
@@ -215,3 +216,29 @@ def test_error_of_an_event_is_the_one_of_its_first_reducer(run_stub: Run) -> Non
 def test_batch_without_work_asks_no_store(events: list[Any]) -> None:
     assert KVS.names() == []
     assert asyncio.run(Pipeline(DECLARED).process_batch(events)) == [None] * len(events)
+
+
+def test_batch_whose_caller_is_cancelled_is_reduced_all_the_same() -> None:
+    """Also those of its states whose turn has not come yet."""
+    reducer = kvs_pipeline(null_state={"count": 0})(count)
+    pipeline = Pipeline([{"context": "s", "function": reducer}])
+    events = [
+        {"client": {"event": "x"}, "metadata": {"source": "s", "auth": {"safe_user_id": f"{at}"}}}
+        for at in range(3 * STRIDE)
+    ]
+
+    async def main() -> None:
+        store = InMemoryKVS()
+        for _ in range(2):  # from the store first, then from the cache
+            caller = asyncio.create_task(pipeline.process_batch(events, store=store))
+            await asyncio.sleep(0)
+            caller.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await caller
+            # Each event of a state waits for those before it.
+            await pipeline.process_batch(events[-1:], store=store)
+            assert engine_for(store)._waiting_events == 0
+        counts = await store.multiget(await store.keys("Internal"))
+        assert sorted(count["count"] for count in counts) == [2] * (len(events) - 1) + [4]
+
+    asyncio.run(asyncio.wait_for(main(), 20))

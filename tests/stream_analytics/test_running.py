@@ -12,6 +12,18 @@ from learning_observer.stream_analytics.running import run, run_purely
 
 KEPT: list[Any] = []
 EVENT: dict[str, Any] = {"client": {"event": "x"}, "list": [1]}
+
+
+class Box:
+    """Lends what was put into it, once."""
+
+    def __init__(self, states: list[Any]) -> None:
+        self.states = states
+
+    def next_state(self) -> Any:
+        return self.states.pop()
+
+
 TWINS = pytest.mark.parametrize("running", [run, run_purely])
 
 
@@ -31,20 +43,20 @@ async def sleeps(event: Any, state: Any) -> Any:
 def test_what_it_returns(running: Any) -> None:
     state = {"count": 1}
     box = [state]
-    assert running(returns, 2, box)[0] == (state, {"shown": 2})
+    assert running(returns, 2, Box(box))[0] == (state, {"shown": 2})
     assert box == []
 
 
 @TWINS
 def test_what_it_raises(running: Any) -> None:
     with pytest.raises(LookupError, match="5"):
-        running(raises, 5, [{}])
+        running(raises, 5, Box([{}]))
 
 
 @TWINS
 def test_one_that_waits_after_all(running: Any) -> None:
     with pytest.raises(RuntimeError, match="waits all the same"):
-        running(sleeps, 5, [{}])
+        running(sleeps, 5, Box([{}]))
 
 
 def fresh() -> dict[str, Any]:
@@ -150,7 +162,7 @@ def test_what_only_the_result_holds(
 ) -> None:
     KEPT.clear()
     event = {**EVENT, "list": [1]}
-    result, *owned = run(reducer, event, [fresh()])
+    result, *owned = run(reducer, event, Box([fresh()]))
     # The pure twin does not count references, and never says so.
     assert owned == [internal_owned and codec.COMPILED, external_owned and codec.COMPILED]
     assert len(result) == 2
@@ -158,8 +170,8 @@ def test_what_only_the_result_holds(
 
 def test_a_state_that_the_caller_holds_is_not_owned() -> None:
     held = fresh()
-    assert run(same, EVENT, [held])[1] is False
+    assert run(same, EVENT, Box([held]))[1] is False
     part = [fresh()]
-    assert run(same, EVENT, [{"count": 1, "part": part}])[1] is False
+    assert run(same, EVENT, Box([{"count": 1, "part": part}]))[1] is False
     del held, part
-    assert run(same, EVENT, [{"count": 1, "part": [fresh()]}])[1] is codec.COMPILED
+    assert run(same, EVENT, Box([{"count": 1, "part": [fresh()]}]))[1] is codec.COMPILED

@@ -80,11 +80,6 @@ class PersistentRedisKVS(Store):
             return []
         return await _all_of(self._running().submit, changes)
 
-    def submit(self, change: Change, done: Callable[[Outcome], object]) -> None:
-        self._check_open()
-        check_changes((change,))
-        self._running().submit(change, done)
-
     def way(self, guard: str) -> Submit:
         self._check_open()
         return self._running().way(guard)

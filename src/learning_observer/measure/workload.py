@@ -28,7 +28,11 @@ class Planned(NamedTuple):
 
 def planned(pipeline: Pipeline, events: Iterable[Event]) -> list[Planned]:
     """Every reducer's turn, in the order of the events."""
-    return [Planned(*run, event) for event in events for run in pipeline.plan(event)]
+    return [
+        Planned(place.reducer, place.keys, event)
+        for event in events
+        for place in pipeline.plan(event)
+    ]
 
 
 def student_of(event: Event) -> str:

@@ -19,9 +19,10 @@ cdef extern from "Python.h":
     Py_ssize_t PyTuple_GET_SIZE(PyObject*)
 
 
-def run(function, event, list box, /):
-    """What a reducer without an `await` returns for `event` and the state in `box`."""
-    cdef object waiting = function(event, box.pop())
+def run(function, event, lender, /):
+    """What a reducer without an `await` returns for `event` and its next state."""
+    # The state is in no variable: only the reducer holds it.
+    cdef object waiting = function(event, lender.next_state())
     cdef PyObject* result = NULL
     cdef PyObject* internal
     cdef PyObject* external

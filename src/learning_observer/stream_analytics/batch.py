@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any, Final
+
+#: More than the reducers that one event can have.
+RANKS: Final = 1 << 16
 
 
 class Batch:
     """Many events that are taken in together, for a caller who waits for them all.
 
     errors  for each event `None`, or the error of the first of its reducers that failed
+    states  the states that its events belong to, until they are woken
     """
 
-    __slots__ = ("_complete", "_left", "_ranks", "errors")
+    __slots__ = ("_complete", "_left", "_ranks", "errors", "states")
 
     def __init__(self, events: int) -> None:
         self.errors: list[BaseException | None] = [None] * events
+        self.states: list[Any] = []
         self._ranks: dict[int, int] = {}  # which of its reducers an event's error is of
         self._left = 0
         self._complete: asyncio.Future[None] | None = None
@@ -25,9 +31,10 @@ class Batch:
             self.errors[at] = error
             self._ranks[at] = rank
 
-    def expect(self) -> None:
-        """One answer more is to come."""
+    def expect(self, state: object) -> None:
+        """One answer more is to come, from this state."""
         self._left += 1
+        self.states.append(state)
 
     def answer(self) -> None:
         """One of the answers has come."""
@@ -44,20 +51,24 @@ class Batch:
 
 
 class Part:
-    """The events of a batch that wait for one state: their places in it, their ranks."""
+    """The events of a batch that wait for one state, in their order."""
 
-    __slots__ = ("answers", "batch", "places", "ranks")
+    __slots__ = ("_answers", "_places", "batch")
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
-        self.places: list[int] = []
-        self.ranks: list[int] = []
-        self.answers = 0
+        self._places: list[int] = []  # in the batch, and among the event's reducers, in one number
+        self._answers = 0
+
+    def add(self, at: int, rank: int) -> None:
+        """One event more: its place in the batch, and which of its reducers waits here."""
+        self._places.append(at * RANKS + rank)
 
     def answer(self, error: BaseException | None) -> None:
         """The next of the events, in their order, is answered."""
         if error is not None:
-            self.batch.failed(self.places[self.answers], self.ranks[self.answers], error)
-        self.answers += 1
-        if self.answers == len(self.places):  # the batch counts states, not events
+            at, rank = divmod(self._places[self._answers], RANKS)
+            self.batch.failed(at, rank, error)
+        self._answers += 1
+        if self._answers == len(self._places):  # the batch counts states, not events
             self.batch.answer()

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterator
 from typing import Any, Final
 
 from learning_observer.kvs.changes import check_key
@@ -25,6 +25,8 @@ from learning_observer.stream_analytics.fold import Event, Reducer, StateKeys
 from learning_observer.stream_analytics.held_state import HeldState
 from learning_observer.stream_analytics.limits import Limits
 
+#: So many states of a batch are reduced before the lanes may send what is ready.
+STRIDE: Final = 256
 #: What a state takes besides its text and its members: its keys, its entries in tables.
 #: Measured as growth of the process (CPython 3.11, 60,000 states), as is the next figure.
 STATE_BYTES: Final = 1400
@@ -39,6 +41,24 @@ def _size(data: bytes | None) -> int:
     if data is None:
         return STATE_BYTES
     return STATE_BYTES + 2 * len(data) + MEMBER_BYTES * data.count(b",")
+
+
+class Place:
+    """Where an event goes: a reducer, and the keys of the state that it belongs to.
+
+    held  the state itself, as an engine held it the last time
+    """
+
+    __slots__ = ("held", "keys", "reducer")
+
+    def __init__(self, reducer: Reducer, keys: StateKeys) -> None:
+        self.reducer = reducer
+        self.keys = keys
+        self.held: HeldState | None = None
+
+    def __iter__(self) -> Iterator[Any]:
+        """The reducer and the keys."""
+        return iter((self.reducer, self.keys))
 
 
 class Engine:
@@ -93,37 +113,47 @@ class Engine:
             states[keys] = held
         return held
 
-    async def process_batch(
-        self, runs: Iterable[tuple[Reducer, StateKeys, Event, int, int]], batch: Batch
-    ) -> None:
-        """Take many events in and wait until each is committed or has failed.
+    def take_part(self, place: Place, event: Event, at: int, rank: int, batch: Batch) -> None:
+        """Take in the event `at` of a batch, for the state at `place`.
 
-        A run names the reducer, its state, the event, the event's place in the batch, and
-        which of the event's reducers it is. Events of one state keep their order and are
-        folded together. Where too many events wait already, it waits for room first.
+        rank  which of the event's reducers that is: of several errors the first one is told
+
+        Events of one state keep their order and are folded together, once `run` is called.
         """
-        if self.is_full():
-            await self.room()
-        parts: dict[HeldState, Part] = {}
-        for reducer, keys, event, at, rank in runs:
+        held = place.held
+        if held is None or held.forgotten or held.keeper is not self:
             try:
-                held = self.held(reducer, keys)
+                held = place.held = self.held(place.reducer, place.keys)
             except KVSError as error:  # its key can be none
                 batch.failed(at, rank, error)
-                continue
-            part = parts.get(held)
-            if part is None:
-                part = parts[held] = Part(batch)
-                batch.expect()
-            part.places.append(at)
-            part.ranks.append(rank)
-            held.events.append(event)
-            held.answered.append(part)
-            self._waiting_events += 1
-        for held in parts:
+                return
+        part = held.part
+        if part is None or part.batch is not batch:
+            part = held.part = Part(batch)
+            batch.expect(held)
+        part.add(at, rank)
+        held.events.append(event)
+        held.answered.append(part)
+        self._waiting_events += 1
+
+    async def run(self, batch: Batch) -> None:
+        """Reduce what has been taken in for the batch, and wait until it is all answered."""
+        states, batch.states = batch.states, []
+        for held in states:
+            held.part = None
+        try:
+            while len(states) > STRIDE:
+                now, states = states[:STRIDE], states[STRIDE:]
+                self._wake_all(now)
+                await asyncio.sleep(0)  # what is ready leaves: the store works on it meanwhile
+        finally:  # a caller that is cancelled leaves no event behind
+            self._wake_all(states)
+        await batch.complete()
+
+    def _wake_all(self, states: list[HeldState]) -> None:
+        for held in states:
             if not held.running:
                 self._wake(held)
-        await batch.complete()
 
     def is_here(self) -> bool:
         """Whether its event loop is the running one; see `is_here` of the Redis store."""

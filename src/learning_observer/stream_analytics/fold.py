@@ -25,9 +25,6 @@ from learning_observer.kvs.store import decode
 Event: TypeAlias = Any
 ReducerFunction: TypeAlias = Callable[[Event, Any], Awaitable[tuple[Any, Any]]]
 
-#: From this size of its text on, a state is lent to the reducer and not copied: where the
-#: reducer fails or writes nothing, reading it again costs more than the copy of a small one.
-LENT_BYTES_MIN: Final = 2048
 #: Stands for a state that has to be read from its text first.
 UNREAD: Final[Any] = object()
 
@@ -94,13 +91,13 @@ class Fold:
     def next_state(self) -> Any:
         """The state for the next event; the reducer may do with it what it likes.
 
-        A large one is the held object itself, with its text to fall back on.
+        It is the held object itself, lent, where its text is there to fall back on.
         """
         state = self.state
         if state is UNREAD:
             data = self._reducer.null if self.data is None else self.data
             return decode(self._keys.internal, data)
-        if self._stale or self.data is None or len(self.data) < LENT_BYTES_MIN:
+        if self._stale or self.data is None:
             return plain_copy(state)
         self.state = UNREAD
         return state
@@ -172,7 +169,8 @@ class Fold:
             puts[self._keys.external] = external if type(external) is bytes else to_text(external)
         if not puts and not verify:
             return None
-        return Change(self._keys.internal, self._base, puts)
+        # As Change(...) does it, without the Python function that stands before it.
+        return tuple.__new__(Change, (self._keys.internal, self._base, puts))
 
 
 def _awaits(function: ReducerFunction) -> bool:

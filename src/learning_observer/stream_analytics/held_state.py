@@ -56,12 +56,13 @@ class HeldState:
     fresh             whether it was seen there in this turn
     state             what `data` says, as an object that nobody else holds, or UNREAD
     size              the bytes that are counted against the cache
+    keeper            the engine that holds it
+    part              the part of the batch that is being taken in, if it has one
     forgotten         whether the engine has let go of it, so that nobody may use it again
     """
 
     __slots__ = (
         "_answers",
-        "_engine",
         "_fold",
         "_submit",
         "_when_committed",
@@ -70,8 +71,10 @@ class HeldState:
         "events",
         "forgotten",
         "fresh",
+        "keeper",
         "keys",
         "known",
+        "part",
         "reducer",
         "running",
         "size",
@@ -79,7 +82,7 @@ class HeldState:
     )
 
     def __init__(self, engine: Keeper, submit: Submit, reducer: Reducer, keys: StateKeys) -> None:
-        self._engine = engine
+        self.keeper = engine
         self._submit = submit
         self._fold = Fold(reducer, keys)
         self._answers: list[Any] = []
@@ -95,6 +98,7 @@ class HeldState:
         self.state: Any = UNREAD
         self.size = 0
         self.forgotten = False
+        self.part: Part | None = None
 
     def found(self, data: bytes | None) -> None:
         """The store holds `data`."""
@@ -104,7 +108,7 @@ class HeldState:
     def advance(self) -> None:
         """Fold what waits, at once where the reducer never awaits, and hand in the change."""
         if self.reducer.awaits:
-            self._engine.spawn(self._fold_in_task())
+            self.keeper.spawn(self._fold_in_task())
         else:
             self._fold_at_once()
             self._hand_in()
@@ -133,7 +137,7 @@ class HeldState:
         self.known = False
         self._answers = [Failed(error)] * len(self.events)
         self._answer()
-        self._engine.rest(self)
+        self.keeper.rest(self)
 
     def _fold_at_once(self) -> None:
         """Fold what waits, in whatever task this is: the reducer has no `await`."""
@@ -141,11 +145,11 @@ class HeldState:
         fold.begin(self.data, self.state)
         self.state = UNREAD  # nobody but the fold holds it now
         answers.clear()
-        box: list[Any] = []
-        for event, answered in zip(self.events[:FOLD_EVENTS_MAX], self.answered, strict=False):
+        count = min(len(self.events), FOLD_EVENTS_MAX)
+        for at in range(count):
+            event, answered = self.events[at], self.answered[at]
             try:
-                box.append(fold.next_state())
-                result, internal_owned, external_owned = run(function, event, box)
+                result, internal_owned, external_owned = run(function, event, fold)
                 wanted = type(answered) is not Part
                 answers.append(fold.take(result, wanted, internal_owned, external_owned))
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the event's own
@@ -195,31 +199,28 @@ class HeldState:
             self.fail(error)
 
     def _answer(self) -> None:
-        answers, count = self._answers, len(self._answers)
-        waited = self.answered
-        if count == len(waited):
-            self.events, self.answered = [], []
-        else:
-            del self.events[:count]
-            waited, self.answered = waited[:count], waited[count:]
-        self._answers = []
-        self._engine.answered(count)
-        for answered, answer in zip(waited, answers, strict=True):
-            if isinstance(answered, Part):
-                answered.answer(answer.error if type(answer) is Failed else None)
-            elif answered.done():  # the caller was cancelled meanwhile
+        """Tell those who wait for the events that were folded; none of them runs at once."""
+        answers, waited, count = self._answers, self.answered, len(self._answers)
+        for at in range(count):
+            answer, caller = answers[at], waited[at]
+            if isinstance(caller, Part):
+                caller.answer(answer.error if type(answer) is Failed else None)
+            elif caller.done():  # it was cancelled meanwhile
                 continue
             elif type(answer) is Failed:
-                answered.set_exception(answer.error)
+                caller.set_exception(answer.error)
             else:
-                answered.set_result(answer)
+                caller.set_result(answer)
+        answers.clear()
+        del self.events[:count], waited[:count]
+        self.keeper.answered(count)
 
     def _go_on(self) -> None:
         self.fresh = False
         if self.events:
             self.advance()
         else:
-            self._engine.rest(self)
+            self.keeper.rest(self)
 
 
 def _is_cancelled() -> bool:

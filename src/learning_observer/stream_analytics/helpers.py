@@ -197,7 +197,7 @@ def student_event_reducer(
 def student_of(metadata: Mapping[str, Any] | None) -> str:
     """Who the events of this source are counted for."""
     auth = metadata.get("auth") if metadata else None
-    student = auth.get("safe_user_id") if isinstance(auth, dict | Mapping) else None
+    student = auth.get("safe_user_id") if isinstance(auth, (dict, Mapping)) else None
     return GUEST if student is None else str(student)
 
 

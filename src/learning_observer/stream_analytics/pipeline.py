@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Final
@@ -13,11 +13,13 @@ from learning_observer import kvs
 from learning_observer.kvs import Store
 from learning_observer.kvs.codec import Json
 from learning_observer.stream_analytics.batch import Batch
-from learning_observer.stream_analytics.engine import engine_for
+from learning_observer.stream_analytics.engine import Engine, Place, engine_for
 from learning_observer.stream_analytics.fields import Scope
-from learning_observer.stream_analytics.fold import Event, Reducer, StateKeys
+from learning_observer.stream_analytics.fold import Event
 from learning_observer.stream_analytics.helpers import KeyedReducer, student_of
 
+#: dict first: the abstract class takes longer to look than all the rest does.
+MAPPINGS: Final = (dict, Mapping)
 #: How many states' plans a pipeline keeps, so that it need not make them for each event.
 PLANS_KEPT_MAX: Final = 10_000
 
@@ -56,7 +58,7 @@ class Pipeline:
             source: sorted({name for each in declared for name in each.keyed.event_fields})
             for source, declared in self._by_source.items()
         }
-        self._plans: dict[tuple[str | None, ...], tuple[tuple[Reducer, StateKeys], ...]] = {}
+        self._plans: dict[tuple[str | None, ...], tuple[Place, ...]] = {}
 
     @classmethod
     def of_module(cls, module: str | ModuleType) -> Pipeline:
@@ -84,8 +86,14 @@ class Pipeline:
         engine = engine_for(store or kvs.KVS())
         batch = Batch(1)
         # One that waits for something is waited for, before the next one runs.
-        for _, turn in itertools.groupby(enumerate(plan), lambda run: run[1][0].awaits and run):
-            await engine.process_batch([(*run, event, 0, rank) for rank, run in turn], batch)
+        for _, turn in itertools.groupby(
+            enumerate(plan), lambda run: run[0] if run[1].reducer.awaits else -1
+        ):
+            if engine.is_full():
+                await engine.room()
+            for rank, place in turn:
+                engine.take_part(place, event, 0, rank, batch)
+            await engine.run(batch)
         if batch.errors[0] is not None:
             raise batch.errors[0]
         return len(plan)
@@ -100,14 +108,24 @@ class Pipeline:
         failed raised. An error stops no other event, and no other reducer.
         """
         batch = Batch(len(events))
-        runs = self._runs(events, batch)
-        first = next(runs, None)
-        if first is not None:  # else there is no work, and no store is asked for
-            engine = engine_for(store or kvs.KVS())
-            await engine.process_batch(itertools.chain((first,), runs), batch)
+        engine: Engine | None = None
+        for at, event in enumerate(events):
+            try:
+                plan = self.plan(event)
+            except Exception as error:  # noqa: BLE001 - the caller gets each event's error
+                batch.failed(at, 0, error)
+                continue
+            if engine is None and plan:  # without work no store is asked for
+                engine = engine_for(store or kvs.KVS())
+                if engine.is_full():
+                    await engine.room()
+            for rank, place in enumerate(plan):
+                engine.take_part(place, event, at, rank, batch)  # type: ignore[union-attr]
+        if engine is not None:
+            await engine.run(batch)
         return batch.errors
 
-    def plan(self, event: Event) -> tuple[tuple[Reducer, StateKeys], ...]:
+    def plan(self, event: Event) -> tuple[Place, ...]:
         """The reducers that an event goes through, each with the keys of its state.
 
         Raises `BadEvent`, and `ScopeFieldError` for a scope that events cannot fill.
@@ -127,7 +145,7 @@ class Pipeline:
         plan = self._plans.get(chosen)
         if plan is None:
             plan = tuple(
-                (reducer.keyed.reducer, reducer.keyed.keys(metadata, client))
+                Place(reducer.keyed.reducer, reducer.keyed.keys(metadata, client))
                 for reducer in declared
                 # An event that lacks a field that tells the states apart is not for it.
                 if all(name in client for name in reducer.keyed.event_fields)
@@ -137,18 +155,6 @@ class Pipeline:
             self._plans[chosen] = plan
         return plan
 
-    def _runs(
-        self, events: Sequence[Event], batch: Batch
-    ) -> Iterator[tuple[Reducer, StateKeys, Event, int, int]]:
-        for at, event in enumerate(events):
-            try:
-                plan = self.plan(event)
-            except Exception as error:  # noqa: BLE001 - the caller gets each event's error
-                batch.failed(at, 0, error)
-                continue
-            for rank, (reducer, keys) in enumerate(plan):
-                yield reducer, keys, event, at, rank
-
 
 def check_event(event: Event) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """`client` and `metadata` of an event; `BadEvent` says what it lacks.
@@ -156,16 +162,15 @@ def check_event(event: Event) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     An event is a mapping with `client.event`, the name of what happened. An event without
     `metadata` has no source.
     """
-    # Mapping's own check takes longer than the rest; dict, which it is, needs none.
-    if not isinstance(event, dict | Mapping):
+    if not isinstance(event, MAPPINGS):
         raise BadEvent(f"expected an object, got {type(event).__name__}")
     client = event.get("client")
-    if not isinstance(client, dict | Mapping):
+    if not isinstance(client, MAPPINGS):
         raise BadEvent("`client` is missing, or no object")
     if not isinstance(client.get("event"), str):
         raise BadEvent("`client.event`, the name of what happened, is missing or no text")
     metadata = event.get("metadata", {})
-    if not isinstance(metadata, dict | Mapping):
+    if not isinstance(metadata, MAPPINGS):
         raise BadEvent(f"`metadata` must be an object, got {type(metadata).__name__}")
     return client, metadata
 

@@ -7,21 +7,27 @@ reference counts what nobody but the caller holds any more, which spares a copy.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from learning_observer.kvs import codec
 
 
-def run_purely(
-    function: Callable[[Any, Any], Awaitable[Any]], event: Any, box: list[Any], /
-) -> tuple[Any, bool, bool]:
-    """What a reducer without an `await` returns for `event` and the state in `box`.
+class Lender(Protocol):
+    """What gives a reducer its state."""
 
-    The state is taken out of the box, so that nobody holds it but the reducer. With the
-    result, whether its first and its second half are plain JSON that only the result
-    holds, every part of them; `False` where that is not sure. Raises what it raises.
+    def next_state(self) -> Any:
+        """The state for the next event."""
+
+
+def run_purely(
+    function: Callable[[Any, Any], Awaitable[Any]], event: Any, lender: Lender, /
+) -> tuple[Any, bool, bool]:
+    """What a reducer without an `await` returns for `event` and its next state.
+
+    With the result, whether its first and its second half are plain JSON that only the
+    result holds, every part of them; `False` where that is not sure. Raises what it raises.
     """
-    running = cast("Generator[Any, None, Any]", function(event, box.pop()))
+    running = cast("Generator[Any, None, Any]", function(event, lender.next_state()))
     try:
         running.send(None)
     except StopIteration as finished:
@@ -35,4 +41,4 @@ if codec.COMPILED:
 else:
     run = run_purely
 
-__all__ = ["run", "run_purely"]
+__all__ = ["Lender", "run", "run_purely"]
