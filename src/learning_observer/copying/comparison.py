@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -92,29 +93,33 @@ class Comparison:
         self._repair = repair
         self._on_progress = on_progress
         self.checked = Checked()
+        self._in_both = 0
         self.repairs = 0  # tried; each may have met a write of others
 
     async def run(self) -> None:
         """Compare. Raises what the stores raise."""
-        in_both = 0
-        checked = self.checked
-        async for keys in self._groups.of(self._source):
-            values = await self._groups.values(self._source, keys)
-            checked.source += len(values)
-            repairs: list[Change] = []
-            for key, found in await self._groups.read(self._target, list(values)):
-                in_both += isinstance(found, bytes)
-                if found == values[key]:
-                    checked.equal += 1
-                else:
-                    kind = self._kind(key, values[key], found)
-                    repairs += self._differs(kind, Change(key, None, {key: values[key]}), found)
-            await self._make_good(repairs)
-            self._on_progress()
-        async for keys in self._groups.of(self._target):
-            checked.target += len(keys)
-        if checked.target > in_both:
+        async with aclosing(self._groups.of(self._source)) as groups:
+            async for keys in groups:
+                await self._compare_group(keys)
+                self._on_progress()
+        async with aclosing(self._groups.of(self._target)) as groups:
+            async for keys in groups:
+                self.checked.target += len(keys)
+        if self.checked.target > self._in_both:
             await self._look_for_removed()
+
+    async def _compare_group(self, keys: Sequence[str]) -> None:
+        values = await self._groups.values(self._source, keys)
+        self.checked.source += len(values)
+        repairs: list[Change] = []
+        for key, found in await self._groups.read(self._target, list(values)):
+            self._in_both += isinstance(found, bytes)
+            if found == values[key]:
+                self.checked.equal += 1
+            else:
+                kind = self._kind(key, values[key], found)
+                repairs += self._differs(kind, Change(key, None, {key: values[key]}), found)
+        await self._make_good(repairs)
 
     def _kind(self, key: str, here: bytes, there: Found) -> Difference:
         """What became of a key that the source has."""
@@ -127,19 +132,21 @@ class Comparison:
 
     async def _look_for_removed(self) -> None:
         """Keys that the target alone has: put there by this copy, or not."""
-        async for keys in self._groups.of(self._target):
-            here = await self._groups.read(self._source, keys)
-            repairs: list[Change] = []
-            alone = [key for key, found in here if found is None]
-            for key, found in await self._groups.read(self._target, alone):
-                if isinstance(found, bytes) and self._known.has(key, found):
-                    repairs += self._differs(
-                        Difference.REMOVED, Change(key, None, {key: None}), found
-                    )
-                elif found is not None:
-                    self.checked.extra += 1
-            await self._make_good(repairs)
-            self._on_progress()
+        async with aclosing(self._groups.of(self._target)) as groups:
+            async for keys in groups:
+                await self._look_at_target(keys)
+                self._on_progress()
+
+    async def _look_at_target(self, keys: Sequence[str]) -> None:
+        here = await self._groups.read(self._source, keys)
+        alone = [key for key, found in here if found is None]
+        repairs: list[Change] = []
+        for key, found in await self._groups.read(self._target, alone):
+            if isinstance(found, bytes) and self._known.has(key, found):
+                repairs += self._differs(Difference.REMOVED, Change(key, None, {key: None}), found)
+            elif found is not None:
+                self.checked.extra += 1
+        await self._make_good(repairs)
 
     def _differs(self, kind: Difference, change: Change, there: Found) -> list[Change]:
         """Count a difference, or return the change that makes it good."""

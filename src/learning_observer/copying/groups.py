@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Final, TypeAlias
 
 from learning_observer.kvs import Store, WrongType
@@ -26,26 +26,32 @@ class Groups:
         self._prefix = prefix
         self._keys = _GROUP_KEYS_FIRST
 
-    async def of(self, store: Store) -> AsyncIterator[list[str]]:
-        """The keys of `store` that begin with the prefix."""
+    async def of(self, store: Store) -> AsyncGenerator[list[str], None]:
+        """The keys of `store` that begin with the prefix. Use it in `aclosing`."""
         group: list[str] = []
-        async for key in store.scan(self._prefix):
-            group.append(key)
-            if len(group) >= self._keys:
+        keys = store.scan(self._prefix)
+        try:
+            async for key in keys:
+                group.append(key)
+                if len(group) >= self._keys:
+                    yield group
+                    group = []
+            if group:
                 yield group
-                group = []
-        if group:
-            yield group
+        finally:
+            if isinstance(keys, AsyncGenerator):  # else the loop's end would find it half-way
+                await keys.aclose()
 
     async def read(self, store: Store, keys: Sequence[str]) -> list[tuple[str, Found]]:
         """Each key, and what stands under it."""
         if not keys:
             return []
         found = await _read_each(store, keys)
-        size = sum(len(data) for data in found if isinstance(data, bytes))
-        fitting = GROUP_BYTES * len(keys) // max(size, 1)
-        # Slowly up: what comes may be larger than what came.
-        self._keys = max(1, min(fitting, max(2 * len(keys), self._keys), GROUP_KEYS_MAX))
+        sizes = [len(data) for data in found if isinstance(data, bytes)]
+        if sizes:  # keys that are absent tell nothing of those to come
+            fitting = GROUP_BYTES * len(sizes) // max(sum(sizes), 1)
+            # Slowly up: what comes may be larger than what came.
+            self._keys = max(1, min(fitting, max(2 * len(sizes), self._keys), GROUP_KEYS_MAX))
         return list(zip(keys, found, strict=True))
 
     async def values(self, store: Store, keys: Sequence[str]) -> dict[str, bytes]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from learning_observer.copying.comparison import Checked, Comparison, Difference, Differences
@@ -90,15 +91,10 @@ class Copy:
 
         Raises what the stores raise; what was put by then stays.
         """
-        async for keys in self._groups.of(self._source):
-            values = await self._groups.values(self._source, keys)
-            self.tally.corrupt += sum(map(_is_corrupt, values.values()))
-            changes: list[Change] = []
-            for key, there in await self._groups.read(self._target, list(values)):
-                changes += self._meets(key, values[key], there)
-            if not self._dry_run:
-                await self._put(changes, values)
-            self._on_progress()
+        async with aclosing(self._groups.of(self._source)) as groups:
+            async for keys in groups:
+                await self._copy_group(keys)
+                self._on_progress()
 
     async def check(self) -> None:
         """Read every key again, from both stores, and compare; `checked` is the result.
@@ -124,6 +120,15 @@ class Copy:
         self.checked = look.checked
         await look.run()
         return look
+
+    async def _copy_group(self, keys: Sequence[str]) -> None:
+        values = await self._groups.values(self._source, keys)
+        self.tally.corrupt += sum(map(_is_corrupt, values.values()))
+        changes: list[Change] = []
+        for key, there in await self._groups.read(self._target, list(values)):
+            changes += self._meets(key, values[key], there)
+        if not self._dry_run:
+            await self._put(changes, values)
 
     def _meets(self, key: str, data: bytes, there: Found) -> list[Change]:
         """The change that is to be made over what is there, or none, which is counted."""
