@@ -32,7 +32,7 @@ test: $(TESTING)  ## run every test, on a real Redis server of their own (and LO
 faults: $(TESTING)  ## run the tests that break connections, servers and worker processes, some minutes
 	$(PY) -m pytest tests/faults
 
-real-logs: $(TESTING)  ## put the event logs in LOGS=dir through all four stores and compare
+real-logs: $(TESTING)  ## put the event logs in LOGS=dir through every store and a cluster, compare
 	@test -n '$(LOGS)' || { echo 'make real-logs needs the folder of the logs (*.study.log, *.study.log.gz): make real-logs LOGS=dir' >&2; exit 2; }
 	@test -d '$(LOGS)' || { echo 'LOGS=$(LOGS) is no folder' >&2; exit 2; }
 	LOKVS_REAL_LOGS='$(abspath $(LOGS))' $(PY) -m pytest tests/test_real_logs.py

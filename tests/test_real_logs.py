@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 import yaml
 
+from learning_observer.copying import copy
 from learning_observer.event_log import EventLogs
 from learning_observer.ingest import Ingest, Reject
 from learning_observer.kvs import (
@@ -29,8 +31,10 @@ from learning_observer.kvs import (
     PersistentRedisKVS,
     Store,
 )
+from learning_observer.kvs.key_layout import cluster_name
 from learning_observer.redis_connection import RedisSettings
 from learning_observer.stream_analytics.pipeline import Pipeline
+from learning_observer.testing import ClusterServers
 from learning_observer.testing.server import RedisServer
 
 KEY = re.compile(
@@ -59,13 +63,20 @@ def events(logs: list[Path]) -> list[Any]:
     return [json.loads(line.split(b"\t")[0]) for line in lines() if line.strip()]
 
 
-def stores(folder: Path, connection: RedisSettings) -> dict[str, Callable[[], Store]]:
+def settings_of(cluster: ClusterServers) -> RedisSettings:
+    return RedisSettings(cluster=True, nodes=cluster.nodes)
+
+
+def stores(
+    folder: Path, connection: RedisSettings, cluster: RedisSettings
+) -> dict[str, Callable[[], Store]]:
     return {
         "stub": InMemoryKVS,
         "filesystem": lambda: FilesystemKVS(folder / "flat"),
         "subdirs": lambda: FilesystemKVS(folder / "folders", subdirs=True),
         "redis": lambda: PersistentRedisKVS(prefix="a:", connection=connection),
         "redis_ephemeral": lambda: EphemeralRedisKVS(3600, prefix="b:", connection=connection),
+        "cluster": lambda: PersistentRedisKVS(prefix="a:", connection=cluster),
     }
 
 
@@ -89,12 +100,14 @@ def dumps(
     logs: list[Path],
     tmp_path_factory: pytest.TempPathFactory,
     redis_server: RedisServer,
+    cluster_servers: ClusterServers,
     request: pytest.FixtureRequest,
 ) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("stores")
     capture = request.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
-        made = stores(folder, RedisSettings(url=redis_server.url))
+        cluster_servers.flush()
+        made = stores(folder, RedisSettings(url=redis_server.url), settings_of(cluster_servers))
         return {kind: asyncio.run(dumped(kind, make, logs)) for kind, make in made.items()}
 
 
@@ -118,6 +131,40 @@ def test_states_are_the_same_in_every_store(dumps: dict[str, bytes]) -> None:
     assert len(json.loads(dumps["stub"])) > 0
     for kind, dump in dumps.items():
         assert dump == dumps["stub"], kind
+
+
+def test_states_on_the_cluster_lie_on_all_its_nodes(
+    dumps: dict[str, bytes], cluster_servers: ClusterServers
+) -> None:
+    found = [
+        {name for name in cluster_servers.ask(node, "KEYS", "*") if name.startswith(b"a:")}
+        for node in range(len(cluster_servers.servers))
+    ]
+    assert all(found)
+    names = {("a:" + cluster_name(key)).encode() for key in json.loads(dumps["stub"])}
+    assert set.union(*found) == names
+
+
+def test_copy_from_the_cluster_is_equal_by_bytes(
+    dumps: dict[str, bytes], redis_server: RedisServer, cluster_servers: ClusterServers
+) -> None:
+    async def main() -> dict[str, bytes | None]:
+        single = RedisSettings(url=redis_server.url)
+        source = PersistentRedisKVS(prefix="a:", connection=settings_of(cluster_servers))
+        target = PersistentRedisKVS(prefix="copy:", connection=single)
+        async with source, target:
+            job = await copy(source, target)
+            assert job.equal
+            assert job.tally.copied == job.tally.seen == len(json.loads(dumps["stub"]))
+            assert json.dumps(await target.dump(), sort_keys=True).encode() == dumps["stub"]
+            keys = await source.keys()
+            return dict(zip(keys, await source.read(keys), strict=True))
+
+    stored = asyncio.run(main())
+    with redis.Redis.from_url(redis_server.url) as client:
+        names = list(client.scan_iter("copy:*"))
+        copied = {name.decode().removeprefix("copy:"): client.get(name) for name in names}
+    assert copied == stored
 
 
 def test_every_event_is_counted_once(dumps: dict[str, bytes], events: list[Any]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-COMMANDS = ["demo", "ingest", "simulate", "keys", "get", "dump", "load", "check", "bench"]
+COMMANDS = ["demo", "ingest", "simulate", "keys", "get", "dump", "load", "copy", "check", "bench"]
 
 
 def test_commands_are_listed(lo_kvs: Any) -> None:

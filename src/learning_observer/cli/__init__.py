@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from learning_observer.cli import bench, check, demo, ingest, stores
+from learning_observer.cli import bench, check, copy, demo, ingest, stores
 
 app = typer.Typer(
     name="lo-kvs",
@@ -73,6 +73,7 @@ for command in (
     stores.get,
     stores.dump,
     stores.load,
+    copy.copy,
     check.check,
     bench.bench,
 ):

@@ -6,9 +6,10 @@ either to the node that serves the slot by now.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Final
 
 from learning_observer.kvs.changes import Change, Outcome
@@ -98,7 +99,7 @@ class ClusterTraffic(ClusterRoutes):
         name, slot = self._place(key)
         self.send(KeyRead(self, key, name.encode(), slot, done))
 
-    async def names(self, key_prefix: str) -> AsyncIterator[bytes]:
+    async def names(self, key_prefix: str) -> AsyncGenerator[bytes, None]:
         """Names of the keys that begin with `key_prefix`, of some others, some of them twice.
 
         Where slots move from one node to another meanwhile, all nodes are asked again.
@@ -108,8 +109,9 @@ class ClusterTraffic(ClusterRoutes):
         for _ in range(SCANS_MAX):
             version = self._map.version
             for address in self._map.primaries:
-                async for name in scan_strings(self._node(address), pattern):
-                    yield name
+                async with contextlib.aclosing(scan_strings(self._node(address), pattern)) as found:
+                    async for name in found:
+                        yield name
             await self._refresh_map()
             if self._map.version == version:
                 return

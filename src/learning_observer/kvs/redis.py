@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import TypeVar
 
 from learning_observer.kvs.changes import RESERVED_PREFIX, Change, Outcome, check_changes, check_key
@@ -84,20 +85,23 @@ class PersistentRedisKVS(Store):
         self._check_open()
         return self._running().way(guard)
 
-    async def scan(self, prefix: str = "") -> AsyncIterator[str]:
+    async def scan(self, prefix: str = "") -> AsyncGenerator[str, None]:
         self._check_open()
         check_key(prefix)
         traffic = self._running()
         seen: set[bytes] = set()  # SCAN may name a key more than once
-        async for name in traffic.names(prefix):
-            if name in seen or name.startswith(RESERVED_PREFIX.encode()):
-                continue
-            seen.add(name)
-            key = traffic.key_of(name)
-            if key is None or not key.startswith(prefix):  # another program's, or another key
-                continue
-            if not key.startswith(RESERVED_PREFIX):  # no key of ours, as no store takes it
-                yield key
+        # Closed here: an iteration that is left early gives its connection back at once, while
+        # the event loop runs.
+        async with contextlib.aclosing(traffic.names(prefix)) as names:
+            async for name in names:
+                if name in seen or name.startswith(RESERVED_PREFIX.encode()):
+                    continue
+                seen.add(name)
+                key = traffic.key_of(name)
+                if key is None or not key.startswith(prefix):  # another program's, or another key
+                    continue
+                if not key.startswith(RESERVED_PREFIX):  # no key of ours, as no store takes it
+                    yield key
 
     async def clear(self, *, everything: bool = False) -> None:
         if not self._prefix and not everything:
@@ -201,7 +205,7 @@ class _Traffic(OwnLoop):
         for writer in self._writers:
             writer.close(why)
 
-    def names(self, key_prefix: str) -> AsyncIterator[bytes]:
+    def names(self, key_prefix: str) -> AsyncGenerator[bytes, None]:
         """Names of the keys that begin with `key_prefix`, some of them more than once."""
         return scan_strings(self.connection, single_pattern(self._prefix, key_prefix))
 

@@ -15,7 +15,7 @@ import logging
 import random
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Final, TypeAlias, TypeVar
 
 from redis.asyncio.connection import AbstractConnection
@@ -169,7 +169,7 @@ class Wire:
             await self._redis.disconnect(nowait=True)
 
 
-async def scan_strings(connection: RedisConnection, pattern: str) -> AsyncIterator[bytes]:
+async def scan_strings(connection: RedisConnection, pattern: str) -> AsyncGenerator[bytes, None]:
     """Every key that matches `pattern` and holds a string, some of them more than once.
 
     By SCAN, which blocks nobody, on a connection of its own. Raises `Unavailable`.
