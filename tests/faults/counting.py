@@ -12,6 +12,7 @@ from tests.faults.stored import stored_counts
 from tests.faults.worker import COUNTERS, STUDENTS, key_of
 from tests.faults.workers import PATIENCE_S, Worker, released, tell, totals
 
+from learning_observer.kvs import KVSError, OutcomeUnknown, Refused, Unavailable
 from learning_observer.testing.proxy import Fault, FaultProxy
 from learning_observer.testing.server import RedisServer
 
@@ -101,3 +102,9 @@ def count_through_proxy(
         f"errors {counted.errors}"
     )
     return counted
+
+
+def kind_of(error: KVSError) -> str:
+    """Which of the answers to a call that failed this is, whatever the cause has for a name."""
+    kinds = (Unavailable, Refused, OutcomeUnknown)
+    return next((kind.__name__ for kind in kinds if isinstance(error, kind)), type(error).__name__)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import redis
-from tests.faults.counting import KEYS, count_through_proxy, count_while
+from tests.faults.counting import KEYS, count_through_proxy, count_while, kind_of
 from tests.faults.tally import Tally
 from tests.faults.worker import fault_count, metadata_of, one_more
 from tests.faults.workers import tell
@@ -80,7 +80,7 @@ async def told(store: Store, name: str, key: str) -> tuple[str, float]:
     try:
         returned = await CALLS[name].run(store, key)
     except KVSError as error:
-        answer = type(error).__name__
+        answer = kind_of(error)
     else:
         answer = "done"
         assert returned == ([key] if name == "keys" else CALLS[name].returns)
@@ -320,7 +320,7 @@ def test_killed_clients_within_a_short_deadline(
                     try:
                         await store.update("counter", one_more)
                     except KVSError as error:
-                        answers[type(error).__name__] += 1
+                        answers[kind_of(error)] += 1
                     else:
                         answers["done"] += 1
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import redis
+from tests.faults.counting import kind_of
 from tests.faults.socket_calls import (
     ERRORS,
     KINDS,
@@ -108,7 +109,7 @@ class Trial:
                 try:
                     returned = await act.run(store, name)
                 except (Unavailable, Refused, OutcomeUnknown) as error:
-                    answer = type(error).__name__
+                    answer = kind_of(error)
                 else:
                     assert returned == OLD + 1
                     answer = "done"
