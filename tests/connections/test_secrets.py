@@ -177,6 +177,7 @@ def test_check_command(tmp_path: Path) -> None:
             {"redis_connection": {**here, **wrong}, "redis_connections": {"other": nobody}},
         )
     assert code == 4
-    assert f"127.0.0.1:{server.port} refused: " in output
+    assert f"Redis at 127.0.0.1:{server.port}, database 0, for default" in output
+    assert "it lets nobody in with this user and password: WRONGPASS" in output
     assert "states of the Sentinels 127.0.0.1" in output
     assert_silent(output)
