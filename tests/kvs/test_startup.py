@@ -47,6 +47,7 @@ def entry(options: object) -> dict[str, object]:
 
 SECONDS = "expected seconds, from 0.001 to 315,360,000, got"
 PAIRS = "expected a mapping or a list of [name, options] pairs, got"
+ON_REDIS = "known are prefix, connection, require, wait_replicas, wait_aof, wait_timeout"
 KNOWN = "known are stub, redis_ephemeral, redis, filesystem"
 FAULTS = {
     "replicas as text": Fault(
@@ -179,14 +180,14 @@ FAULTS = {
     ),
     "strange option": Fault(
         entry({"type": "redis", "zzz": 1}),
-        "kvs.entry: redis has no option 'zzz'; known are prefix, require",
+        f"kvs.entry: redis has no option 'zzz'; {ON_REDIS}",
     ),
     "option of a stub": Fault(
         entry({"type": "stub", "path": "x"}), "kvs.entry: stub has no option 'path'; it has none"
     ),
     "number as option": Fault(
         entry({"type": "redis", 5: 1}),
-        "kvs.entry: redis has no option 5; known are prefix, require",
+        f"kvs.entry: redis has no option 5; {ON_REDIS}",
     ),
     "connection no mapping": Fault(
         {"default": REDIS}, "redis_connection: expected a mapping, got str", "localhost"
