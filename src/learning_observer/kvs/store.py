@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import abc
 import asyncio
-import json
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -38,6 +37,8 @@ from learning_observer.kvs.errors import (
     StoreClosed,
 )
 from learning_observer.kvs.lane import Lane, Waiting
+from learning_observer.kvs.texts import decode, encode, encode_old
+from learning_observer.kvs.updates import Updates
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ class Store(abc.ABC):
     def __init__(self) -> None:
         self._closed = False
         self._lanes: dict[asyncio.AbstractEventLoop, Lane[Change, Outcome]] = {}
+        self._updates: dict[asyncio.AbstractEventLoop, Updates] = {}
 
     # -- what a store brings ---------------------------------------------------------
 
@@ -189,19 +191,20 @@ class Store(abc.ABC):
 
         `change` may run again when another writer was faster, so it must have no side
         effects. It gets `None` where the key is absent, and a value of its own otherwise.
-        What it raises is raised here, and nothing is written.
+        What it raises is raised here, and nothing is written for it. Updates of one key that
+        wait at the same time on one event loop are made in their order, and written once.
 
         Returns the value as it was written. Raises `NotJSON` before anything is written,
         `Unavailable` when nothing was written, `OutcomeUnknown` when nobody can tell.
         """
-        (data,) = await self.read((key,))
-        while True:
-            written = encode(key, change(None if data is None else decode(key, data)))
-            (outcome,) = await self.commit([Change(key, data, {key: written})])
-            if not isinstance(outcome, Conflict):
-                _raise_first([outcome])
-                return decode(key, written)
-            data = outcome.current
+        self._check_open()
+        loop = asyncio.get_running_loop()
+        updates = self._updates.get(loop)
+        if updates is None:
+            for ended in [loop for loop in list(self._updates) if loop.is_closed()]:
+                self._updates.pop(ended, None)
+            updates = self._updates[loop] = Updates(self)
+        return await updates.submit(check_key(key), change)
 
     async def keys(self, prefix: str = "") -> list[str]:
         """The keys that begin with `prefix`, in no order."""
@@ -247,7 +250,7 @@ class Store(abc.ABC):
         if not isinstance(items, dict):
             found = type(items).__name__
             raise NotJSON("$", f"expected an object of keys and values in {filename}, got {found}")
-        await self._put({key: _encode_old(value) for key, value in items.items()})
+        await self._put({key: encode_old(value) for key, value in items.items()})
         return len(items)
 
     async def __aenter__(self) -> Self:
@@ -293,30 +296,6 @@ class Store(abc.ABC):
 
     async def _remove_all(self, keys: Iterable[str]) -> None:
         await self._put(dict.fromkeys(keys))
-
-
-def encode(key: str, value: object) -> bytes:
-    """The JSON text of a value for `key`; `NotJSON` names the place and the key."""
-    try:
-        return codec.encode(value)
-    except NotJSON as error:
-        raise NotJSON(error.path, error.reason, key) from None
-
-
-def _encode_old(value: Json) -> bytes:
-    """The text of a value that was read, even of one that `encode` refuses by now."""
-    try:
-        return codec.encode(value)
-    except NotJSON:
-        return json.dumps(value).encode()
-
-
-def decode(key: str, data: bytes) -> Json:
-    """The value that `data`, stored under `key`, is the JSON text of, or `CorruptValue`."""
-    try:
-        return codec.decode(data)
-    except ValueError as error:
-        raise CorruptValue(key, str(error)) from None
 
 
 def _raise_first(outcomes: Iterable[Outcome]) -> None:

@@ -20,7 +20,7 @@ from learning_observer.kvs.changes import Change
 from learning_observer.kvs.codec import NOT_PLAIN, encode_state, plain_copy
 from learning_observer.kvs.codec import encode as to_text
 from learning_observer.kvs.errors import NotJSON
-from learning_observer.kvs.store import decode
+from learning_observer.kvs.texts import decode
 
 Event: TypeAlias = Any
 ReducerFunction: TypeAlias = Callable[[Event, Any], Awaitable[tuple[Any, Any]]]
