@@ -10,6 +10,7 @@ import pytest
 from benchmarks.setting import Setting
 
 from learning_observer.kvs import Change, Conflict, Outcome, PersistentRedisKVS
+from learning_observer.kvs.store import Submit
 from learning_observer.measure.report import Result
 
 #: A commit that is interfered with: each so many, so that it happens in the smallest run.
@@ -21,12 +22,17 @@ class LosingStore(PersistentRedisKVS):
 
     changes = 0
 
-    def submit(self, change: Change, done: Callable[[Outcome], object]) -> None:
-        LosingStore.changes += 1
-        if LosingStore.changes % EVERY == 0:
-            asyncio.get_running_loop().call_soon(done, None)
-        else:
-            super().submit(change, done)
+    def way(self, guard: str) -> Submit:
+        submit = super().way(guard)
+
+        def losing(change: Change, done: Callable[[Outcome], object]) -> None:
+            LosingStore.changes += 1
+            if LosingStore.changes % EVERY == 0:
+                asyncio.get_running_loop().call_soon(done, None)
+            else:
+                submit(change, done)
+
+        return losing
 
 
 class DoublingStore(PersistentRedisKVS):
@@ -34,17 +40,22 @@ class DoublingStore(PersistentRedisKVS):
 
     changes = 0
 
-    def submit(self, change: Change, done: Callable[[Outcome], object]) -> None:
-        DoublingStore.changes += 1
-        lies = DoublingStore.changes % EVERY == 0 and change.puts.get(change.guard) is not None
+    def way(self, guard: str) -> Submit:
+        submit = super().way(guard)
 
-        def answered(outcome: Outcome) -> None:
-            if outcome is None and lies:
-                done(Conflict(change.puts[change.guard]))
-            else:
-                done(outcome)
+        def doubling(change: Change, done: Callable[[Outcome], object]) -> None:
+            DoublingStore.changes += 1
+            lies = DoublingStore.changes % EVERY == 0 and change.puts.get(change.guard) is not None
 
-        super().submit(change, answered)
+            def answered(outcome: Outcome) -> None:
+                if outcome is None and lies:
+                    done(Conflict(change.puts[change.guard]))
+                else:
+                    done(outcome)
+
+            submit(change, answered)
+
+        return doubling
 
 
 Row: TypeAlias = Callable[[Setting], Any]
