@@ -3,6 +3,7 @@
     python -m benchmarks                     all rows: some minutes
     python -m benchmarks --quick             whether it works; its figures say nothing
     python -m benchmarks --only P2,P5 --json figures.json --plots plots
+    python -m benchmarks --only C2,C3,C5     what a cluster of three nodes costs
 
 A server of its own, on the same two cores as the client. Contestants take turns, and a ratio
 is the median of the rounds' ratios, with the least and the greatest. Exit code 1: a row
@@ -22,6 +23,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
+from benchmarks.rows_cluster import c2, c3, c5
 from benchmarks.rows_codec import p7
 from benchmarks.rows_contended import p5
 from benchmarks.rows_keys import p6
@@ -42,6 +44,9 @@ ROWS: Final[dict[str, Callable[[Setting], Awaitable[Result]]]] = {
     "P6": p6,
     "P7": p7,
     "P8": p8,
+    "C2": c2,
+    "C3": c3,
+    "C5": c5,
 }
 CORES: Final = 2
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from benchmarks.baselines import ReadSetSet
 from benchmarks.rows_sessions import LOOP, OURS, looping
-from benchmarks.setting import Setting, check_count
+from benchmarks.setting import Setting
 from benchmarks.work import (
     counting,
     declared,
@@ -35,10 +35,8 @@ SMALL_BATCH: Final = 256
 
 async def p3(setting: Setting) -> Result:
     """1,000 states of 300 bytes; events of all of them, in no order."""
-    students = [f"replayed-{number}" for number in range(50 if setting.quick else 1000)]
-    draw = random.Random(0)
-    length = 3_000 if setting.quick else 40_000
-    events = [event_of(draw.choice(students)) for _ in range(length)]
+    students = replayed_students(setting)
+    events = events_of_all(students, setting)
     result = Result()
     for shape, null, target in (
         ("flat", flat_state(STATE_BYTES), Target("at least", 0.7)),
@@ -52,8 +50,8 @@ async def p3(setting: Setting) -> Result:
         async with setting.store():
             runs = await interleaved(
                 [
-                    _batches(OURS, setting, reducer, students, events, size=BATCH_LINES_MAX),
-                    _batches(small, setting, reducer, students, events, size=SMALL_BATCH),
+                    batches(OURS, setting, reducer, students, events, size=BATCH_LINES_MAX),
+                    batches(small, setting, reducer, students, events, size=SMALL_BATCH),
                     _no_store(CEILING, plain(reducer), null, events, encoded=True),
                     _no_store(OBJECTS, plain(reducer), null, events, encoded=False),
                     looping(LOOP, setting, slow, reducer, 1),
@@ -70,7 +68,19 @@ async def p3(setting: Setting) -> Result:
     return result
 
 
-def _batches(
+def replayed_students(setting: Setting) -> list[str]:
+    """Whose events are replayed."""
+    return [f"replayed-{number}" for number in range(50 if setting.quick else 1000)]
+
+
+def events_of_all(students: list[str], setting: Setting) -> list[Event]:
+    """Events of all of them, in no order."""
+    draw = random.Random(0)
+    length = 3_000 if setting.quick else 40_000
+    return [event_of(draw.choice(students)) for _ in range(length)]
+
+
+def batches(
     name: str,
     setting: Setting,
     reducer: Any,
@@ -79,6 +89,7 @@ def _batches(
     *,
     size: int,
 ) -> Contestant:
+    """One pass over the events, in batches of `size`."""
     # Each contestant has students of its own, so that their counts stay apart.
     pipeline = Pipeline(declared(reducer))
     own = [event_of(f"{name}-{event['metadata']['auth']['safe_user_id']}") for event in events]
@@ -96,7 +107,7 @@ def _batches(
 
     async def check(sent: int) -> None:
         keys = [keys_of(reducer, f"{name}-{student}").internal for student in students]
-        await check_count(name, setting.client, keys, sent)
+        await setting.check_count(name, keys, sent)
 
     return Contestant(name, lambda: timed_pass(work), check)
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from benchmarks.baselines import Baseline, ReadSetSet
-from benchmarks.setting import Setting, check_count
+from benchmarks.setting import Setting
 from benchmarks.tape import commits
 from benchmarks.work import counting, event_of, flat_state, keys_of, metadata_of, plain, text_size
 from learning_observer.measure.report import Chart, Line, Result, Target, compare, latency_us
@@ -53,7 +53,7 @@ async def p1(setting: Setting) -> Result:
         compare("P1", one, runs, OURS, LOOP, of=p50, unit="us"),
         compare("P1", "1 session", runs, OURS, LOOP),
     ]
-    return Result(lines, [_latencies("latency-1-session", "One session", runs)], sizes(null))
+    return Result(lines, [latencies("latency-1-session", "One session", runs)], sizes(null))
 
 
 async def p2(setting: Setting) -> Result:
@@ -82,7 +82,7 @@ async def p2(setting: Setting) -> Result:
             if target:
                 result.lines += _p2_lines(sessions, target, runs)
                 name, title = f"latency-{sessions}-sessions", f"{sessions:,} sessions"
-                result.charts.append(_latencies(name, title, runs))
+                result.charts.append(latencies(name, title, runs))
     throughput = Chart("throughput", "Throughput", "sessions", "events/s", curves)
     result.charts.insert(0, throughput)
     return result
@@ -115,7 +115,7 @@ async def ours(
 
     async def check(sent: int) -> None:
         keys = [keys_of(reducer, student).internal for student in students]
-        await check_count(name, setting.client, keys, sent)
+        await setting.check_count(name, keys, sent)
 
     return Contestant(name, functools.partial(drive, steps, setting.seconds), check)
 
@@ -139,7 +139,7 @@ def looping(
 
     async def check(sent: int) -> None:
         keys = [keys_of(reducer, student).internal for student in students]
-        await check_count(name, setting.client, keys, sent)
+        await setting.check_count(name, keys, sent)
 
     return Contestant(
         name, functools.partial(drive, steps, setting.seconds), check if checked else None
@@ -181,12 +181,13 @@ async def _bare_commits(name: str, setting: Setting, reducer: DecoratedReducer) 
         await begin()
         for words in recorded:
             await send(*words)
-        await check_count(name, setting.client, [state], len(recorded))
+        await setting.check_count(name, [state], len(recorded))
 
     return Contestant(name, run, check)
 
 
-def _latencies(name: str, title: str, runs: dict[str, list[Run]]) -> Chart:
+def latencies(name: str, title: str, runs: dict[str, list[Run]]) -> Chart:
+    """The latency of each contestant at each of QUANTILES."""
     curves = {
         contestant: [
             (quantile * 100, middle([run.latency_us(quantile) for run in found]).median)

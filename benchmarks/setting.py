@@ -76,6 +76,10 @@ class Setting:
         pool = BlockingConnectionPool.from_url(self.server.url, timeout=None)
         return Redis.from_pool(pool)
 
+    async def check_count(self, name: str, keys: Iterable[str], sent: int) -> None:
+        """Raises `Miscount` where the states at `keys` do not count `sent` events together."""
+        await check_count(name, self.client, keys, sent)
+
     async def input_bytes(self) -> int:
         """What the server has received so far, at its sockets."""
         return int((await self.client.info("stats"))["total_net_input_bytes"])
@@ -133,6 +137,10 @@ async def counted(client: Redis, keys: Iterable[str]) -> int:
 
 async def check_count(name: str, client: Redis, keys: Iterable[str], sent: int) -> None:
     """Raises `Miscount` where the states at `keys` do not count `sent` events together."""
-    found = await counted(client, keys)
+    no_miscount(name, sent, await counted(client, keys))
+
+
+def no_miscount(name: str, sent: int, found: int) -> None:
+    """Raises `Miscount` where not every event that was sent was found to be counted once."""
     if found != sent:
         raise Miscount(f"{name}: {sent:,} events were acknowledged, {found:,} are counted")

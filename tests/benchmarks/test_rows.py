@@ -18,6 +18,7 @@ from learning_observer.measure.timing import Miscount, drive
 
 WITH_A_STORE = [name for name in ROWS if name != "P7"]
 TARGETS = {"P1": 1, "P2": 3, "P3": 1, "P4": 2, "P5": 2, "P6": 7, "P7": 3, "P8": 2}
+ON_A_CLUSTER = ["C2", "C3", "C5"]  # they have no targets
 
 
 def sound(line: Line) -> bool:
@@ -29,7 +30,7 @@ def sound(line: Line) -> bool:
 def test_row(run_row: Any, name: str) -> None:
     result = run_row(ROWS[name])
     assert all(line.row == name and sound(line) for line in result.lines)
-    assert sum(line.target is not None for line in result.lines) == TARGETS[name]
+    assert sum(line.target is not None for line in result.lines) == TARGETS.get(name, 0)
     assert result.sizes
 
 
@@ -38,7 +39,8 @@ def test_row(run_row: Any, name: str) -> None:
 def test_row_fails_when_events_are_lost_or_doubled(
     run_row: Any, name: str, store: str, stores: dict[str, Any]
 ) -> None:
-    with pytest.raises(Miscount):
+    where = "on a cluster" if name in ON_A_CLUSTER else None
+    with pytest.raises(Miscount, match=where):
         run_row(ROWS[name], store_type=stores[store], rounds=1)
 
 

@@ -25,6 +25,7 @@ from learning_observer.kvs import (
     PersistentRedisKVS,
     Refused,
     Store,
+    StoreClosed,
     Unavailable,
     WrongType,
     cluster_map,
@@ -231,6 +232,31 @@ def test_change_of_several_slots_is_refused(
         assert [type(outcome) for outcome in outcomes] == [Refused]
 
     on_cluster(cluster, use)
+
+
+def test_way_of_a_key_looks_at_the_keys_beside_it(cluster: ClusterServers) -> None:
+    guard, beside = "Internal,m.f,STUDENT:way", "External,m.f,STUDENT:way"
+    outcomes: list[Outcome] = []
+
+    async def use(store: Store) -> None:
+        submit = store.way(guard)
+        for text in (b"1", b"2", b"3"):  # the key beside it is new, then known
+            submit(Change(guard, Guard.ANY, {guard: text, beside: text}), outcomes.append)
+            submit(Change(guard, Guard.ANY, {guard: b"0", "a": text}), outcomes.append)
+        many = [f"Internal,m.f{number},STUDENT:way" for number in range(9)]  # more than are known
+        for text in (b"4", b"5"):
+            submit(Change(guard, Guard.ANY, dict.fromkeys(many, text)), outcomes.append)
+        await store.commit([Change(guard, None, {guard: b"0"})])  # answered after all before it
+        assert await store.read([guard, beside, "a", *many]) == [b"3", b"3", None, *[b"5"] * 9]
+        await store.aclose()
+        with pytest.raises(StoreClosed):
+            submit(Change(guard, Guard.ANY, {guard: b"6", beside: b"6"}), outcomes.append)
+
+    on_cluster(cluster, use)
+    made = [outcome for outcome in outcomes if outcome is None]
+    refused = [str(outcome) for outcome in outcomes if isinstance(outcome, Refused)]
+    assert (len(made), len(refused), len(outcomes)) == (5, 3, 8)
+    assert all("different slots" in text for text in refused)
 
 
 def test_commits_that_replicas_do_not_confirm(cluster: ClusterServers) -> None:

@@ -16,10 +16,10 @@ from learning_observer.kvs.changes import Change, Outcome
 from learning_observer.kvs.cluster_requests import KeyRead
 from learning_observer.kvs.cluster_routes import ClusterRoutes
 from learning_observer.kvs.cluster_slots import slot_of
-from learning_observer.kvs.cluster_writer import SlotWriter
+from learning_observer.kvs.cluster_writer import GuardWay, SlotWriter, name_of
 from learning_observer.kvs.durability import NO_WAITING, Durability
 from learning_observer.kvs.errors import InvalidKey, Refused, StoreClosed, shorten
-from learning_observer.kvs.key_layout import cluster_name, cluster_pattern, key_of_cluster_name
+from learning_observer.kvs.key_layout import cluster_pattern, key_of_cluster_name
 from learning_observer.kvs.wire import (
     RECORD_TTL_MIN_MS,
     Found,
@@ -62,33 +62,30 @@ class ClusterTraffic(ClusterRoutes):
         self._writer = uuid.uuid4().hex
         self._ttls_ms = max(RECORD_TTL_MIN_MS, round(where.retry_for * 10_000)), ttl_ms
         self._writers: dict[int, SlotWriter] = {}
-        # Names and slots of keys that are used again and again.
-        self._place = functools.lru_cache(16_384)(self._place_of)
+        # Slots of keys that are used again and again.
+        self._slot = functools.lru_cache(16_384)(self._slot_of)
         self.reader = _Reader(self)
 
     # -- what a store asks for ---------------------------------------------------------
 
     def submit(self, change: Change, done: Callable[[Outcome], object]) -> None:
         """Make `change` with the next call of its slot."""
-        if self._closed:
-            raise StoreClosed(self._closed)
-        guard, expected, puts = change
-        name, slot = self._place(guard)
-        named: dict[str, bytes | None] = {}
-        for key, data in puts.items():
-            other, other_slot = self._place(key)
-            if other_slot != slot:
-                self._loop.call_soon(done, _parted(guard, key))
+        self.check_open()
+        slot = self._slot(change.guard)
+        for key in change.puts:
+            if self._slot(key) != slot:
+                self._loop.call_soon(done, _parted(change.guard, key))
                 return
-            named[other] = data
-        writer = self._writers.get(slot)
-        if writer is None:
-            writer = self._writers[slot] = SlotWriter(self, slot, self._writer, self._ttls_ms)
-        writer.submit(Change(name, expected, named), done)
+        self._writer_of(slot).submit(change, done)
 
     def way(self, guard: str) -> Callable[[Change, Callable[[Outcome], object]], None]:
-        """What takes the changes of this guard key: a slot's writer is found for each."""
-        return self.submit
+        """What takes the changes of this guard key: its slot and writer are found once."""
+        return GuardWay(self, self._writer_of(self._slot(guard)), guard).submit
+
+    def check_open(self) -> None:
+        """Raises `StoreClosed` where it takes no changes more."""
+        if self._closed:
+            raise StoreClosed(self._closed)
 
     def close(self, why: str) -> None:
         """Take no changes more; what was handed in goes on."""
@@ -96,8 +93,8 @@ class ClusterTraffic(ClusterRoutes):
 
     def read(self, key: str, done: Callable[[Found], object]) -> None:
         """Read `key` with the next pipeline to its node."""
-        name, slot = self._place(key)
-        self.send(KeyRead(self, key, name.encode(), slot, done))
+        name = self._prefix + name_of(key)
+        self.send(KeyRead(self, key, name.encode(), self._slot(key), done))
 
     async def names(self, key_prefix: str) -> AsyncGenerator[bytes, None]:
         """Names of the keys that begin with `key_prefix`, of some others, some of them twice.
@@ -130,9 +127,16 @@ class ClusterTraffic(ClusterRoutes):
         """Read what is stored under a name."""
         self.send(KeyRead(self, self.key_of(name) or repr(name), name, slot, done))
 
-    def _place_of(self, key: str) -> tuple[str, int]:
-        name = self._prefix + cluster_name(key)
-        return name, slot_of(name.encode())
+    def _slot_of(self, key: str) -> int:
+        return slot_of((self._prefix + name_of(key)).encode())
+
+    def _writer_of(self, slot: int) -> SlotWriter:
+        writer = self._writers.get(slot)
+        if writer is None:
+            prefix = self._prefix.encode()
+            writer = SlotWriter(self, slot, self._writer, prefix=prefix, ttls_ms=self._ttls_ms)
+            self._writers[slot] = writer
+        return writer
 
 
 class _Reader:

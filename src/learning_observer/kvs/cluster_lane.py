@@ -116,8 +116,10 @@ class NodeLane(Wire):
                         await _reply(connection)
                     reply = await _reply(connection)
                     answered += 1
-                    if self._confirm is None or isinstance(reply, Exception):
+                    if isinstance(reply, Exception):
                         self._judge(request, reply)
+                    elif self._confirm is None:
+                        self._take_answer(request, reply)
                     else:
                         unconfirmed.append((request, reply))
                 if self._confirm is not None and unconfirmed:
@@ -179,10 +181,8 @@ class NodeLane(Wire):
         request.rest()
         return True
 
-    def _judge(self, request: Request, reply: object) -> None:
-        if not isinstance(reply, Exception):
-            self._take_answer(request, reply)
-        elif isinstance(reply, NoScriptError):
+    def _judge(self, request: Request, reply: Exception) -> None:
+        if isinstance(reply, NoScriptError):
             request.unknown += 1
             self.add(request)
         elif isinstance(reply, MovedError):

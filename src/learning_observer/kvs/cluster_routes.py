@@ -26,8 +26,6 @@ from learning_observer.kvs.own_loop import OwnLoop
 from learning_observer.kvs.wire import ATTEMPT_MIN_S, PAUSE_MAX_S, PAUSE_MIN_S
 from learning_observer.redis_connection import RedisConnection, RedisSettings
 
-#: Commits to one node overlap in this many lanes; a slot always takes the same one.
-LANES: Final = 2
 #: So many redirections are followed at once; then the nodes get time to agree.
 REDIRECTIONS_MAX: Final = 5
 #: A key that is being moved is there soon, so it is not waited for as long as a server.
@@ -35,7 +33,7 @@ PAUSE_WHILE_MOVING_S: Final = 0.05
 
 
 class ClusterRoutes(OwnLoop):
-    """Brings requests to nodes: some lanes to each node, and the map that says which."""
+    """Brings requests to nodes: two lanes to each node, and the map that says which."""
 
     def __init__(self, where: RedisSettings, durability: Durability) -> None:
         super().__init__()
@@ -45,7 +43,9 @@ class ClusterRoutes(OwnLoop):
         self._place_name = "the cluster of {}:{}".format(*where.seed_nodes()[0])
         self._map = ClusterMap(where, self._map_refreshed)
         self._nodes: dict[Address, RedisConnection] = {}
-        self._lanes: dict[tuple[Address, int], NodeLane] = {}
+        # One lane for commits and one for reads: commits to several nodes overlap anyway, and
+        # with more lanes to each of them pipelines are smaller and cost more.
+        self._lanes: dict[tuple[Address, bool], NodeLane] = {}
         self._unplaced: dict[Request, None] = {}
         self._unanswered = 0
         self._all_answered: asyncio.Future[None] | None = None
@@ -113,8 +113,7 @@ class ClusterRoutes(OwnLoop):
             self._unplaced[request] = None
             self._map.refresh_soon()
         else:
-            lane = request.slot % LANES if request.writes else LANES
-            self._lane(address, lane).add(request)
+            self._lane(address, request.writes).add(request)
         if address is None or request.attempts:
             # While it waits for others it must not wait for longer than it may.
             request.timer = self._loop.call_at(request.deadline, self._expired, request)
@@ -178,12 +177,12 @@ class ClusterRoutes(OwnLoop):
             node = self._nodes[address] = RedisConnection(self._settings.at(*address))
         return node
 
-    def _lane(self, address: Address, number: int) -> NodeLane:
-        lane = self._lanes.get((address, number))
+    def _lane(self, address: Address, writes: bool) -> NodeLane:
+        lane = self._lanes.get((address, writes))
         if lane is None:
-            durability = NO_WAITING if number == LANES else self._durability  # the last one reads
+            durability = self._durability if writes else NO_WAITING
             lane = NodeLane(self._node(address), address, self, durability)
-            self._lanes[address, number] = lane
+            self._lanes[address, writes] = lane
         return lane
 
     async def _refresh_map(self) -> None:

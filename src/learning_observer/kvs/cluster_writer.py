@@ -12,30 +12,62 @@ import functools
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Final, Protocol
 
 from learning_observer.kvs import scripts
 from learning_observer.kvs.changes import RESERVED_PREFIX, Change, Conflict, Outcome
 from learning_observer.kvs.cluster_requests import Request, Traffic
-from learning_observer.kvs.cluster_slots import tag_of
+from learning_observer.kvs.cluster_slots import slot_of, tag_of
 from learning_observer.kvs.errors import KVSError, WrongType
+from learning_observer.kvs.key_layout import cluster_name
 from learning_observer.kvs.lane import Waiting
 from learning_observer.kvs.wire import Found
 
 logger = logging.getLogger(__name__)
 
+#: So many keys are known to go with a guard key; reducers put one, the External state.
+KNOWN_MAX: Final = 4
+#: The name of a key, without the prefix; many keys are used again and again.
+name_of = functools.lru_cache(16_384)(cluster_name)
+
+
+@functools.lru_cache(256)
+def _by_digest(words: int) -> bytes:
+    """What stands before so many words of a call."""
+    return b"*%d\r\n%b" % (words + 2, scripts.COMMIT.by_digest)
+
+
+class WriterTraffic(Traffic, Protocol):
+    """What the way of a guard key needs of the traffic that it is part of."""
+
+    def check_open(self) -> None:
+        """Raises `StoreClosed` where it takes no changes more."""
+
+    def submit(self, change: Change, done: Callable[[Outcome], object]) -> None:
+        """Make a change of any keys, once it is seen whether they lie in one slot."""
+
 
 class SlotWriter(Request):
-    """Makes the changes of one slot in groups, each at most once.
+    """Makes the changes of one slot in groups, each at most once."""
 
-    The keys in its changes are names already, as they stand in Redis.
-    """
-
-    __slots__ = ("_call", "_number", "_record", "_traffic", "_ttls_ms", "_waiting", "busy")
+    __slots__ = (
+        "_call",
+        "_number",
+        "_prefix",
+        "_record",
+        "_traffic",
+        "_ttls_ms",
+        "_waiting",
+        "busy",
+    )
 
     writes = True
 
-    def __init__(self, traffic: Traffic, slot: int, writer: str, ttls_ms: tuple[int, int]) -> None:
+    def __init__(
+        self, traffic: Traffic, slot: int, writer: str, *, prefix: bytes, ttls_ms: tuple[int, int]
+    ) -> None:
         super().__init__(slot)
+        self._prefix = prefix
         self._traffic = traffic
         self._record = f"{RESERVED_PREFIX}writer:{writer}:{{{tag_of(slot)}}}".encode()
         self._ttls_ms = ttls_ms
@@ -43,6 +75,10 @@ class SlotWriter(Request):
         self._waiting: deque[Waiting[Change, Outcome]] = deque()
         self._call: scripts.Call | None = None
         self.busy = False
+
+    def takes(self, key: str) -> bool:
+        """Whether `key` lies in this slot."""
+        return slot_of(self._prefix + name_of(key).encode()) == self.slot
 
     def submit(self, change: Change, done: Callable[[Outcome], object]) -> None:
         """Take `change` into the slot's next call."""
@@ -60,14 +96,16 @@ class SlotWriter(Request):
             call = self._call = scripts.packed_call(
                 self._waiting,
                 [],
-                prefix=b"",
+                prefix=self._prefix,
                 record=self._record,
                 number=self._number,
                 record_ttl_ms=record_ttl_ms,
                 ttl_ms=ttl_ms,
+                name=name_of,
             )
-        script = scripts.COMMIT.by_text if whole else scripts.COMMIT.by_digest
-        return b"*%d\r\n%b%b" % (call.words + 2, script, call.packed)
+        if whole:
+            return b"*%d\r\n%b%b" % (call.words + 2, scripts.COMMIT.by_text, call.packed)
+        return _by_digest(call.words) + call.packed
 
     def answered(self, reply: object, shortfall: KVSError | None = None) -> None:
         call = self._call_in_flight()
@@ -117,7 +155,7 @@ class SlotWriter(Request):
                 self._finish(found)
 
         for at in lacking:
-            name = call.group[at][0].guard.encode()
+            name = self._prefix + name_of(call.group[at][0].guard).encode()
             self._traffic.read_name(name, self.slot, functools.partial(take, at, name))
 
     def _call_in_flight(self) -> scripts.Call:
@@ -146,3 +184,29 @@ class SlotWriter(Request):
         else:
             self.busy = False
             self._traffic.finished()
+
+
+class GuardWay:
+    """The way of one guard key's changes: its writer, and the keys that are put with it.
+
+    Whether a key lies in the writer's slot is looked up once, and not again for each change.
+    """
+
+    __slots__ = ("_known", "_traffic", "_writer")
+
+    def __init__(self, traffic: WriterTraffic, writer: SlotWriter, guard: str) -> None:
+        self._traffic = traffic
+        self._writer = writer
+        self._known: tuple[str, ...] = (guard,)
+
+    def submit(self, change: Change, done: Callable[[Outcome], object]) -> None:
+        """Make `change`, guarded by this key, with the slot's next call."""
+        known = self._known
+        for key in change.puts:
+            if key not in known:
+                self._traffic.submit(change, done)  # it looks at all keys
+                if self._writer.takes(key) and len(known) < KNOWN_MAX:
+                    self._known = (*known, key)
+                return
+        self._traffic.check_open()
+        self._writer.submit(change, done)

@@ -19,7 +19,7 @@ from redis.exceptions import NoScriptError
 
 from learning_observer.kvs.changes import Change, Outcome
 from learning_observer.kvs.lane import Waiting
-from learning_observer.kvs.packing import pack
+from learning_observer.kvs.packing import Name, pack
 
 
 class Connection(Protocol):
@@ -125,10 +125,12 @@ def packed_call(
     number: int,
     record_ttl_ms: int,
     ttl_ms: int,
+    name: Name | None = None,
 ) -> Call:
     """The call `number` of the writer that has this record.
 
-    As many changes as a call may have move from the left end of `waiting` into `group`.
+    As many changes as a call may have move from the left end of `waiting` into `group`. `name`
+    makes of a key the one that stands in Redis behind the prefix, where they differ.
     """
     words, packed = pack(
         waiting,
@@ -138,6 +140,7 @@ def packed_call(
         (number, record_ttl_ms, ttl_ms),
         GROUP_CHANGES_MAX,
         GROUP_BYTES_MAX,
+        name,
     )
     return Call(group, words, packed)
 
