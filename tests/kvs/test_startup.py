@@ -141,7 +141,11 @@ FAULTS = {
     ),
     "reserved prefix": Fault(
         {"default": {"type": "redis", "prefix": "__lokvs:"}},
-        "kvs.default: '__lokvs:' can be no key: '__lokvs:' is reserved for the store itself",
+        "kvs.default.prefix: '__lokvs:' is reserved for the store itself",
+    ),
+    "prefix with which the reserved one begins": Fault(
+        {"default": {"type": "redis", "prefix": "_"}},
+        "kvs.default.prefix: '__lokvs:' is reserved for the store itself; '_' could lead there",
     ),
     "no path": Fault(
         entry({"type": "filesystem"}), "kvs.entry: `path` is missing; filesystem needs it"
@@ -179,14 +183,14 @@ FAULTS = {
     ),
     "strange option": Fault(
         entry({"type": "redis", "zzz": 1}),
-        "kvs.entry: redis has no option 'zzz'; known are prefix, require",
+        "kvs.entry: redis has no option 'zzz'; known are prefix, connection, require",
     ),
     "option of a stub": Fault(
         entry({"type": "stub", "path": "x"}), "kvs.entry: stub has no option 'path'; it has none"
     ),
     "number as option": Fault(
         entry({"type": "redis", 5: 1}),
-        "kvs.entry: redis has no option 5; known are prefix, require",
+        "kvs.entry: redis has no option 5; known are prefix, connection, require",
     ),
     "connection no mapping": Fault(
         {"default": REDIS}, "redis_connection: expected a mapping, got str", "localhost"
