@@ -19,6 +19,7 @@ from tests.kvs.redis_places import settings_for
 
 from learning_observer.kvs import (
     ConnectionLost,
+    Json,
     KVSError,
     OutcomeUnknown,
     PersistentRedisKVS,
@@ -310,7 +311,8 @@ def test_who_comes_while_others_are_tried_has_a_deadline_of_his_own(
 
             async def call(n: int) -> object:
                 if kind == "set":
-                    return await store.set(f"key {n}", 1)
+                    await store.set(f"key {n}", 1)
+                    return None
                 if kind == "get":
                     return await store.get(f"key {n}")
                 keys = StateKeys(f"key {n}", f"shown {n}")
@@ -351,5 +353,5 @@ def test_who_waited_through_an_outage_is_served(redis_server: RedisServer) -> No
     asyncio.run(main())
 
 
-def plus(value: object) -> object:
+def plus(value: Json) -> Json:
     return (value if isinstance(value, int) else 0) + 1
