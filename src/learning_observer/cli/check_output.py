@@ -22,7 +22,7 @@ def tell(report: Mapping[str, Any]) -> None:
     _line("JSON codec", report["codec"])
     _line("engine", report["engine"])
     if report["codec"] != report["engine"]:
-        _line("", "only a part is compiled: install the package again")
+        _line("", "only one of them is compiled: install a C compiler and the package again")
     elif report["codec"] != "compiled":
         _line("", "install a C compiler and the package again: 2-5 times faster")
     _line("settings", report["settings"] or "none here: the embedded default")
