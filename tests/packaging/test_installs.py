@@ -72,6 +72,7 @@ def run(*command: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
+        timeout=600,  # what is defective may hang
     )
     if done.returncode:
         pytest.fail(f"{' '.join(map(str, command))}\n{done.stdout}")
