@@ -108,7 +108,9 @@ class Trial:
                 try:
                     returned = await act.run(store, name)
                 except (Unavailable, Refused, OutcomeUnknown) as error:
-                    answer = type(error).__name__
+                    answer = (
+                        "Unavailable" if isinstance(error, Unavailable) else type(error).__name__
+                    )
                 else:
                     assert returned == OLD + 1
                     answer = "done"
