@@ -42,7 +42,10 @@ if record then
     -- A write: what waits for replicas after this answer waits for a server that still takes
     -- writes, and for an offset that is not before the first answer's.
     local refreshed = redis.pcall('PEXPIRE', KEYS[1], record_ttl_ms)
-    if type(refreshed) == 'table' then return redis.error_reply(words_of(refreshed)) end
+    if type(refreshed) == 'table' then -- this user may lack that right, and has the other one
+      refreshed = redis.pcall('SET', KEYS[1], record, 'PX', record_ttl_ms)
+      if refreshed.err then return redis.error_reply(words_of(refreshed)) end
+    end
     return { string.sub(record, space + 1) }
   elseif tonumber(last) > tonumber(number) then
     return redis.error_reply('LOKVS_STALE call ' .. number .. ' comes after call ' .. last)
@@ -122,28 +125,52 @@ for i = 1, #guards do
   outcomes[i] = outcome
 end
 
--- Then it is all written. What keeps a server from writing shows at the first write; it comes
--- back as it is, since an error of redis.call loses its code on Redis 6.2.
+-- Then it is all written, or nothing. What keeps a server from writing shows at the first write;
+-- it comes back as it is, since an error of redis.call loses its code on Redis 6.2. What this
+-- user may not do shows at the first use of a command: each is tried before another has changed
+-- a value.
 local answer = table.concat(outcomes)
-local entry, full = number .. ' ' .. answer, false
-local written = redis.pcall('SET', KEYS[1], entry, 'PX', record_ttl_ms)
-if written.err then
-  full = set_count == 0 and #removals > 0 and string.find(words_of(written), '^OOM')
-  if not full then return redis.error_reply(words_of(written)) end
+local entry, full, again = number .. ' ' .. answer, false, false
+local tried = redis.pcall('SET', KEYS[1], entry, 'PX', record_ttl_ms)
+if tried.err then
+  full = set_count == 0 and #removals > 0 and string.find(words_of(tried), '^OOM')
+  if not full then return redis.error_reply(words_of(tried)) end
+end
+if #removals > 0 then
+  again = full
+  if ttl_ms == '0' and set_count > 0 then -- on the record, as a removal cannot be taken back
+    tried, again = redis.pcall('MSET', KEYS[1], entry), true
+  end
+  if full or not tried.err then
+    tried = redis.pcall('UNLINK', unpack(removals, 1, math.min(4000, #removals)))
+  end
+end
+if set_count > 0 and not (type(tried) == 'table' and tried.err) then
+  if ttl_ms == '0' then
+    tried = redis.pcall('MSET', unpack(sets, 1, math.min(4000, set_count)))
+  else
+    tried = redis.pcall('SET', sets[1], sets[2], 'PX', ttl_ms)
+  end
+end
+if type(tried) == 'table' and tried.err then
+  -- The record says again what it said (0: of no call): this one, sent once more, must not
+  -- count as made.
+  if not full then call('SET', KEYS[1], record or '0 ', 'PX', record_ttl_ms) end
+  return redis.error_reply(words_of(tried))
 end
 if ttl_ms == '0' then
-  for i = 1, set_count, 4000 do -- unpack takes some 8,000
+  for i = 4001, set_count, 4000 do -- unpack takes some 8,000
     call('MSET', unpack(sets, i, math.min(i + 3999, set_count)))
   end
 else
-  for i = 1, set_count, 2 do
+  for i = 3, set_count, 2 do
     call('SET', sets[i], sets[i + 1], 'PX', ttl_ms)
   end
 end
-for i = 1, #removals, 4000 do
+for i = 4001, #removals, 4000 do
   call('UNLINK', unpack(removals, i, math.min(i + 3999, #removals)))
 end
 -- Out of memory, and all that was asked for frees some: after a removal the server, which never
--- stops a script half way, takes the record as well.
-if full then call('SET', KEYS[1], entry, 'PX', record_ttl_ms) end
+-- stops a script half way, takes the record as well. Or MSET took its expiry from it.
+if again then call('SET', KEYS[1], entry, 'PX', record_ttl_ms) end
 return { answer, unpack(details, 1, detail_count) }

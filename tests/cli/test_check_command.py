@@ -13,13 +13,19 @@ import redis
 import yaml
 
 from learning_observer.kvs import codec
+from learning_observer.stream_analytics import engine
 from learning_observer.testing.server import RedisServer
+
+
+def engine_form() -> str:
+    return "pure" if str(engine.__file__).endswith(".py") else "compiled"
 
 
 def test_embedded_default(lo_kvs: Any) -> None:
     answer = lo_kvs("check")
     assert answer.code == (0 if codec.COMPILED else 1), answer
     assert re.search(rf"^JSON codec +{codec.IMPLEMENTATION}$", answer.out, re.MULTILINE)
+    assert re.search(rf"^engine +{engine_form()}$", answer.out, re.MULTILINE)
     assert answer.out.endswith("all is well\n") == codec.COMPILED
     assert "store default (filesystem, .lo_kvs): answers, " in answer.out
     assert answer.err == ""
@@ -34,7 +40,9 @@ def test_pure_codec_is_a_warning(
     out, err = process.communicate()
     assert process.returncode == 1, err
     assert re.search(r"^JSON codec +pure$", out, re.MULTILINE)
+    assert re.search(rf"^engine +{engine_form()}$", out, re.MULTILINE)
     assert "install a C compiler" in out
+    assert ("only one of them" in out) == (engine_form() != "pure")
 
 
 def test_every_store_is_asked(lo_kvs: Any, tmp_path: Path, redis_url: str) -> None:

@@ -153,7 +153,9 @@ def test_redis_that_cannot_be_reached(lo_kvs: Any, tmp_path: Path, command: list
     (tmp_path / "a.json").write_text('{"a": 1}')
     answer = lo_kvs(*command)
     assert answer.code == 4, answer
-    assert answer.err.startswith("lo-kvs: 127.0.0.1:")
+    warned, ended = answer.err.splitlines()
+    assert warned.startswith("lo-kvs: Redis at 127.0.0.1:")
+    assert ended.startswith("lo-kvs: 127.0.0.1:")
 
 
 @pytest.mark.parametrize(
@@ -188,3 +190,30 @@ def test_reader_that_has_seen_enough(lo_kvs: Any, tmp_path: Path, command: str) 
         check=True,
     )
     assert ended.stderr == "code 141\n"
+
+
+def test_warnings_are_a_line_each_and_of_the_store_in_question(
+    lo_kvs_process: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    with RedisServer() as server:
+        content = {
+            "kvs": {
+                "default": {"type": "stub"},
+                "one": {"type": "redis", "prefix": "one:"},
+                "two": {"type": "redis", "connection": "gone"},
+            },
+            "redis_connection": {"redis_url": server.url},
+            "redis_connections": {"gone": {"redis_host": "127.0.0.1", "redis_port": 1}},
+        }
+        (tmp_path / "creds.yaml").write_text(yaml.safe_dump(content))
+        told = {}
+        for name in ("default", "one", "two"):
+            process = lo_kvs_process("keys", "--store", name)
+            told[name] = process.communicate()[1].splitlines()
+            assert (process.returncode == 0) == (name != "two")
+    assert told["default"] == []
+    (line,) = told["one"]
+    assert line.startswith(f"lo-kvs: Redis at 127.0.0.1:{server.port} (one): ")
+    warned, ended = told["two"]
+    assert warned.startswith("lo-kvs: Redis at 127.0.0.1:1 (two): it cannot be reached: ")
+    assert ended.startswith("lo-kvs: 127.0.0.1:1: gave up after ")

@@ -9,8 +9,9 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeAlias
 
 import pytest
 from redis.exceptions import ResponseError
@@ -18,6 +19,7 @@ from tests.kvs.redis_places import settings_for
 
 from learning_observer.kvs import (
     ConnectionLost,
+    Json,
     KVSError,
     OutcomeUnknown,
     PersistentRedisKVS,
@@ -27,8 +29,13 @@ from learning_observer.kvs import (
 )
 from learning_observer.kvs.wire import Wire
 from learning_observer.redis_connection import RedisConnection, RedisSettings
+from learning_observer.stream_analytics.engine import Engine
+from learning_observer.stream_analytics.fold import Reducer, StateKeys
 from learning_observer.testing.proxy import Fault, FaultProxy
 from learning_observer.testing.server import RedisServer
+
+#: Of each call: seconds, and the type of its error.
+Told: TypeAlias = list[tuple[float, type]]
 
 RETRY_FOR = 0.8
 #: How much longer than `redis_retry_for` an answer may take.
@@ -265,3 +272,86 @@ def test_replay_that_needs_a_read_has_one_deadline_for_both(redis_server: RedisS
                 assert type(error) is TimedOut
 
     asyncio.run(main())
+
+
+async def times_of(call: Callable[[int], Awaitable[object]], *, calls: int, every: float) -> Told:
+    """How long each of many calls took, begun one after another while a server is away."""
+    told: Told = []
+
+    async def one(number: int) -> None:
+        await asyncio.sleep(number * every)
+        start = time.monotonic()
+        try:
+            await call(number)
+        except KVSError as error:
+            told.append((time.monotonic() - start, type(error)))
+        else:
+            told.append((time.monotonic() - start, type(None)))
+
+    await asyncio.gather(*(one(number) for number in range(calls)))
+    return told
+
+
+@pytest.mark.parametrize("timeout", [0.3, 5.0], ids=["many tries", "one try"])
+@pytest.mark.parametrize("kind", ["set", "get", "event"])
+def test_who_comes_while_others_are_tried_has_a_deadline_of_his_own(
+    redis_server: RedisServer, kind: str, timeout: float
+) -> None:
+    """Calls come all the while that a server is away; each is told when its own time is up."""
+    retry_for = 1.6
+
+    async def main() -> None:
+        where = settings_for(redis_server.port, retry_for=retry_for, timeout=timeout)
+        async with PersistentRedisKVS(connection=where) as store:
+            engine = Engine(store)
+            reducer = Reducer("count", fault_count_of, b"null")
+            for n in range(60):
+                keys = StateKeys(f"key {n}", f"shown {n}")
+                await engine.process(reducer, keys, "event")
+
+            async def call(n: int) -> object:
+                if kind == "set":
+                    await store.set(f"key {n}", 1)
+                    return None
+                if kind == "get":
+                    return await store.get(f"key {n}")
+                keys = StateKeys(f"key {n}", f"shown {n}")
+                return await engine.process(reducer, keys, "event")
+
+            with stopped(redis_server):
+                told = await times_of(call, calls=60, every=0.06)
+            slowest, soonest = max(told)[0], min(told)[0]
+            assert slowest < retry_for + GRACE
+            # Nor is anybody told long before: the latest pause may be left out.
+            assert soonest > retry_for / 2
+            assert type(None) not in {error for _, error in told}
+            # Afterwards everything goes on, with full patience.
+            assert await store.update("after", lambda _: 2) == 2
+
+    asyncio.run(main())
+
+
+async def fault_count_of(event: object, state: int | None) -> tuple[int, int]:
+    count = (state or 0) + 1
+    return count, count
+
+
+def test_who_waited_through_an_outage_is_served(redis_server: RedisServer) -> None:
+    async def main() -> None:
+        where = settings_for(redis_server.port, retry_for=3, timeout=0.2)
+        async with PersistentRedisKVS(connection=where) as store:
+            await store.multiset({"key": 0, "yek": 0})
+            with stopped(redis_server):
+                calls = asyncio.create_task(
+                    times_of(lambda n: store.update(f"n{n % 7}", plus), calls=300, every=0.005)
+                )
+                await asyncio.sleep(1.2)
+            told = await calls
+            assert {error for _, error in told} == {type(None)}
+            assert sum([await store[f"n{n}"] for n in range(7)]) == 300
+
+    asyncio.run(main())
+
+
+def plus(value: Json) -> Json:
+    return (value if isinstance(value, int) else 0) + 1

@@ -27,6 +27,8 @@ from learning_observer.kvs import (
     Store,
     WrongType,
 )
+from learning_observer.kvs.changes import RESERVED_PREFIX
+from learning_observer.kvs.configuration import entry_faults
 from learning_observer.redis_connection import RedisSettings
 from learning_observer.testing.server import RedisServer
 
@@ -193,7 +195,7 @@ def test_stores_with_different_prefixes_do_not_see_each_other(
     assert raw_bytes(client, "b:key") == b"1"
 
 
-@pytest.mark.parametrize("prefix", ["", "p:", "_"])
+@pytest.mark.parametrize("prefix", ["", "p:", "_p", "___"])
 def test_records_are_in_no_list_and_do_not_stay(
     client: redis.Redis, where: RedisSettings, prefix: str
 ) -> None:
@@ -221,19 +223,16 @@ def test_prefix_that_can_be_none(prefix: str) -> None:
         PersistentRedisKVS(prefix=prefix)
 
 
-def test_no_key_of_a_prefix_lies_under_the_reserved_one(
-    client: redis.Redis, where: RedisSettings
-) -> None:
-    async def main() -> None:
-        async with PersistentRedisKVS(prefix="__lo", connection=where) as store:
-            with pytest.raises(InvalidKey):
-                await store.set("kvs:writer:0", 1)
-
-    try:
-        asyncio.run(main())
-    except InvalidKey:
-        return  # a store that takes no such prefix has no such keys
-    assert raw_bytes(client, "__lokvs:writer:0") is None
+@pytest.mark.parametrize("length", range(1, len(RESERVED_PREFIX) + 1))
+def test_prefix_with_which_the_reserved_one_begins(length: int) -> None:
+    """The key `_lokvs:writer:x` of a store with the prefix `_` would be a record."""
+    prefix = RESERVED_PREFIX[:length]
+    with pytest.raises(InvalidKey):
+        PersistentRedisKVS(prefix=prefix)
+    faults = entry_faults(
+        "states", {"type": "redis", "prefix": prefix}, is_reserved=lambda _: False
+    )
+    assert [fault.partition(": ")[0] for fault in faults] == ["kvs.states.prefix"]
 
 
 @pytest.mark.parametrize("expire", [0, -1, 0.0001, math.nan, math.inf])

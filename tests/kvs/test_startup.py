@@ -142,7 +142,11 @@ FAULTS = {
     ),
     "reserved prefix": Fault(
         {"default": {"type": "redis", "prefix": "__lokvs:"}},
-        "kvs.default: '__lokvs:' can be no key: '__lokvs:' is reserved for the store itself",
+        "kvs.default.prefix: '__lokvs:' is reserved for the store itself",
+    ),
+    "prefix with which the reserved one begins": Fault(
+        {"default": {"type": "redis", "prefix": "_"}},
+        "kvs.default.prefix: '__lokvs:' is reserved for the store itself; '_' could lead there",
     ),
     "no path": Fault(
         entry({"type": "filesystem"}), "kvs.entry: `path` is missing; filesystem needs it"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,14 @@ PROJECT = Path(__file__).parents[2]
 SCRIPTS = sorted(path.name for path in (PROJECT / "lua").glob("*.lua"))
 NOT_SOURCE = shutil.ignore_patterns(
     ".*", "build", "dist", "docs", "*.egg-info", "__pycache__", "*.so", "*.c"
+)
+
+# The tests of what is compiled where there is a compiler.
+COMPILED_ELSEWHERE = (
+    "tests/codec",
+    "tests/kvs/test_lua.py",
+    "tests/kvs/test_packing.py",
+    "tests/stream_analytics",
 )
 
 # What a program far from the checkout finds; printed as JSON.
@@ -63,6 +72,7 @@ def run(*command: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
+        timeout=600,  # what is defective may hang
     )
     if done.returncode:
         pytest.fail(f"{' '.join(map(str, command))}\n{done.stdout}")
@@ -190,13 +200,41 @@ def test_installed_package_works_from_another_folder(
     assert list((installed.elsewhere / ".lo_kvs").glob("*.json"))
 
 
-def test_without_a_compiler_it_installs_with_the_pure_codec(checkout: Path, tmp_path: Path) -> None:
-    installed = Installed(tmp_path / "environment")
-    installed.install(checkout, env=environment(CC="false"))
-    report = installed.report()
+@pytest.fixture(scope="module")
+def pure(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """An install of a machine without a compiler, and `checkout` beside its environment."""
+    folder = tmp_path_factory.mktemp("pure")
+    shutil.copytree(PROJECT, folder / "checkout", ignore=NOT_SOURCE)
+    installed = Installed(folder / "environment")
+    installed.install(folder / "checkout", env=environment(CC="false"))
+    return installed
+
+
+def test_without_a_compiler_it_installs_in_pure_python(pure: Installed) -> None:
+    report = pure.report()
     assert report["codec"] == "pure"
     assert report["sum"] == {"one": [1, 2.5, None, "é"]}
-    assert not list(installed.folder.rglob("_c.*.so"))
+    assert not list(pure.folder.rglob("learning_observer/**/*.so"))
+    command = subprocess.run(
+        [pure.folder / "bin" / "lo-kvs", "check", "--json"],
+        cwd=pure.elsewhere,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        check=False,
+    )
+    told = json.loads(command.stdout)
+    assert (told["codec"], told["engine"], told["exit_code"]) == ("pure", "pure", 1)
+
+
+def test_in_pure_python_it_does_the_same(pure: Installed) -> None:
+    """Where there is a compiler the engine runs compiled, so its other form is tried here."""
+    checkout = pure.folder.parent / "checkout"
+    shutil.rmtree(checkout / "src")  # what is tried is what was installed
+    quietly = ["-q", "-p", "no:cacheprovider"]
+    long_and_pure_everywhere = "--ignore=tests/codec/test_law.py"
+    options = [*quietly, long_and_pure_everywhere, *COMPILED_ELSEWHERE]
+    said = run(pure.python, "-m", "pytest", *options, cwd=checkout)
+    assert re.search(r"^\d{3,} passed in", said, re.MULTILINE), said
 
 
 def test_without_a_compiler_it_fails_where_the_extension_is_required(

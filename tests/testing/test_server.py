@@ -85,7 +85,7 @@ def test_two_at_once_are_two() -> None:
 
 
 def test_password_guards_it_and_stands_in_the_url() -> None:
-    with RedisServer(password="pass word") as server:
+    with RedisServer(password="p@ss w/o:r%d?#") as server:
         stranger = redis.Redis(port=server.port, retry=Retry(NoBackoff(), 0))
         with stranger, pytest.raises(redis.AuthenticationError):
             stranger.ping()

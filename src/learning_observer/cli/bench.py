@@ -195,7 +195,7 @@ async def _stores_apart(
     try:
         if not faults:  # else the start tells them all
             loaded["kvs"], folders = apart(entries, uuid.uuid4().hex[:8])
-        settings.start_loaded()
+        settings.start_loaded(*(names or ()))
         stores: dict[str, Store] = {}
         for name in names or KVS.names():
             target = opened(name)

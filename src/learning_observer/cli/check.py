@@ -59,7 +59,7 @@ def check(
       Exit codes:
         0  all is well
         1  it works, with a warning: states can be lost, or stores disturb each other, or
-           the JSON codec is not the compiled one
+           JSON codec or engine are not compiled
         2  the configuration has faults
         4  a store or server cannot be reached, or cannot do its work
     """
@@ -85,12 +85,13 @@ async def _look(settings: Settings) -> dict[str, Any]:
         "versions": {package: _version(package) for package in PACKAGES},
         "python": f"{platform.python_version()} ({platform.machine()})",
         "codec": codec.IMPLEMENTATION,
+        "engine": _engine(),
         "settings": None if settings.source is None else str(settings.source),
         "faults": None,
         "stores": [],
         "servers": [],
     }
-    code = DONE if codec.COMPILED else AMISS
+    code = DONE if report["codec"] == report["engine"] == "compiled" else AMISS
     try:
         settings.load()
         _be_impatient()
@@ -106,6 +107,20 @@ async def _look(settings: Settings) -> dict[str, Any]:
         report["stores"].append(store)
         code = max(code, DONE if store["answers"] else STORE)
     return report | {"exit_code": code}
+
+
+def _engine() -> str:
+    """Whether the engine's modules run compiled: they are built from the `.py` beside them."""
+    from learning_observer.stream_analytics import batch, engine, fold, held_state
+
+    pure = [
+        module.__name__.rpartition(".")[2]
+        for module in (batch, engine, fold, held_state)
+        if str(module.__file__).endswith(".py")
+    ]
+    if len(pure) in {0, 4}:
+        return "pure" if pure else "compiled"
+    return f"compiled but for {', '.join(pure)}"
 
 
 def _configured() -> list[Entry]:

@@ -20,7 +20,10 @@ def tell(report: Mapping[str, Any]) -> None:
     for package, version in report["versions"].items():
         _line(package, version or "not installed")
     _line("JSON codec", report["codec"])
-    if report["codec"] != "compiled":
+    _line("engine", report["engine"])
+    if report["codec"] != report["engine"]:
+        _line("", "only one of them is compiled: install a C compiler and the package again")
+    elif report["codec"] != "compiled":
         _line("", "install a C compiler and the package again: 2-5 times faster")
     _line("settings", report["settings"] or "none here: the embedded default")
     if report["faults"] is not None:

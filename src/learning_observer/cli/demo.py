@@ -84,7 +84,7 @@ def demo(  # noqa: PLR0917 - a parameter for each option
     )
 
     async def work() -> int:
-        settings.start()
+        settings.start(store)
         target = opened(store)
         removed = await _remove_earlier(target.store)
         if removed:

@@ -96,7 +96,7 @@ def ingest(  # noqa: PLR0917 - a parameter for each option
         logs = logs_named(files or ["-"])
         pipeline = pipeline_of(reducers)
         _check_rejects(rejects, files or ["-"])
-        settings.start()
+        settings.start(store)
         target = opened(store)
         if not as_json:
             origin = settings.source or "no creds.yaml here: the embedded default"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -58,6 +59,23 @@ class Failure(Exception):
         self.code = code
 
 
+class _Warnings(logging.Handler):
+    """Tells what the library warns of, a line each; for programs it has levels and tracebacks.
+
+    stores  those that the command is about; none: all of them
+    """
+
+    stores: frozenset[str] = frozenset()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        concerned: Sequence[str] = getattr(record, "stores", ())
+        if not self.stores or not concerned or not self.stores.isdisjoint(concerned):
+            say(f"lo-kvs: {' '.join(record.getMessage().split())}")
+
+
+_warnings = _Warnings(logging.WARNING)
+
+
 @dataclass(frozen=True)
 class Settings:
     """Where a command's settings come from."""
@@ -84,13 +102,17 @@ class Settings:
 
         load_settings(self.source or self.default, self.overlays)
 
-    def start(self) -> None:
-        """Load the settings and configure `KVS`. Raises `StartupCheck` with every fault."""
-        self.load()
-        self.start_loaded()
+    def start(self, *stores: str) -> None:
+        """Load the settings and configure `KVS`. Raises `StartupCheck` with every fault.
 
-    def start_loaded(self) -> None:
+        What is amiss with the servers is told as far as it concerns `stores`, by default all.
+        """
+        self.load()
+        self.start_loaded(*stores)
+
+    def start_loaded(self, *stores: str) -> None:
         """Configure `KVS` from the settings that `load` loaded. Raises `StartupCheck`."""
+        _warnings.stores = frozenset(stores)
         import learning_observer.kvs  # noqa: F401 - registers its startup check
         from learning_observer.prestartup import startup_checks_and_init
 
@@ -151,6 +173,8 @@ def run(work: Callable[[], Coroutine[Any, Any, int]]) -> NoReturn:
     from learning_observer.kvs.errors import KVSError, OutcomeUnknown, Refused, Unavailable
     from learning_observer.prestartup import StartupCheck
 
+    library = logging.getLogger("learning_observer")
+    library.addHandler(_warnings)
     try:
         code = _run(work)
         sys.stdout.flush()
@@ -171,6 +195,8 @@ def run(work: Callable[[], Coroutine[Any, Any, int]]) -> NoReturn:
         code = _complain(f"{place}{error.strerror or error}", USAGE)
     except KeyboardInterrupt:
         code = _complain("interrupted", INTERRUPTED)
+    finally:
+        library.removeHandler(_warnings)
     raise typer.Exit(code)
 
 

@@ -53,7 +53,7 @@ def keys(
 
     async def work() -> int:
         settings.check_there()
-        settings.start()
+        settings.start(store)
         terminal = sys.stdout.isatty()
         async for key in opened(store).store.scan(prefix):
             if as_json:
@@ -83,7 +83,7 @@ def get(
 
     async def work() -> int:
         settings.check_there()
-        settings.start()
+        settings.start(store)
         target = opened(store)
         absent = object()
         value = await target.store.get(key, absent)
@@ -117,7 +117,7 @@ def dump(
 
     async def work() -> int:
         settings.check_there()
-        settings.start()
+        settings.start(store)
         target = opened(store)
         if file is None or file == Path("-"):
             _, left_out = await _write_dump(target.store, write)
@@ -162,7 +162,7 @@ def load(
         source = Path("/dev/stdin") if file == Path("-") else file
         with source.open("rb"):  # a wrong name is told before a store is made
             pass
-        settings.start()
+        settings.start(store)
         target = opened(store)
         count = await target.store.load(source)
         say(f"loaded {counted(count, 'key')} into {target}")

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from learning_observer.kvs.changes import RESERVED_PREFIX
+
 #: A caller waits no longer than this for replicas; it is a slip where somebody asks for more.
 WAIT_TIMEOUT_MAX_S: Final = 3_600
 #: Ten years. Redis itself counts milliseconds in 64 bits, so far more would overflow.
@@ -46,7 +48,11 @@ def _flag_fault(value: object) -> str | None:
 
 
 def _prefix_fault(value: object) -> str | None:
-    return None if isinstance(value, str) else f"expected text, got {value!r}"
+    if not isinstance(value, str):
+        return f"expected text, got {value!r}"
+    if value.startswith(RESERVED_PREFIX) or (value and RESERVED_PREFIX.startswith(value)):
+        return f"{RESERVED_PREFIX!r} is reserved for the store itself; {value!r} could lead there"
+    return None
 
 
 def _connection_fault(value: object) -> str | None:

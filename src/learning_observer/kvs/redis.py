@@ -51,8 +51,12 @@ class PersistentRedisKVS(Store):
     ) -> None:
         super().__init__()
         check_key(prefix)
-        if len(prefix) > 2 and RESERVED_PREFIX.startswith(prefix):
-            raise InvalidKey(prefix, f"keys under it could lie under {RESERVED_PREFIX!r}")
+        if prefix and RESERVED_PREFIX.startswith(prefix):
+            raise InvalidKey(
+                prefix,
+                f"{RESERVED_PREFIX!r} begins with this `prefix`, so keys under it could lie among "
+                "the store's own records; choose another one",
+            )
         if connection is not None and connection.cluster:
             check_cluster_prefix(prefix)
         self._prefix = prefix

@@ -50,7 +50,11 @@ def startup_faults(entries: Sequence[Entry]) -> list[str]:
                 ]
             elif finding.severity > Severity.OK:
                 logger.warning(
-                    "Redis at %s (%s): %s", report.place, ", ".join(finding.stores), finding
+                    "Redis at %s (%s): %s",
+                    report.place,
+                    ", ".join(finding.stores),
+                    finding,
+                    extra={"stores": finding.stores},
                 )
     return faults
 

@@ -16,12 +16,13 @@ import random
 import uuid
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from typing import Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from redis.asyncio.connection import AbstractConnection
 
 from learning_observer.kvs import answers, scripts
 from learning_observer.kvs.answers import Verdict
+from learning_observer.kvs.arrivals import Arrivals
 from learning_observer.kvs.changes import RESERVED_PREFIX, Change, Conflict, Outcome
 from learning_observer.kvs.durability import NO_WAITING, Durability
 from learning_observer.kvs.errors import (
@@ -43,6 +44,8 @@ Found: TypeAlias = bytes | KVSError | None
 
 #: An attempt with less time than this is not begun: cut off, it would leave things unknown.
 ATTEMPT_MIN_S: Final = 0.05
+#: What has waited behind others until its time is up is tried for so long all the same.
+TURN_MIN_S: Final = 0.25
 #: A record outlives every attempt to send its call, and bytes that a dropped connection may
 #: still bring to the server after the last of them.
 RECORD_TTL_MIN_MS: Final = 600_000
@@ -74,6 +77,7 @@ class Wire:
         self.deadline = 0.0
         #: What the latest run gave up with, as those see it whose turn did not come.
         self.gave_up: KVSError | None = None
+        self.arrivals: Arrivals[Any] = Arrivals()
 
     async def run(
         self,
@@ -81,6 +85,8 @@ class Wire:
         *,
         deadline: float | None = None,
         writes: bool = True,
+        waiting: deque[Any] | None = None,
+        since: float | None = None,
     ) -> T:
         """Run `operation` until it has a definite answer, or the deadline has passed.
 
@@ -91,12 +97,19 @@ class Wire:
         deadline  in the event loop's time; default: as the settings say
         writes    whether it changes anything: without an answer, what does not has done
                   nothing, and no outcome is unknown
+        waiting   what waits behind it in a lane
+        since     when it was handed in, where it has waited for others that were tried in vain
         """
         clock = asyncio.get_running_loop().time
         start = clock()
-        if deadline is None:
+        if since is not None:
+            deadline = max(since + self._try_for_s, start + TURN_MIN_S)
+        elif deadline is None:
             deadline = start + self._try_for_s
         self.deadline = deadline
+        arrivals = self.arrivals
+        if waiting is not None:
+            arrivals.begin(waiting, start)
         pause = PAUSE_MIN_S
         unknown = False
         tries = 0
@@ -108,12 +121,15 @@ class Wire:
                 async with asyncio.timeout_at(limit):
                     connection = await self._connected()
                     sent = True
-                    return await operation(connection)
+                    answer = await operation(connection)
+                arrivals.end(in_vain=tries)
+                return answer
             except answers.FAULTS as error:
                 meaning = answers.classify(error)
                 if meaning.drop or meaning.verdict is Verdict.LOST:
                     await self._drop()
                 if meaning.verdict is Verdict.REFUSED:
+                    arrivals.busy = False
                     self.gave_up = None
                     raise answers.refused(self.settings.place, error, unknown=unknown) from error
                 unknown = unknown or (writes and sent and meaning.verdict is Verdict.LOST)
@@ -121,25 +137,38 @@ class Wire:
                 if why is None or limit < deadline or not isinstance(error, TimeoutError):
                     why = error
             except BaseException:
+                arrivals.busy = False
                 await self._drop()  # a reply may be under way: nobody else must read it
                 raise
             tries += 1
             pause = min(pause * 2, PAUSE_MAX_S) * random.uniform(0.5, 1.0)
             if clock() + pause + ATTEMPT_MIN_S >= deadline:
-                tell = functools.partial(
-                    answers.gave_up, self.settings.place, why, tried_s=deadline - start, tries=tries
-                )
-                self.gave_up = tell()
-                raise tell(unknown=unknown) from why
+                tried_s = deadline - (start if since is None else since)
+                raise self._give_up(why, tried_s, tries, unknown=unknown) from why
             await asyncio.sleep(pause)
 
-    def too_late(self, waiting: deque[Item], behind: int) -> list[Item]:
+    def _give_up(self, why: Exception, tried_s: float, tries: int, *, unknown: bool) -> KVSError:
+        tell = functools.partial(
+            answers.gave_up, self.settings.place, why, tried_s=tried_s, tries=tries
+        )
+        self.arrivals.busy = False
+        self.gave_up = tell()
+        return tell(unknown=unknown)
+
+    def too_late(self, waiting: deque[Item]) -> list[Item]:
         """Take out of `waiting` those whose own time passed while the latest run was tried.
 
-        They were `behind` it from its beginning, so they have waited for as long as it was
-        tried, and nothing of them has been sent. None where it did not give up.
+        Nothing of them has been sent. None where it did not give up.
         """
-        return [waiting.popleft() for _ in range(behind if self.gave_up is not None else 0)]
+        late: list[Item] = []
+        arrivals = self.arrivals
+        if self.gave_up is not None:
+            now = asyncio.get_running_loop().time()
+            arrivals.note(waiting, now)
+            passed = max(self.deadline, now)
+            while arrivals.times and arrivals.times[0][0] + self._try_for_s <= passed:
+                late += arrivals.take_oldest(waiting)[1]
+        return late
 
     async def aclose(self) -> None:
         """Give the connection back to its pool."""
@@ -205,15 +234,22 @@ class Reader:
     async def _carry(
         self, waiting: deque[Waiting[str, Found]]
     ) -> tuple[Sequence[Waiting[str, Found]], Sequence[Found]]:
-        group = [waiting.popleft() for _ in range(min(len(waiting), GROUP_KEYS_MAX))]
-        behind = len(waiting)
+        since, source = None, waiting
+        if self._wire.arrivals.times:
+            since, source = self._wire.arrivals.take_oldest(waiting)
+        group = [source.popleft() for _ in range(min(len(source), GROUP_KEYS_MAX))]
+        if since is not None:
+            self._wire.arrivals.put_back(waiting, source, since)
         names = [(self._prefix + key).encode() for key, _ in group]
         try:
             found = await self._wire.run(
-                lambda connection: scripts.read(connection, names), writes=False
+                lambda connection: scripts.read(connection, names),
+                writes=False,
+                waiting=waiting,
+                since=since,
             )
         except KVSError as error:
-            late = self._wire.too_late(waiting, behind)
+            late = self._wire.too_late(waiting)
             return group + late, [error] * (len(group) + len(late))
         except Exception as error:
             logger.exception("reading failed")
@@ -263,27 +299,36 @@ class Writer:
         self._number += 1
         group: list[Waiting[Change, Outcome]] = []
         short: NotReplicated | None = None
-        behind = 0
+        since, source = None, waiting
+        if self._wire.arrivals.times:
+            since, source = self._wire.arrivals.take_oldest(waiting)
         try:
-            call = scripts.packed_call(
-                waiting,
-                group,
-                prefix=self._prefix,
-                record=self._record,
-                number=self._number,
-                record_ttl_ms=self._record_ttl_ms,
-                ttl_ms=self._ttl_ms,
-            )
-            behind = len(waiting)
+            try:
+                call = scripts.packed_call(
+                    source,
+                    group,
+                    prefix=self._prefix,
+                    record=self._record,
+                    number=self._number,
+                    record_ttl_ms=self._record_ttl_ms,
+                    ttl_ms=self._ttl_ms,
+                )
+            finally:
+                if since is not None:
+                    self._wire.arrivals.put_back(waiting, source, since)
             if self._durability is None:
                 outcomes, details = await self._wire.run(
-                    lambda connection: scripts.commit(connection, call)
+                    lambda connection: scripts.commit(connection, call),
+                    waiting=waiting,
+                    since=since,
                 )
             else:
                 commit = functools.partial(self._durability.commit, call=call)
-                outcomes, details, short = await self._wire.run(commit)
+                outcomes, details, short = await self._wire.run(
+                    commit, waiting=waiting, since=since
+                )
         except KVSError as error:
-            late = self._wire.too_late(waiting, behind)
+            late = self._wire.too_late(waiting)
             unsent = self._wire.gave_up or error
             return group + late, [error] * len(group) + [unsent] * len(late)
         except Exception as error:
@@ -294,7 +339,7 @@ class Writer:
             return group, [short] * len(group)
         if details is None:
             try:
-                details = await self._read_afresh(group, outcomes)
+                details = await self._read_afresh(group, outcomes, waiting)
             except KVSError as error:  # what was made was made, all the same
                 return group, [short if letter == "c" else error for letter in outcomes]
         detail = iter(details)
@@ -308,7 +353,10 @@ class Writer:
         return WrongType((detail or b"").removeprefix(self._prefix).decode())
 
     async def _read_afresh(
-        self, group: Sequence[Waiting[Change, Outcome]], outcomes: str
+        self,
+        group: Sequence[Waiting[Change, Outcome]],
+        outcomes: str,
+        waiting: deque[Waiting[Change, Outcome]],
     ) -> list[bytes | None]:
         """The details of what was not made, as far as they can be told afterwards."""
         lacking = [
@@ -323,6 +371,7 @@ class Writer:
             lambda connection: scripts.read(connection, names),
             deadline=self._wire.deadline,
             writes=False,
+            waiting=waiting,
         )
         # A guard that has become something else by now is told by the retry that follows.
         return [

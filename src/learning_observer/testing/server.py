@@ -27,6 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
+from urllib.parse import quote
 
 from learning_observer.testing.container import ServerContainer, container_engine_answers
 from learning_observer.testing.process import ServerProcess
@@ -111,7 +112,7 @@ class RedisServer:
     @property
     def url(self) -> str:
         """The server's first database, as redis-py and `redis_connection` settings take it."""
-        login = "" if self._password is None else f":{self._password}@"
+        login = "" if self._password is None else f":{quote(self._password, safe='')}@"
         return f"redis://{login}{HOST}:{self._port}/0"
 
     @property
