@@ -14,6 +14,7 @@ import redis
 
 from learning_observer.kvs import Change, Guard, Outcome
 from learning_observer.kvs import scripts as python_side
+from learning_observer.kvs.grouping import CHANGES
 from learning_observer.kvs.lane import Waiting
 
 SCRIPTS = sorted(
@@ -166,7 +167,7 @@ def test_commit_does_what_its_header_says(
 
 
 def test_commit_of_as_many_changes_as_a_call_may_have(client: redis.Redis) -> None:
-    count = python_side.GROUP_CHANGES_MAX
+    count = CHANGES
     puts = {f"{at}": [f"{at}/{part}" for part in range(20)] for at in range(count)}
     changes = [
         Change(guard, None, {guard: b"1", **dict.fromkeys(keys, b"2")})

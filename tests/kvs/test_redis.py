@@ -29,6 +29,7 @@ from learning_observer.kvs import (
 )
 from learning_observer.kvs.changes import RESERVED_PREFIX
 from learning_observer.kvs.configuration import entry_faults
+from learning_observer.kvs.single_server import ServerTraffic
 from learning_observer.redis_connection import RedisSettings
 from learning_observer.testing.server import RedisServer
 
@@ -429,3 +430,22 @@ def test_wrong_password_is_refused_at_once_and_told_nobody() -> None:
 
     with RedisServer(password="secret") as server:
         asyncio.run(main(server))
+
+
+def test_lanes_and_groups_are_as_the_store_says(redis_url: str) -> None:
+    async def main() -> None:
+        where = settings_for(int(redis_url.rpartition(":")[2].partition("/")[0]))
+        with pytest.raises(KVSError, match="15 `lanes` need a `redis_pool_size` of 17"):
+            PersistentRedisKVS(connection=where, lanes=15)
+        with pytest.raises(KVSError, match="`group_changes` must be 1 to 4,000, got 0"):
+            PersistentRedisKVS(connection=where, group_changes=0)
+        async with PersistentRedisKVS(connection=where, lanes=4, group_changes=10) as store:
+            await store.multiset({f"key {at}": at for at in range(200)})
+            traffic = store._running()
+            assert isinstance(traffic, ServerTraffic)
+            # Each lane has made at least a tenth of what it had to make, in a call each.
+            assert [writer._number >= 2 for writer in traffic._writers] == [True] * 4
+            assert sum(writer._number for writer in traffic._writers) >= 20
+            assert await store.multiget([f"key {at}" for at in range(200)]) == list(range(200))
+
+    asyncio.run(main())

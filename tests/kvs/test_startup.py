@@ -47,7 +47,10 @@ def entry(options: object) -> dict[str, object]:
 
 SECONDS = "expected seconds, from 0.001 to 315,360,000, got"
 PAIRS = "expected a mapping or a list of [name, options] pairs, got"
-ON_REDIS = "known are prefix, connection, require, wait_replicas, wait_aof, wait_timeout"
+ON_REDIS = (
+    "known are prefix, connection, require, wait_replicas, wait_aof, wait_timeout, lanes, "
+    "group_changes"
+)
 KNOWN = "known are stub, redis_ephemeral, redis, filesystem"
 FAULTS = {
     "replicas as text": Fault(
@@ -65,6 +68,18 @@ FAULTS = {
     "replicas as flag": Fault(
         entry({"type": "redis", "wait_replicas": True}),
         "kvs.entry.wait_replicas: expected a whole number, 0 or more, got True",
+    ),
+    "no lane": Fault(
+        entry({"type": "redis", "lanes": 0}),
+        "kvs.entry.lanes: expected a whole number, 1 to 64, got 0",
+    ),
+    "too large groups": Fault(
+        cache(expiry=30, group_changes=4001),
+        "kvs.cache.group_changes: expected a whole number, 1 to 4,000, got 4001",
+    ),
+    "more lanes than connections": Fault(
+        entry({"type": "redis", "lanes": 15}),
+        "kvs.entry: 15 `lanes` need a `redis_pool_size` of 17 or more, got 16",
     ),
     "aof as number": Fault(
         entry({"type": "redis", "wait_aof": 1}), "kvs.entry.wait_aof: expected true or false, got 1"

@@ -19,6 +19,7 @@ from learning_observer.kvs.cluster_slots import slot_of
 from learning_observer.kvs.cluster_writer import GuardWay, SlotWriter, name_of
 from learning_observer.kvs.durability import NO_WAITING, Durability
 from learning_observer.kvs.errors import InvalidKey, Refused, StoreClosed, shorten
+from learning_observer.kvs.grouping import USUAL, Grouping
 from learning_observer.kvs.key_layout import cluster_pattern, key_of_cluster_name
 from learning_observer.kvs.wire import (
     RECORD_TTL_MIN_MS,
@@ -54,9 +55,11 @@ class ClusterTraffic(ClusterRoutes):
         prefix: str,
         ttl_ms: int,
         durability: Durability = NO_WAITING,
+        grouping: Grouping = USUAL,
     ) -> None:
         check_cluster_prefix(prefix)
         super().__init__(where, durability)
+        self._changes_max = grouping.changes
         self._prefix = prefix
         self._closed = ""
         self._writer = uuid.uuid4().hex
@@ -134,7 +137,14 @@ class ClusterTraffic(ClusterRoutes):
         writer = self._writers.get(slot)
         if writer is None:
             prefix = self._prefix.encode()
-            writer = SlotWriter(self, slot, self._writer, prefix=prefix, ttls_ms=self._ttls_ms)
+            writer = SlotWriter(
+                self,
+                slot,
+                self._writer,
+                prefix=prefix,
+                ttls_ms=self._ttls_ms,
+                changes_max=self._changes_max,
+            )
             self._writers[slot] = writer
         return writer
 

@@ -52,6 +52,7 @@ class SlotWriter(Request):
 
     __slots__ = (
         "_call",
+        "_changes_max",
         "_number",
         "_prefix",
         "_record",
@@ -64,9 +65,17 @@ class SlotWriter(Request):
     writes = True
 
     def __init__(
-        self, traffic: Traffic, slot: int, writer: str, *, prefix: bytes, ttls_ms: tuple[int, int]
+        self,
+        traffic: Traffic,
+        slot: int,
+        writer: str,
+        *,
+        prefix: bytes,
+        ttls_ms: tuple[int, int],
+        changes_max: int,
     ) -> None:
         super().__init__(slot)
+        self._changes_max = changes_max
         self._prefix = prefix
         self._traffic = traffic
         self._record = f"{RESERVED_PREFIX}writer:{writer}:{{{tag_of(slot)}}}".encode()
@@ -101,6 +110,7 @@ class SlotWriter(Request):
                 number=self._number,
                 record_ttl_ms=record_ttl_ms,
                 ttl_ms=ttl_ms,
+                changes_max=self._changes_max,
                 name=name_of,
             )
         if whole:

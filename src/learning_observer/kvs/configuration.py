@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from learning_observer.kvs.changes import RESERVED_PREFIX
+from learning_observer.kvs.grouping import CHANGES_MAX, LANES_MAX
 
 #: A caller waits no longer than this for replicas; it is a slip where somebody asks for more.
 WAIT_TIMEOUT_MAX_S: Final = 3_600
@@ -84,6 +85,15 @@ def _wait_fault(value: Any) -> str | None:
     return f"expected seconds, from 0.001 to {WAIT_TIMEOUT_MAX_S:,}, got {value!r}"
 
 
+def _between(least: int, most: int) -> Callable[[object], str | None]:
+    def fault(value: object) -> str | None:
+        if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
+            return None
+        return f"expected a whole number, {least} to {most:,}, got {value!r}"
+
+    return fault
+
+
 #: The types whose stores are on a Redis server.
 REDIS_TYPES: Final = frozenset({"redis", "redis_ephemeral"})
 #: What both have. `require`: whether what a look at the server finds amiss refuses the start.
@@ -94,6 +104,8 @@ ON_REDIS: Final[Mapping[str, Option]] = {
     "wait_replicas": Option(_count_fault),
     "wait_aof": Option(_flag_fault),
     "wait_timeout": Option(_wait_fault),
+    "lanes": Option(_between(1, LANES_MAX)),
+    "group_changes": Option(_between(1, CHANGES_MAX)),
 }
 OPTIONS: Final[Mapping[str, Mapping[str, Option]]] = {
     "stub": {},

@@ -13,17 +13,13 @@ from learning_observer.kvs.changes import RESERVED_PREFIX, Change, Outcome, chec
 from learning_observer.kvs.cluster import ClusterTraffic, check_cluster_prefix
 from learning_observer.kvs.durability import WAIT_TIMEOUT_S, Durability
 from learning_observer.kvs.errors import ClearRefused, InvalidKey, KVSError
-from learning_observer.kvs.key_layout import single_pattern
-from learning_observer.kvs.own_loop import OwnLoop
+from learning_observer.kvs.grouping import CHANGES, LANES, Grouping
+from learning_observer.kvs.single_server import ServerTraffic
 from learning_observer.kvs.store import GROUP_KEYS_MAX, Store, Submit
-from learning_observer.kvs.wire import Reader, Writer, scan_strings
-from learning_observer.redis_connection import RedisConnection, RedisSettings, default_settings
+from learning_observer.redis_connection import RedisSettings, default_settings
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
-
-#: Commits overlap in this many lanes, each a connection and a writer of its own.
-LANES = 2
 
 
 class PersistentRedisKVS(Store):
@@ -35,6 +31,7 @@ class PersistentRedisKVS(Store):
 
     wait_replicas, wait_aof, wait_timeout  what a commit waits for, `kvs.durability.Durability`;
                 by default for nothing
+    lanes, group_changes  how commits to a single server leave, see `kvs.grouping.Grouping`
 
     What survives a restart is what Redis keeps: switch appendonly or snapshots on there.
     Any number of event loops and processes may use the same data.
@@ -48,6 +45,8 @@ class PersistentRedisKVS(Store):
         wait_replicas: int = 0,
         wait_aof: bool = False,
         wait_timeout: float = WAIT_TIMEOUT_S,
+        lanes: int = LANES,
+        group_changes: int = CHANGES,
     ) -> None:
         super().__init__()
         check_key(prefix)
@@ -57,14 +56,17 @@ class PersistentRedisKVS(Store):
                 f"{RESERVED_PREFIX!r} begins with this `prefix`, so keys under it could lie among "
                 "the store's own records; choose another one",
             )
-        if connection is not None and connection.cluster:
-            check_cluster_prefix(prefix)
+        self._grouping = Grouping(lanes, group_changes)
+        if connection is not None:
+            self._grouping.check_pool(connection)
+            if connection.cluster:
+                check_cluster_prefix(prefix)
         self._prefix = prefix
         self._durability = Durability(wait_replicas, wait_aof, wait_timeout)
         self._ttl_ms = 0
         self._settings = connection
-        self._traffic: dict[asyncio.AbstractEventLoop, _Traffic | ClusterTraffic] = {}
-        self._latest: _Traffic | ClusterTraffic | None = None  # spares most calls the look-up
+        self._traffic: dict[asyncio.AbstractEventLoop, ServerTraffic | ClusterTraffic] = {}
+        self._latest: ServerTraffic | ClusterTraffic | None = None  # spares most calls the look-up
 
     async def read(self, keys: Sequence[str]) -> list[bytes | None]:
         self._check_open()
@@ -131,7 +133,7 @@ class PersistentRedisKVS(Store):
         if here is not None and here.is_ours():
             await here.aclose()
 
-    def _running(self) -> _Traffic | ClusterTraffic:
+    def _running(self) -> ServerTraffic | ClusterTraffic:
         """The lanes of the running event loop."""
         if self._latest is not None and self._latest.is_here():
             return self._latest
@@ -142,9 +144,14 @@ class PersistentRedisKVS(Store):
                 self._traffic.pop(ended, None)
             # Settings are read at the first use, so that a store can be made before them.
             where = self._settings or default_settings()
-            make = ClusterTraffic if where.cluster else _Traffic
+            self._grouping.check_pool(where)
+            make = ClusterTraffic if where.cluster else ServerTraffic
             traffic = make(
-                where, prefix=self._prefix, ttl_ms=self._ttl_ms, durability=self._durability
+                where,
+                prefix=self._prefix,
+                ttl_ms=self._ttl_ms,
+                durability=self._durability,
+                grouping=self._grouping,
             )
             self._traffic[loop] = traffic
         self._latest = traffic
@@ -167,6 +174,8 @@ class EphemeralRedisKVS(PersistentRedisKVS):
         wait_replicas: int = 0,
         wait_aof: bool = False,
         wait_timeout: float = WAIT_TIMEOUT_S,
+        lanes: int = LANES,
+        group_changes: int = CHANGES,
     ) -> None:
         super().__init__(
             prefix=prefix,
@@ -174,57 +183,12 @@ class EphemeralRedisKVS(PersistentRedisKVS):
             wait_replicas=wait_replicas,
             wait_aof=wait_aof,
             wait_timeout=wait_timeout,
+            lanes=lanes,
+            group_changes=group_changes,
         )
         if not 0.001 <= expire < math.inf:
             raise KVSError(f"`expire` must be a millisecond or more, got {expire} seconds")
         self._ttl_ms = round(expire * 1000)
-
-
-class _Traffic(OwnLoop):
-    """One event loop's way to a single server: a reader, and writers that overlap."""
-
-    def __init__(
-        self, where: RedisSettings, *, prefix: str, ttl_ms: int, durability: Durability
-    ) -> None:
-        super().__init__()
-        self._prefix = prefix
-        self.connection = RedisConnection(where)
-        self.reader = Reader(self.connection, prefix=prefix)
-        self._writers = [
-            Writer(self.connection, prefix=prefix, ttl_ms=ttl_ms, durability=durability)
-            for _ in range(LANES)
-        ]
-
-    def submit(self, change: Change, done: Callable[[Outcome], object]) -> None:
-        self.way(change.guard)(change, done)
-
-    def way(self, guard: str) -> Submit:
-        # A key always takes the same lane: its changes stay in order. Keys that end alike,
-        # as those of one student do, share it: an event's changes leave in one group.
-        entity = guard.rpartition(",")[2]
-        return self._writers[hash(entity) % LANES].submit
-
-    def close(self, why: str) -> None:
-        """Take no changes more; what was handed in goes on."""
-        for writer in self._writers:
-            writer.close(why)
-
-    def names(self, key_prefix: str) -> AsyncGenerator[bytes, None]:
-        """Names of the keys that begin with `key_prefix`, some of them more than once."""
-        return scan_strings(self.connection, single_pattern(self._prefix, key_prefix))
-
-    def key_of(self, name: bytes) -> str | None:
-        """The key that has this name in Redis; `None`: the name is another program's."""
-        try:
-            return name.decode().removeprefix(self._prefix)
-        except UnicodeDecodeError:
-            return None
-
-    async def aclose(self) -> None:
-        await self.reader.aclose()
-        for writer in self._writers:
-            await writer.aclose()
-        await self.connection.aclose()
 
 
 async def _all_of(

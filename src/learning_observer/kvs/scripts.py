@@ -18,6 +18,7 @@ from hiredis import pack_command
 from redis.exceptions import NoScriptError
 
 from learning_observer.kvs.changes import Change, Outcome
+from learning_observer.kvs.grouping import CHANGES
 from learning_observer.kvs.lane import Waiting
 from learning_observer.kvs.packing import Name, pack
 
@@ -77,8 +78,7 @@ def _words(*words: Any) -> bytes:
     return packed[packed.index(b"\n") + 1 :]
 
 
-#: A call is bounded, so that one script never holds the server up for long.
-GROUP_CHANGES_MAX: Final = 500
+#: A call is bounded in bytes as well, so that one script never holds the server up for long.
 GROUP_BYTES_MAX: Final = 4 * 1024 * 1024
 
 READ: Final = Script.load("read")
@@ -125,12 +125,14 @@ def packed_call(
     number: int,
     record_ttl_ms: int,
     ttl_ms: int,
+    changes_max: int = CHANGES,
     name: Name | None = None,
 ) -> Call:
     """The call `number` of the writer that has this record.
 
-    As many changes as a call may have move from the left end of `waiting` into `group`. `name`
-    makes of a key the one that stands in Redis behind the prefix, where they differ.
+    As many changes as a call may have, `changes_max` at most, move from the left end of
+    `waiting` into `group`. `name` makes of a key the one that stands in Redis behind the
+    prefix, where they differ.
     """
     words, packed = pack(
         waiting,
@@ -138,7 +140,7 @@ def packed_call(
         prefix,
         record,
         (number, record_ttl_ms, ttl_ms),
-        GROUP_CHANGES_MAX,
+        changes_max,
         GROUP_BYTES_MAX,
         name,
     )
