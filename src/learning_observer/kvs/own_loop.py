@@ -5,10 +5,28 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 #: This process; what was made before a fork belongs to another one.
 _pid = os.getpid()
 os.register_at_fork(after_in_child=lambda: globals().update(_pid=os.getpid()))
+
+
+def of_this_loop(known: dict[asyncio.AbstractEventLoop, T], make: Callable[[], T]) -> T:
+    """What `known` has for the running event loop, made where there is nothing yet.
+
+    What belongs to loops that have ended is forgotten then.
+    """
+    loop = asyncio.get_running_loop()
+    found = known.get(loop)
+    if found is None:
+        for ended in [loop for loop in list(known) if loop.is_closed()]:
+            known.pop(ended, None)
+        found = known[loop] = make()
+    return found
 
 
 class OwnLoop:

@@ -37,6 +37,7 @@ from learning_observer.kvs.errors import (
     StoreClosed,
 )
 from learning_observer.kvs.lane import Lane, Waiting
+from learning_observer.kvs.own_loop import of_this_loop
 from learning_observer.kvs.texts import decode, encode, encode_old
 from learning_observer.kvs.updates import Updates
 
@@ -94,13 +95,7 @@ class Store(abc.ABC):
         Raises `StoreClosed`, then and now.
         """
         self._check_open()
-        loop = asyncio.get_running_loop()
-        lane = self._lanes.get(loop)
-        if lane is None:
-            for ended in [loop for loop in list(self._lanes) if loop.is_closed()]:
-                self._lanes.pop(ended, None)
-            lane = self._lanes[loop] = Lane(self._carry)
-        return lane.submit
+        return of_this_loop(self._lanes, lambda: Lane(self._carry)).submit
 
     @abc.abstractmethod
     def scan(self, prefix: str = "") -> AsyncIterator[str]:
@@ -198,12 +193,7 @@ class Store(abc.ABC):
         `Unavailable` when nothing was written, `OutcomeUnknown` when nobody can tell.
         """
         self._check_open()
-        loop = asyncio.get_running_loop()
-        updates = self._updates.get(loop)
-        if updates is None:
-            for ended in [loop for loop in list(self._updates) if loop.is_closed()]:
-                self._updates.pop(ended, None)
-            updates = self._updates[loop] = Updates(self)
+        updates = of_this_loop(self._updates, lambda: Updates(self))
         return await updates.submit(check_key(key), change)
 
     async def keys(self, prefix: str = "") -> list[str]:

@@ -19,6 +19,7 @@ from typing import Any, Final
 from learning_observer.kvs.changes import check_key
 from learning_observer.kvs.codec import Json
 from learning_observer.kvs.errors import KVSError, WrongType
+from learning_observer.kvs.own_loop import of_this_loop
 from learning_observer.kvs.store import GROUP_KEYS_MAX, Store
 from learning_observer.stream_analytics.batch import Batch, Part
 from learning_observer.stream_analytics.fold import Event, Reducer, StateKeys
@@ -254,12 +255,7 @@ _engines: dict[asyncio.AbstractEventLoop, dict[Store, Engine]] = {}
 
 def engine_for(store: Store) -> Engine:
     """The engine of the running event loop for `store`: the same one each time."""
-    loop = asyncio.get_running_loop()
-    engines = _engines.get(loop)
-    if engines is None:
-        for ended in [loop for loop in list(_engines) if loop.is_closed()]:
-            _engines.pop(ended, None)
-        engines = _engines[loop] = {}
+    engines = of_this_loop(_engines, dict[Store, Engine])
     engine = engines.get(store)
     if engine is None:
         engine = engines[store] = Engine(store)
