@@ -15,7 +15,7 @@ PYX = [
 # there is no compiler. Annotations are for people: what is typed stands in the .pxd.
 PY = [
     f"learning_observer/stream_analytics/{name}.py"
-    for name in ("batch", "engine", "fold", "held_state", "pipeline")
+    for name in ("batch", "cache", "engine", "fold", "held_state", "pipeline", "session", "wakeups")
 ]
 
 

@@ -3,22 +3,23 @@
 cimport cython
 
 from learning_observer.stream_analytics.batch cimport Batch, Part
+from learning_observer.stream_analytics.cache cimport Cache
 from learning_observer.stream_analytics.fold cimport Reducer
-from learning_observer.stream_analytics.held_state cimport HeldState
-
-cpdef Py_ssize_t _size(object data)
+from learning_observer.stream_analytics.held_state cimport HeldState, Keeper
+from learning_observer.stream_analytics.wakeups cimport Wakeups
 
 cdef class Place:
     cdef public Reducer reducer
     cdef public object keys
     cdef public HeldState held
 
-cdef class Engine:
+cdef class Engine(Keeper):
     cdef public object store, loop
-    cdef object _thread, _limits, _resting, _tasks, _callers
+    cdef object _thread, _tasks, _callers
+    cdef Cache _cache
     cdef public dict _states
     cdef list _missing
-    cdef public Py_ssize_t _cache_bytes, _waiting_events
+    cdef public Py_ssize_t _waiting_events, _waiting_events_max
     cpdef take(self, HeldState held, object event)
     cpdef HeldState held(self, object reducer, object keys)
     @cython.locals(held=HeldState, part=Part)
@@ -28,6 +29,7 @@ cdef class Engine:
     cpdef bint is_here(self)
     cpdef bint is_full(self)
     cpdef answered(self, Py_ssize_t events)
+    @cython.locals(oldest=HeldState)
     cpdef rest(self, HeldState held)
     cdef _forget(self, HeldState held)
     cdef _wake(self, HeldState held)

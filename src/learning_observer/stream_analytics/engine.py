@@ -11,9 +11,9 @@ functions of (event, state). One without an `await` runs at once, without a task
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Coroutine, Iterator
+from threading import get_ident
 from typing import Any, Final
 
 from learning_observer.kvs.changes import check_key
@@ -22,26 +22,16 @@ from learning_observer.kvs.errors import KVSError, WrongType
 from learning_observer.kvs.own_loop import of_this_loop
 from learning_observer.kvs.store import GROUP_KEYS_MAX, Store
 from learning_observer.stream_analytics.batch import Batch, Part
+from learning_observer.stream_analytics.cache import Cache
 from learning_observer.stream_analytics.fold import Event, Reducer, StateKeys
-from learning_observer.stream_analytics.held_state import HeldState
+from learning_observer.stream_analytics.held_state import HeldState, Keeper
 from learning_observer.stream_analytics.limits import Limits
+from learning_observer.stream_analytics.wakeups import Wakeups
 
 #: So many states of a batch are reduced before the lanes may send what is ready.
 STRIDE: Final = 256
-#: What a state takes besides its text and its members: its keys, its entries in tables.
-#: Measured as growth of the process (CPython 3.11, 60,000 states), as is the next figure.
-STATE_BYTES: Final = 1400
-#: What a member of an object or a list takes when it has been read, besides its text.
-MEMBER_BYTES: Final = 140
-
-
-def _size(data: bytes | None) -> int:
-    """The memory that a state takes, about: text and object hold the same characters, and
-    there is a comma for each member but the first.
-    """
-    if data is None:
-        return STATE_BYTES
-    return STATE_BYTES + 2 * len(data) + MEMBER_BYTES * data.count(b",")
+#: Looked up here once, and not with every event.
+Future = asyncio.Future
 
 
 class Place:
@@ -62,22 +52,22 @@ class Place:
         return iter((self.reducer, self.keys))
 
 
-class Engine:
+class Engine(Keeper):
     """Runs the events of one event loop against one store."""
 
     def __init__(self, store: Store, limits: Limits | None = None) -> None:
         self.store = store
         self.loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
+        super().__init__(Wakeups(self.loop))
+        limits = limits or Limits.from_settings()
+        self._thread = get_ident()
         self._states: dict[Reducer, dict[StateKeys, HeldState]] = {}
         self._missing: list[HeldState] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        # States that no event waits for, the one that was used longest ago first.
-        self._resting: OrderedDict[HeldState, None] = OrderedDict()
-        self._cache_bytes = 0
-        self._limits = limits or Limits.from_settings()
+        self._cache = Cache(limits.cache_bytes)  # of states that no event waits for
         # Events that were taken in and not answered yet, and who waits to bring more.
         self._waiting_events = 0
+        self._waiting_events_max = limits.waiting_events
         self._callers: deque[asyncio.Future[None]] = deque()
 
     def process(self, reducer: Reducer, keys: StateKeys, event: Event) -> asyncio.Future[Json]:
@@ -93,9 +83,8 @@ class Engine:
 
     def take(self, held: HeldState, event: Event) -> asyncio.Future[Json]:
         """`process` with a state that `held()` gave, and that is not forgotten."""
-        answered: asyncio.Future[Json] = asyncio.Future(loop=self.loop)
-        held.events.append(event)
-        held.answered.append(answered)
+        answered: asyncio.Future[Json] = Future(loop=self.loop)
+        held.add(event, answered)
         self._waiting_events += 1
         if not held.running:
             self._wake(held)
@@ -133,8 +122,7 @@ class Engine:
             part = held.part = Part(batch)
             batch.expect(held)
         part.add(at, rank)
-        held.events.append(event)
-        held.answered.append(part)
+        held.add(event, part)
         self._waiting_events += 1
 
     async def run(self, batch: Batch) -> None:
@@ -158,11 +146,11 @@ class Engine:
 
     def is_here(self) -> bool:
         """Whether its event loop is the running one; see `is_here` of the Redis store."""
-        return self._thread == threading.get_ident() and self.loop.is_running()
+        return self._thread == get_ident() and self.loop.is_running()
 
     def is_full(self) -> bool:
         """Whether so many events wait that whoever brings another must await `room()`."""
-        return self._waiting_events >= self._limits.waiting_events or bool(self._callers)
+        return self._waiting_events >= self._waiting_events_max or bool(self._callers)
 
     async def room(self) -> None:
         """Wait until there is room for an event; who came first goes first."""
@@ -182,7 +170,7 @@ class Engine:
             self._let_in()
 
     def _let_in(self) -> None:
-        free = self._limits.waiting_events - self._waiting_events
+        free = self._waiting_events_max - self._waiting_events
         while free > 0 and self._callers:
             caller = self._callers.popleft()
             if not caller.done():  # done: it was cancelled
@@ -196,13 +184,12 @@ class Engine:
         if not held.known:
             self._forget(held)
             return
-        held.size = _size(held.data)
-        self._resting[held] = None
-        self._cache_bytes += held.size
-        while self._cache_bytes > self._limits.cache_bytes and self._resting:
-            oldest, _ = self._resting.popitem(last=False)
-            self._cache_bytes -= oldest.size
+        held.measure(held.data)
+        self._cache.put(held)
+        oldest: Any = self._cache.surplus()
+        while oldest is not None:
             self._forget(oldest)
+            oldest = self._cache.surplus()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` in a task of the engine's."""
@@ -218,8 +205,7 @@ class Engine:
         """The state's turn begins: at once, or when it has been read."""
         held.running = True
         if held.known:
-            del self._resting[held]
-            self._cache_bytes -= held.size
+            self._cache.take_out(held)
             held.advance()
             return
         if not self._missing:  # all that are missed until this task runs are read together

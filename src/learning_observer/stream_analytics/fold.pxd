@@ -4,14 +4,17 @@ cdef class Reducer:
     cdef public str name
     cdef public object function
     cdef public bytes null
-    cdef public bint awaits
+    cdef public bint awaits, declines
 
 cdef class Fold:
     cdef object _base, _external, _keys
     cdef Reducer _reducer
-    cdef bint _stale, _writes_external, _writes_internal
+    cdef bint _shown_lent, _stale, _writes_external, _writes_internal
+    cdef public bint copies
     cdef public object data, state
     cpdef begin(self, object data, object state)
+    cpdef begin_again(self)
     cpdef next_state(self)
+    cpdef bint is_lost(self)
     cpdef take(self, object result, bint wanted, bint internal_owned=*, bint external_owned=*)
     cpdef change(self, bint verify)

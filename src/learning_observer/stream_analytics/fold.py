@@ -35,15 +35,18 @@ class Reducer:
     name    the function's name in keys and messages
     null    the JSON text of its null state
     awaits  whether it has an `await`: then it runs in a task, and may wait
+    declines  whether it has ever left one of its states unwritten: then it gets copies, as
+              what was lent to it would have to be made again
     """
 
-    __slots__ = ("awaits", "function", "name", "null")
+    __slots__ = ("awaits", "declines", "function", "name", "null")
 
     def __init__(self, name: str, function: ReducerFunction, null: bytes) -> None:
         self.name = name
         self.function = function
         self.null = null
         self.awaits = _awaits(function)
+        self.declines = False
 
 
 class StateKeys(NamedTuple):
@@ -59,6 +62,7 @@ class Fold:
     data      the text of the Internal state, `None` where there is none; when `state` is
               newer, it is what the text was before
     state     that state as an object that nobody else holds, or UNREAD
+    copies    whether reducers get copies from here on, so that no state is lost
     """
 
     __slots__ = (
@@ -66,9 +70,11 @@ class Fold:
         "_external",
         "_keys",
         "_reducer",
+        "_shown_lent",
         "_stale",
         "_writes_external",
         "_writes_internal",
+        "copies",
         "data",
         "state",
     )
@@ -79,30 +85,46 @@ class Fold:
         self.begin(None, UNREAD)
 
     def begin(self, data: bytes | None, state: Any) -> None:
-        """Begin afresh, on the state that stands in the store."""
+        """What is stored is `data`, and `state` says the same as an object, or is UNREAD."""
         self._base = data
-        self._external: Any = None  # the External state to write, an object or its text
-        self._stale = False  # whether `state` is newer than `data`
+        self._external: Any = None
+        self._stale = False  # `state` is newer than `data`
+        self._shown_lent = False  # the External state to be written is the object that is lent
         self._writes_internal = False
         self._writes_external = False
+        self.copies = self._reducer.declines
         self.data = data
         self.state: Any = state
+
+    def begin_again(self) -> None:
+        """Nothing has been reduced yet; from here on reducers get copies."""
+        self.begin(self._base, UNREAD)
+        self.copies = True
 
     def next_state(self) -> Any:
         """The state for the next event; the reducer may do with it what it likes.
 
-        It is the held object itself, lent, where its text is there to fall back on.
+        It is the held object itself, lent: what a reducer that fails makes of it is made
+        good from the text, or by reducing the events before it once more.
         """
         state = self.state
         if state is UNREAD:
             data = self._reducer.null if self.data is None else self.data
-            return decode(self._keys.internal, data)
-        if self._stale or self.data is None:
-            return plain_copy(state)
+            state = decode(self._keys.internal, data)
+        if self.copies:
+            copy = plain_copy(state)
+            if copy is not NOT_PLAIN:  # old data can hold what is read and not written
+                self.state = state
+                return copy
+        self._shown_lent = self._stale and self._external is state
         self.state = UNREAD
         return state
 
-    def take(
+    def is_lost(self) -> bool:
+        """Whether a reducer was lent what no text says, and did not give back something newer."""
+        return self._shown_lent or (self._stale and self.state is UNREAD)
+
+    def take(  # noqa: PLR0912 - the cases of one pair, side by side
         self, result: Any, wanted: bool, internal_owned: bool = False, external_owned: bool = False
     ) -> Any:
         """Take over what the reducer returned for an event. Returns the External state for
@@ -141,13 +163,18 @@ class Fold:
             self.state = state
             if data is not None:
                 self.data = data
-        elif self.data is None and not self._stale:
-            # A first event leaves the null state, even if its reducer wrote none.
-            self._writes_internal = True
-            self.data = self._reducer.null
+        else:
+            self._reducer.declines = True
+            if self.data is None and not self._stale:
+                # A first event leaves the null state, even if its reducer wrote none.
+                self._writes_internal = True
+                self.data = self._reducer.null
         if external is not False:
             self._writes_external = True
             self._external = shown_data
+            self._shown_lent = False
+        else:
+            self._reducer.declines = True
         return shown
 
     def change(self, verify: bool) -> Change | None:

@@ -3,28 +3,39 @@
 cimport cython
 
 from learning_observer.stream_analytics.batch cimport Part
+from learning_observer.stream_analytics.cache cimport Cached
 from learning_observer.stream_analytics.fold cimport Fold, Reducer
+from learning_observer.stream_analytics.wakeups cimport Failed, Wakeups
 
-cdef class Failed:
-    cdef public object error
+cdef class Keeper:
+    cdef public Wakeups wakeups
+    cpdef answered(self, Py_ssize_t events)
+    cpdef rest(self, HeldState held)
+    cpdef spawn(self, object work)
 
-cdef class HeldState:
+cdef class HeldState(Cached):
     cdef object _submit, _when_committed
     cdef Fold _fold
-    cdef list _answers
-    cdef public list events, answered
-    cdef public object keeper, keys, data, state
+    cdef Py_ssize_t _folded
+    cdef public list waiting
+    cdef public Keeper keeper
+    cdef public object keys, data, state
     cdef public Part part
     cdef public Reducer reducer
     cdef public bint running, known, fresh, forgotten
-    cdef public Py_ssize_t size
+    @cython.locals(waiting=list)
+    cpdef add(self, object event, object caller)
     cpdef found(self, object data)
     cpdef advance(self)
+    @cython.locals(at=Py_ssize_t)
     cpdef committed(self, object outcome)
     cpdef fail(self, object error)
-    @cython.locals(count=Py_ssize_t, at=Py_ssize_t, fold=Fold)
+    @cython.locals(end=Py_ssize_t, at=Py_ssize_t, fold=Fold, waiting=list)
     cdef _fold_at_once(self)
+    cdef _reduced(self, Fold fold, object function, object event, bint wanted)
+    @cython.locals(at=Py_ssize_t, waiting=list)
+    cdef _make_again(self, Fold fold, object function)
     cpdef _hand_in(self)
-    @cython.locals(count=Py_ssize_t, at=Py_ssize_t, answers=list, waited=list)
+    @cython.locals(count=Py_ssize_t, at=Py_ssize_t, waiting=list)
     cdef _answer(self)
     cdef _go_on(self)

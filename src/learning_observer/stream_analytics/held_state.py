@@ -8,67 +8,73 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final
 
 from learning_observer.kvs.changes import Conflict, Outcome
 from learning_observer.kvs.codec import Json
 from learning_observer.kvs.errors import KVSError
 from learning_observer.kvs.store import Submit
 from learning_observer.stream_analytics.batch import Part
-from learning_observer.stream_analytics.fold import UNREAD, Event, Fold, Reducer, StateKeys
+from learning_observer.stream_analytics.cache import Cached
+from learning_observer.stream_analytics.fold import (
+    UNREAD,
+    Event,
+    Fold,
+    Reducer,
+    ReducerFunction,
+    StateKeys,
+)
 from learning_observer.stream_analytics.running import run
+from learning_observer.stream_analytics.wakeups import Failed, Wakeups
 
 #: Events folded into one commit at most, so that the first of them is answered soon.
 FOLD_EVENTS_MAX: Final = 256
 
-#: Who waits for an event: a caller of `process`, or a part of a batch.
-Answered: TypeAlias = "asyncio.Future[Json] | Part"
 
+class Keeper:
+    """What a held state needs of the engine that keeps it.
 
-class Keeper(Protocol):
-    """What a held state needs of the engine that keeps it."""
+    wakeups  wakes those who wait
+    """
+
+    __slots__ = ("wakeups",)
+
+    def __init__(self, wakeups: Wakeups) -> None:
+        self.wakeups = wakeups
 
     def answered(self, events: int) -> None:
         """So many events wait no more."""
+        raise NotImplementedError
 
     def rest(self, held: HeldState) -> None:
         """No event waits for the state any more."""
+        raise NotImplementedError
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` in a task."""
+        raise NotImplementedError
 
 
-class Failed:
-    """Stands among the answers for what went wrong with an event."""
-
-    __slots__ = ("error",)
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-
-class HeldState:
+class HeldState(Cached):
     """One state of one reducer in this process, and the events that wait for it.
 
-    events, answered  the events that wait, and who waits for each of their answers
-    running           whether the state is being read, reduced or committed
-    known, data       whether the text is what was last seen in the store, and that text
-    fresh             whether it was seen there in this turn
-    state             what `data` says, as an object that nobody else holds, or UNREAD
-    size              the bytes that are counted against the cache
-    keeper            the engine that holds it
-    part              the part of the batch that is being taken in, if it has one
-    forgotten         whether the engine has let go of it, so that nobody may use it again
+    waiting     the events that wait, each followed by who waits for its answer, and by the
+                answer once there is one: a list for each would be a lot to look after
+    running     whether the state is being read, reduced or committed
+    known, data whether the text is what was last seen in the store, and that text
+    fresh       whether it was seen there in this turn
+    state       what `data` says, as an object that nobody else holds, or UNREAD
+    keeper      the engine that holds it
+    part        the part of the batch that is being taken in, if it has one
+    forgotten   whether the engine has let go of it, so that nobody may use it again
     """
 
     __slots__ = (
-        "_answers",
         "_fold",
+        "_folded",
         "_submit",
         "_when_committed",
-        "answered",
         "data",
-        "events",
         "forgotten",
         "fresh",
         "keeper",
@@ -77,28 +83,34 @@ class HeldState:
         "part",
         "reducer",
         "running",
-        "size",
         "state",
+        "waiting",
     )
 
-    def __init__(self, engine: Keeper, submit: Submit, reducer: Reducer, keys: StateKeys) -> None:
-        self.keeper = engine
+    def __init__(self, keeper: Keeper, submit: Submit, reducer: Reducer, keys: StateKeys) -> None:
+        super().__init__()
+        self.keeper = keeper
         self._submit = submit
         self._fold = Fold(reducer, keys)
-        self._answers: list[Any] = []
+        self._folded = 0  # so many of the events that wait have their answer
         self._when_committed = self.committed  # bound once, not at every commit
         self.keys = keys
         self.reducer = reducer
-        self.events: list[Event] = []
-        self.answered: list[Answered] = []
+        self.waiting: list[Any] = []
         self.running = False
         self.known = False
         self.fresh = False
         self.data: bytes | None = None
         self.state: Any = UNREAD
-        self.size = 0
         self.forgotten = False
         self.part: Part | None = None
+
+    def add(self, event: Event, caller: asyncio.Future[Json] | Part) -> None:
+        """One event more waits, and `caller` for its answer."""
+        waiting = self.waiting
+        waiting.append(event)
+        waiting.append(caller)
+        waiting.append(None)
 
     def found(self, data: bytes | None) -> None:
         """The store holds `data`."""
@@ -125,56 +137,72 @@ class HeldState:
             return
         else:
             self.known = False
-            lost = Failed(outcome)
-            self._answers = [
-                answer if isinstance(answer, Failed) else lost for answer in self._answers
-            ]
+            for at in range(2, 3 * self._folded, 3):
+                if type(self.waiting[at]) is not Failed:
+                    self.waiting[at] = Failed(outcome)
         self._answer()
         self._go_on()
 
     def fail(self, error: BaseException) -> None:
         """Answer every event that waits with `error`; nothing was written for them."""
         self.known = False
-        self._answers = [Failed(error)] * len(self.events)
+        self.waiting[2::3] = [Failed(error)] * (len(self.waiting) // 3)
+        self._folded = len(self.waiting) // 3
         self._answer()
         self.keeper.rest(self)
 
     def _fold_at_once(self) -> None:
         """Fold what waits, in whatever task this is: the reducer has no `await`."""
-        fold, answers, function = self._fold, self._answers, self.reducer.function
+        fold, waiting, function = self._fold, self.waiting, self.reducer.function
         fold.begin(self.data, self.state)
         self.state = UNREAD  # nobody but the fold holds it now
-        answers.clear()
-        count = min(len(self.events), FOLD_EVENTS_MAX)
-        for at in range(count):
-            event, answered = self.events[at], self.answered[at]
-            try:
-                result, internal_owned, external_owned = run(function, event, fold)
-                wanted = type(answered) is not Part
-                answers.append(fold.take(result, wanted, internal_owned, external_owned))
-            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the event's own
-                answers.append(Failed(error))
-            except BaseException as error:  # the process is to end
-                self.fail(error)
-                raise
+        self._folded = 0
+        end = 3 * min(len(waiting) // 3, FOLD_EVENTS_MAX)
+        for at in range(0, end, 3):
+            wanted = type(waiting[at + 1]) is not Part
+            waiting[at + 2] = self._reduced(fold, function, waiting[at], wanted)
+            self._folded += 1
+            if fold.is_lost():
+                self._make_again(fold, function)
+
+    def _reduced(self, fold: Fold, function: ReducerFunction, event: Event, wanted: bool) -> Any:
+        """The answer to one event."""
+        try:
+            result, internal_owned, external_owned = run(function, event, fold)
+            return fold.take(result, wanted, internal_owned, external_owned)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the event's own
+            return Failed(error)
+        except BaseException as error:  # the process is to end
+            self.fail(error)
+            raise
+
+    def _make_again(self, fold: Fold, function: ReducerFunction) -> None:
+        """Reduce the events once more: the last of them has used up what those before had made."""
+        waiting = self.waiting
+        fold.begin_again()
+        for at in range(0, 3 * self._folded, 3):
+            if type(waiting[at + 2]) is not Failed:
+                wanted = type(waiting[at + 1]) is not Part
+                waiting[at + 2] = self._reduced(fold, function, waiting[at], wanted)
 
     async def _fold_in_task(self) -> None:
-        fold, answers = self._fold, self._answers
+        fold, waiting = self._fold, self.waiting
         try:
             fold.begin(self.data, self.state)
+            fold.copies = True
             self.state = UNREAD
-            answers.clear()
-            waiting = list(zip(self.events[:FOLD_EVENTS_MAX], self.answered, strict=False))
-            for event, answered in waiting:
+            self._folded = 0
+            for at in range(0, 3 * min(len(waiting) // 3, FOLD_EVENTS_MAX), 3):
                 try:
-                    result = await self.reducer.function(event, fold.next_state())
-                    answers.append(fold.take(result, type(answered) is not Part))
+                    result = await self.reducer.function(waiting[at], fold.next_state())
+                    waiting[at + 2] = fold.take(result, type(waiting[at + 1]) is not Part)
                 except asyncio.CancelledError as error:
                     if _is_cancelled():
                         raise  # not the reducer is cancelled, but what runs it
-                    answers.append(Failed(error))
+                    waiting[at + 2] = Failed(error)
                 except Exception as error:  # noqa: BLE001 - the event's own, told to its caller
-                    answers.append(Failed(error))
+                    waiting[at + 2] = Failed(error)
+                self._folded += 1
                 _forget_cancellations()
         except BaseException as error:  # the event loop is being shut down
             self.fail(error)
@@ -200,24 +228,20 @@ class HeldState:
 
     def _answer(self) -> None:
         """Tell those who wait for the events that were folded; none of them runs at once."""
-        answers, waited, count = self._answers, self.answered, len(self._answers)
-        for at in range(count):
-            answer, caller = answers[at], waited[at]
-            if isinstance(caller, Part):
+        waiting, count = self.waiting, self._folded
+        for at in range(0, 3 * count, 3):
+            caller, answer = waiting[at + 1], waiting[at + 2]
+            if type(caller) is Part:
                 caller.answer(answer.error if type(answer) is Failed else None)
-            elif caller.done():  # it was cancelled meanwhile
-                continue
-            elif type(answer) is Failed:
-                caller.set_exception(answer.error)
             else:
-                caller.set_result(answer)
-        answers.clear()
-        del self.events[:count], waited[:count]
+                self.keeper.wakeups.answer(caller, answer)
+        self._folded = 0
+        del waiting[: 3 * count]
         self.keeper.answered(count)
 
     def _go_on(self) -> None:
         self.fresh = False
-        if self.events:
+        if self.waiting:
             self.advance()
         else:
             self.keeper.rest(self)

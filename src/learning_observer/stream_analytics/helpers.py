@@ -15,10 +15,8 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, Protocol, TypeAlias
 
-from learning_observer import kvs
 from learning_observer.kvs import codec
 from learning_observer.kvs.codec import Json
-from learning_observer.stream_analytics.engine import Engine, engine_for
 from learning_observer.stream_analytics.fields import (
     EventField,
     Field,
@@ -27,14 +25,15 @@ from learning_observer.stream_analytics.fields import (
     Scope,
     ScopeFieldError,
 )
-from learning_observer.stream_analytics.fold import Event, Reducer, ReducerFunction, StateKeys
-from learning_observer.stream_analytics.held_state import HeldState
+from learning_observer.stream_analytics.fold import Event, Reducer, ReducerFunction
+from learning_observer.stream_analytics.keyed import KeyedReducer
 from learning_observer.stream_analytics.keys import (
     fully_qualified_function_name,
     make_key,
     make_key_from_json,
     parse_key,
 )
+from learning_observer.stream_analytics.session import Session
 
 __all__ = [
     "EventField",
@@ -49,10 +48,6 @@ __all__ = [
     "student_event_reducer",
 ]
 
-#: Who an event without a student is counted for.
-GUEST: Final = "[guest]"
-#: How many states' keys a reducer keeps, so that it need not make them for each event.
-KEYS_KEPT_MAX: Final = 10_000
 STUDENT_SCOPE: Final = Scope([KeyField.STUDENT])
 
 
@@ -104,7 +99,12 @@ def kvs_pipeline(
 
         @functools.wraps(function)
         async def reducer(metadata: Mapping[str, Any] | None = None) -> Process:
-            return keyed.session(metadata)
+            take = Session(keyed, metadata).take
+
+            async def process(event: Event, event_fields: Mapping[str, Any] | None = None) -> Json:
+                return await take(event, event_fields)
+
+            return process
 
         reducer.__dict__.update(_kvs_module=module_override, _kvs_qualname=qualname_override)
         name = fully_qualified_function_name(reducer)
@@ -112,76 +112,6 @@ def kvs_pipeline(
         return reducer
 
     return decorator
-
-
-class KeyedReducer:
-    """A reducer with its scope: which of its states an event belongs to.
-
-    A decorated function has it as its attribute `_kvs_keyed`.
-    """
-
-    def __init__(self, reducer: Reducer, scope: Scope) -> None:
-        self.reducer = reducer
-        self.scope = scope
-        self.event_fields = [field.event for field in scope if isinstance(field, EventField)]
-        self._kept: dict[tuple[str, ...], StateKeys] = {}
-
-    def keys(
-        self, metadata: Mapping[str, Any] | None, event_fields: Mapping[str, Any] | None
-    ) -> StateKeys:
-        """The keys of the state that an event belongs to. Raises `ScopeFieldError`."""
-        return self._keys(student_of(metadata), event_fields or {})
-
-    def session(self, metadata: Mapping[str, Any] | None) -> Process:
-        """`process(event, event_fields)` for the events of one source."""
-        student = student_of(metadata)
-        engine: Engine | None = None
-        held: HeldState | None = None
-
-        async def process(event: Event, event_fields: Mapping[str, Any] | None = None) -> Json:
-            nonlocal engine, held
-            # The store is looked up at each event: a test may have put in another one.
-            store = kvs.KVS()
-            if engine is None or engine.store is not store or not engine.is_here():
-                engine, held = engine_for(store), None
-            if engine.is_full():
-                await engine.room()
-            # Without fields of events the state is the same for all of them.
-            if held is None or held.forgotten or self.event_fields:
-                held = engine.held(self.reducer, self._keys(student, event_fields or {}))
-            return await engine.take(held, event)
-
-        return process
-
-    def _keys(self, student: str, event_fields: Mapping[str, Any]) -> StateKeys:
-        # Making a key takes longer than reducing a small event, and few are new.
-        chosen = (student, *[str(event_fields.get(name)) for name in self.event_fields])
-        keys = self._kept.get(chosen)
-        if keys is None:
-            values = self._values(student, event_fields)
-            keys = StateKeys(
-                make_key(self.reducer.name, values, KeyStateType.INTERNAL),
-                make_key(self.reducer.name, values, KeyStateType.EXTERNAL),
-            )
-            if len(self._kept) >= KEYS_KEPT_MAX:
-                self._kept.clear()
-            self._kept[chosen] = keys
-        return keys
-
-    def _values(self, student: str, event_fields: Mapping[str, Any]) -> dict[Field, object]:
-        """The value of each field of the scope; a missing event field is the text `None`."""
-        values: dict[Field, object] = {}
-        for field in self.scope:
-            if isinstance(field, EventField):
-                values[field] = event_fields.get(field.event)
-            elif field is KeyField.STUDENT:
-                values[field] = student
-            else:
-                raise ScopeFieldError(
-                    f"events do not say which {field.value} they belong to; "
-                    "use KeyField.STUDENT and EventFields in a reducer's scope"
-                )
-        return values
 
 
 def student_event_reducer(
@@ -192,13 +122,6 @@ def student_event_reducer(
 ) -> Callable[[ReducerFunction], DecoratedReducer]:
     """`kvs_pipeline` with a state for each student, unless `scope` says otherwise."""
     return kvs_pipeline(null_state, scope, module_override, qualname_override)
-
-
-def student_of(metadata: Mapping[str, Any] | None) -> str:
-    """Who the events of this source are counted for."""
-    auth = metadata.get("auth") if metadata else None
-    student = auth.get("safe_user_id") if isinstance(auth, (dict, Mapping)) else None
-    return GUEST if student is None else str(student)
 
 
 def _checked_scope(scope: Iterable[Field] | None) -> Scope:

