@@ -132,7 +132,6 @@ def test_folded_or_one_by_one(reducer: Any, deeds: list[str]) -> None:
 
 def test_external_that_a_later_event_leaves_alone(run_stub: Run) -> None:
     """One object is both states, and the next event changes it and shows nothing."""
-
     forget_habits(at_once)
 
     async def scenario(store: Store) -> None:
