@@ -15,7 +15,18 @@ PYX = [
 # there is no compiler. Annotations are for people: what is typed stands in the .pxd.
 PY = [
     f"learning_observer/stream_analytics/{name}.py"
-    for name in ("batch", "cache", "engine", "fold", "held_state", "pipeline", "session", "wakeups")
+    for name in (
+        "batch",
+        "cache",
+        "engine",
+        "fold",
+        "held_state",
+        "keyed",
+        "pipeline",
+        "routes",
+        "session",
+        "wakeups",
+    )
 ]
 
 

@@ -1,8 +1,5 @@
-from collections.abc import Awaitable, Callable
 from typing import Any
 
-from learning_observer.stream_analytics.running import Lender
+from learning_observer.stream_analytics.fold import Event, Fold, ReducerFunction
 
-def run(
-    function: Callable[[Any, Any], Awaitable[Any]], event: Any, lender: Lender, /
-) -> tuple[Any, bool, bool]: ...
+def run(function: ReducerFunction, event: Event, fold: Fold, wanted: bool, /) -> Any: ...

@@ -6,6 +6,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_XDECREF
 
 from learning_observer.kvs.codec._c cimport is_owned
+from learning_observer.stream_analytics.fold cimport Fold
 
 cdef extern from "Python.h":
     ctypedef enum PySendResult:
@@ -19,10 +20,9 @@ cdef extern from "Python.h":
     Py_ssize_t PyTuple_GET_SIZE(PyObject*)
 
 
-def run(function, event, lender, /):
-    """What a reducer without an `await` returns for `event` and its next state."""
+def run(function, event, Fold fold not None, bint wanted, /):
     # The state is in no variable: only the reducer holds it.
-    cdef object waiting = function(event, lender.next_state())
+    cdef object waiting = function(event, fold.next_state())
     cdef PyObject* result = NULL
     cdef PyObject* internal
     cdef PyObject* external
@@ -42,6 +42,6 @@ def run(function, event, lender, /):
         else:
             internal_owned = is_owned(internal, 1, 0)
             external_owned = is_owned(external, 1, 0)
-    answer = <object>result
+    returned = <object>result
     Py_XDECREF(result)
-    return answer, internal_owned, external_owned
+    return fold.take(returned, wanted, internal_owned, external_owned)

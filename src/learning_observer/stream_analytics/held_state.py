@@ -168,8 +168,7 @@ class HeldState(Cached):
     def _reduced(self, fold: Fold, function: ReducerFunction, event: Event, wanted: bool) -> Any:
         """The answer to one event."""
         try:
-            result, internal_owned, external_owned = run(function, event, fold)
-            return fold.take(result, wanted, internal_owned, external_owned)
+            return run(function, event, fold, wanted)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the event's own
             return Failed(error)
         except BaseException as error:  # the process is to end

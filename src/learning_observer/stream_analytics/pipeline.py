@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Final
+from typing import Any
 
 from learning_observer import kvs
 from learning_observer.kvs import Store
@@ -16,12 +16,8 @@ from learning_observer.stream_analytics.batch import Batch
 from learning_observer.stream_analytics.engine import Engine, Place, engine_for
 from learning_observer.stream_analytics.fields import Scope
 from learning_observer.stream_analytics.fold import Event
-from learning_observer.stream_analytics.keyed import KeyedReducer, student_of
-
-#: dict first: the abstract class takes longer to look than all the rest does.
-MAPPINGS: Final = (dict, Mapping)
-#: How many states' plans a pipeline keeps, so that it need not make them for each event.
-PLANS_KEPT_MAX: Final = 10_000
+from learning_observer.stream_analytics.keyed import MAPPINGS, KeyedReducer
+from learning_observer.stream_analytics.routes import Route
 
 
 class BadEvent(ValueError):
@@ -51,14 +47,10 @@ class Pipeline:
 
     def __init__(self, reducers: Iterable[Mapping[str, Any]]) -> None:
         self.reducers = [_declared(entry) for entry in reducers]
-        self._by_source: dict[str, list[Declared]] = {}
+        by_source: dict[str, list[KeyedReducer]] = {}
         for declared in self.reducers:
-            self._by_source.setdefault(declared.context, []).append(declared)
-        self._event_fields = {
-            source: sorted({name for each in declared for name in each.keyed.event_fields})
-            for source, declared in self._by_source.items()
-        }
-        self._plans: dict[tuple[str | None, ...], tuple[Place, ...]] = {}
+            by_source.setdefault(declared.context, []).append(declared.keyed)
+        self._routes = {source: Route(keyed) for source, keyed in by_source.items()}
 
     @classmethod
     def of_module(cls, module: str | ModuleType) -> Pipeline:
@@ -134,26 +126,11 @@ class Pipeline:
         source = metadata.get("source")
         if source is None:
             return ()
-        declared = self._by_source.get(source) if isinstance(source, str) else None
-        if declared is None:
-            known = ", ".join(sorted(self._by_source)) or "none"
+        route = self._routes.get(source) if isinstance(source, str) else None
+        if route is None:
+            known = ", ".join(sorted(self._routes)) or "none"
             raise BadEvent(f"metadata.source is unknown: {source!r}; known: {known}")
-        # Most events go where one before them went, so their plan is made already.
-        names = self._event_fields[source]
-        fields = [str(client[name]) if name in client else None for name in names]
-        chosen = (source, student_of(metadata), *fields)
-        plan = self._plans.get(chosen)
-        if plan is None:
-            plan = tuple(
-                Place(reducer.keyed.reducer, reducer.keyed.keys(metadata, client))
-                for reducer in declared
-                # An event that lacks a field that tells the states apart is not for it.
-                if all(name in client for name in reducer.keyed.event_fields)
-            )
-            if len(self._plans) >= PLANS_KEPT_MAX:
-                self._plans.clear()
-            self._plans[chosen] = plan
-        return plan
+        return route.plan(client, metadata)
 
 
 def check_event(event: Event) -> tuple[Mapping[str, Any], Mapping[str, Any]]:

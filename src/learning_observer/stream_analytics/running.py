@@ -6,32 +6,25 @@ reference counts what nobody but the caller holds any more, which spares a copy.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator
-from typing import Any, Protocol, cast
+from collections.abc import Generator
+from typing import Any, cast
 
 from learning_observer.kvs import codec
+from learning_observer.stream_analytics.fold import Event, Fold, ReducerFunction
 
 
-class Lender(Protocol):
-    """What gives a reducer its state."""
+def run_purely(function: ReducerFunction, event: Event, fold: Fold, wanted: bool, /) -> Any:
+    """Have the fold take what a reducer without an `await` returns for `event` and its state.
 
-    def next_state(self) -> Any:
-        """The state for the next event."""
-
-
-def run_purely(
-    function: Callable[[Any, Any], Awaitable[Any]], event: Any, lender: Lender, /
-) -> tuple[Any, bool, bool]:
-    """What a reducer without an `await` returns for `event` and its next state.
-
-    With the result, whether its first and its second half are plain JSON that only the
-    result holds, every part of them; `False` where that is not sure. Raises what it raises.
+    The fold is told which halves are plain JSON that only the result holds, every part of
+    them; `False` where that is not sure. Returns and raises what `Fold.take` does, and what
+    the reducer raises.
     """
-    running = cast("Generator[Any, None, Any]", function(event, lender.next_state()))
+    running = cast("Generator[Any, None, Any]", function(event, fold.next_state()))
     try:
         running.send(None)
     except StopIteration as finished:
-        return finished.value, False, False
+        return fold.take(finished.value, wanted)
     running.close()
     raise RuntimeError("a reducer without an `await` waits all the same")
 
@@ -41,4 +34,4 @@ if codec.COMPILED:
 else:
     run = run_purely
 
-__all__ = ["Lender", "run", "run_purely"]
+__all__ = ["run", "run_purely"]

@@ -1,0 +1,7 @@
+# Types of what is compiled; the code stands in routes.py.
+
+cdef class Route:
+    cdef object _reducers
+    cdef list _names
+    cdef dict _plans
+    cpdef tuple plan(self, client, metadata)
