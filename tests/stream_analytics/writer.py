@@ -16,7 +16,7 @@ from learning_observer.kvs import KVS, FilesystemKVS, PersistentRedisKVS, Store
 from learning_observer.redis_connection import RedisSettings
 from learning_observer.stream_analytics.helpers import student_event_reducer
 
-TASKS, EVENTS = 64, 300
+TASKS, EVENTS = 64, 1000  # enough for two processes to meet each other
 
 
 @student_event_reducer(

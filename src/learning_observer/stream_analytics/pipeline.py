@@ -100,22 +100,35 @@ class Pipeline:
         failed raised. An error stops no other event, and no other reducer.
         """
         batch = Batch(len(events))
-        engine: Engine | None = None
-        for at, event in enumerate(events):
+        begin = self._first_to_run(events, batch)
+        if begin < len(events):  # without work no store is asked for
+            engine = engine_for(store or kvs.KVS())
+            if engine.is_full():
+                await engine.room()
+            self._take_in(engine, events, begin, batch)
+            await engine.run(batch)
+        return batch.errors
+
+    def _first_to_run(self, events: Sequence[Event], batch: Batch) -> int:
+        """The place of the first event that has a reducer; those before it may have failed."""
+        for at in range(len(events)):
+            try:
+                if self.plan(events[at]):
+                    return at
+            except Exception as error:  # noqa: BLE001 - the caller gets each event's error
+                batch.failed(at, 0, error)
+        return len(events)
+
+    def _take_in(self, engine: Engine, events: Sequence[Event], begin: int, batch: Batch) -> None:
+        for at in range(begin, len(events)):
+            event = events[at]
             try:
                 plan = self.plan(event)
             except Exception as error:  # noqa: BLE001 - the caller gets each event's error
                 batch.failed(at, 0, error)
                 continue
-            if engine is None and plan:  # without work no store is asked for
-                engine = engine_for(store or kvs.KVS())
-                if engine.is_full():
-                    await engine.room()
-            for rank, place in enumerate(plan):
-                engine.take_part(place, event, at, rank, batch)  # type: ignore[union-attr]
-        if engine is not None:
-            await engine.run(batch)
-        return batch.errors
+            for rank in range(len(plan)):
+                engine.take_part(plan[rank], event, at, rank, batch)
 
     def plan(self, event: Event) -> tuple[Place, ...]:
         """The reducers that an event goes through, each with the keys of its state.
