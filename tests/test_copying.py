@@ -29,7 +29,9 @@ class Counted(InMemoryKVS):
         super().__init__()
         self.readings: list[tuple[int, int]] = []
 
-    async def read(self, keys: Sequence[str]) -> list[bytes | None]:
+    async def read(
+        self, keys: Sequence[str], *, deadline: float | None = None
+    ) -> list[bytes | None]:
         found = await super().read(keys)
         self.readings.append((len(keys), sum(len(data or b"") for data in found)))
         return found
@@ -42,7 +44,9 @@ class Meddled(InMemoryKVS):
         super().__init__()
         self._meddle: list[Change] = [Change(key, None, {key: data})]
 
-    async def commit(self, changes: Sequence[Change]) -> list[Outcome]:
+    async def commit(
+        self, changes: Sequence[Change], *, deadline: float | None = None
+    ) -> list[Outcome]:
         if self._meddle:
             await super().commit([self._meddle.pop()])
         return await super().commit(changes)
@@ -110,7 +114,9 @@ def test_key_that_somebody_changes_while_it_is_made_good() -> None:
         await source.commit([Change("a", b"1", {"a": b"2"})])
         commit = target.commit
 
-        async def somebody_is_faster(changes: Sequence[Change]) -> list[Outcome]:
+        async def somebody_is_faster(
+            changes: Sequence[Change], *, deadline: float | None = None
+        ) -> list[Outcome]:
             await commit([Change("a", b"1", {"a": b"3"})])
             return await commit(changes)
 

@@ -333,7 +333,9 @@ class LostStore(InMemoryKVS):
         super().__init__()
         self._left = commits
 
-    async def commit(self, changes: Sequence[Change]) -> list[Outcome]:
+    async def commit(
+        self, changes: Sequence[Change], *, deadline: float | None = None
+    ) -> list[Outcome]:
         self._left -= 1
         if self._left < 0:
             return [Unavailable("gone")] * len(changes)
@@ -378,7 +380,9 @@ def test_interrupt_while_a_batch_is_under_way() -> None:
     jobs: list[Ingest] = []
 
     class Slow(InMemoryKVS):
-        async def commit(self, changes: Sequence[Change]) -> list[Outcome]:
+        async def commit(
+            self, changes: Sequence[Change], *, deadline: float | None = None
+        ) -> list[Outcome]:
             jobs[0].interrupt()
             return await super().commit(changes)
 

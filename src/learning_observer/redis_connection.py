@@ -41,10 +41,13 @@ class RedisConnection:
     A client's sockets belong to the loop that opened them, so a second loop, or the
     process on the other side of a fork, gets a client of its own. What is still open when a
     loop ends, as `asyncio.run` ends it, is closed with the loop.
+
+    in_vain  attempts that brought no definite answer, as those who use it count them
     """
 
     def __init__(self, redis_settings: RedisSettings) -> None:
         self.settings = redis_settings
+        self.in_vain = 0
         self._clients: weakref.WeakKeyDictionary[
             asyncio.AbstractEventLoop, tuple[int, Redis, AsyncGenerator[None, None]]
         ] = weakref.WeakKeyDictionary()

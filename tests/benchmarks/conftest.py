@@ -25,12 +25,14 @@ class LosingStore(PersistentRedisKVS):
     def way(self, guard: str) -> Submit:
         submit = super().way(guard)
 
-        def lose(change: Change, done: Callable[[Outcome], object]) -> None:
+        def lose(
+            change: Change, done: Callable[[Outcome], object], deadline: float | None = None
+        ) -> None:
             LosingStore.changes += 1
             if LosingStore.changes % EVERY == 0:
                 asyncio.get_running_loop().call_soon(done, None)
             else:
-                submit(change, done)
+                submit(change, done, deadline)
 
         return lose
 
@@ -43,7 +45,9 @@ class DoublingStore(PersistentRedisKVS):
     def way(self, guard: str) -> Submit:
         submit = super().way(guard)
 
-        def double(change: Change, done: Callable[[Outcome], object]) -> None:
+        def double(
+            change: Change, done: Callable[[Outcome], object], deadline: float | None = None
+        ) -> None:
             DoublingStore.changes += 1
             lies = DoublingStore.changes % EVERY == 0 and change.puts.get(change.guard) is not None
 
@@ -53,7 +57,7 @@ class DoublingStore(PersistentRedisKVS):
                 else:
                     done(outcome)
 
-            submit(change, answered)
+            submit(change, answered, deadline)
 
         return double
 

@@ -99,7 +99,7 @@ def test_lost_events_are_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     changes = 0
 
     def losing_way(store: InMemoryKVS, guard: str) -> Submit:
-        def losing(change: Any, done: Any) -> None:
+        def losing(change: Any, done: Any, deadline: float | None = None) -> None:
             nonlocal changes
             changes += 1
             if changes % 10:

@@ -103,9 +103,11 @@ class Slow(EphemeralRedisKVS):
 
     between: Between
 
-    async def commit(self, changes: Sequence[Change]) -> list[Outcome]:
+    async def commit(
+        self, changes: Sequence[Change], *, deadline: float | None = None
+    ) -> list[Outcome]:
         self.between.happens()
-        return await super().commit(changes)
+        return await super().commit(changes, deadline=deadline)
 
 
 #: What the reducer waits for, and the counts that it was given.

@@ -115,8 +115,10 @@ def forget_guards() -> None:
     def way_without_guard(store: PersistentRedisKVS, guard: str) -> Submit:
         submit = way(store, guard)
 
-        def submit_without_guard(change: Change, done: Callable[[Outcome], object]) -> None:
-            submit(change._replace(expected=Guard.ANY), done)
+        def submit_without_guard(
+            change: Change, done: Callable[[Outcome], object], deadline: float | None = None
+        ) -> None:
+            submit(change._replace(expected=Guard.ANY), done, deadline)
 
         return submit_without_guard
 

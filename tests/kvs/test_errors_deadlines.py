@@ -260,7 +260,9 @@ def test_replay_that_needs_a_read_has_one_deadline_for_both(redis_server: RedisS
                 await store.set("key", 0)
                 read = store.read
 
-                async def stale(keys: object) -> list[bytes | None]:
+                async def stale(
+                    keys: object, *, deadline: float | None = None
+                ) -> list[bytes | None]:
                     found = await read(["key"])
                     for at in range(1, 40):
                         if at != 3:  # the third time the record answers; nothing else is answered

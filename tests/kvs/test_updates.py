@@ -31,7 +31,9 @@ class Counted(InMemoryKVS):
         self.refused: Exception | None = None
         self._before = before
 
-    async def commit(self, changes: Sequence[Change]) -> list[Outcome]:
+    async def commit(
+        self, changes: Sequence[Change], *, deadline: float | None = None
+    ) -> list[Outcome]:
         self.commits += 1
         other = self._before(self.commits)
         if other is not None:
@@ -145,7 +147,7 @@ def test_an_event_loop_that_ends_leaves_nobody_waiting() -> None:
     gate = asyncio.Event()
 
     async def main() -> None:
-        async def wait(_: object) -> list[Outcome]:
+        async def wait(_: object, *, deadline: float | None = None) -> list[Outcome]:
             await gate.wait()
             return [Conflict(None)]
 

@@ -62,12 +62,16 @@ class GatedStore(Store):
         self.reads: list[list[str]] = []
         self.commits: list[list[Change]] = []
 
-    async def read(self, keys: Sequence[str]) -> list[bytes | None]:
+    async def read(
+        self, keys: Sequence[str], *, deadline: float | None = None
+    ) -> list[bytes | None]:
         self.reads.append(list(keys))
         await self.gate.wait()
         return await self.inner.read(keys)
 
-    async def commit(self, changes: Sequence[Change]) -> list[Outcome]:
+    async def commit(
+        self, changes: Sequence[Change], *, deadline: float | None = None
+    ) -> list[Outcome]:
         self.commits.append(list(changes))
         await self.gate.wait()
         return await self.inner.commit(changes)

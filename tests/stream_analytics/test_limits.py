@@ -37,14 +37,18 @@ class HeldUp(InMemoryKVS):
         self.reads = 0
         self.then: Callable[[], object] = int
 
-    async def read(self, keys: Sequence[str]) -> list[bytes | None]:
+    async def read(
+        self, keys: Sequence[str], *, deadline: float | None = None
+    ) -> list[bytes | None]:
         self.reads += len(keys)
         return await super().read(keys)
 
     def way(self, guard: str) -> Submit:
         return self.later
 
-    def later(self, change: Change, done: Callable[[Outcome], object]) -> None:
+    def later(
+        self, change: Change, done: Callable[[Outcome], object], deadline: float | None = None
+    ) -> None:
         async def later() -> None:
             await self.free.wait()
             (outcome,) = await self.commit([change])

@@ -153,13 +153,13 @@ class OutOfOrder(GatedStore):
 
     fault: KVSError | None = None
 
-    async def read(self, keys: Any) -> Any:
+    async def read(self, keys: Any, *, deadline: float | None = None) -> Any:
         found = await super().read(keys)
         if self.fault is not None:
             raise self.fault
         return found
 
-    async def commit(self, changes: Any) -> Any:
+    async def commit(self, changes: Any, *, deadline: float | None = None) -> Any:
         if self.fault is not None:
             self.commits.append(list(changes))
             return [self.fault] * len(changes)

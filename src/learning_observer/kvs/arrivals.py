@@ -1,91 +1,70 @@
 """When what waits behind a slow call was handed in.
 
 A call that waits behind others has its deadline from when it was handed in. Noting the time
-of each would cost every call; so a timer looks, ten times a second while a wire is in use, and
-notes only where one run lasts that long. What came since the look before counts as come at
+of each would cost every call; so a timer looks, twenty times a second while a wire is in use,
+and notes only where one run lasts that long. What came since the look before counts as come at
 this look: nobody is told too early, and nobody later than by a tenth of a second.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from typing import Final, Generic, TypeVar
+from collections.abc import Callable
+from typing import Any, Final
 
-Item = TypeVar("Item")
+from learning_observer.kvs.waiting import Queue, Waiting
 
-LOOK_EVERY_S: Final = 0.1
+LOOK_EVERY_S: Final = 0.05
 
 
-class Arrivals(Generic[Item]):
-    """The times of the items that wait in a lane, while its wire is in trouble.
+class Arrivals:
+    """Notes the deadlines of what waits while its wire is in trouble.
 
-    busy      whether a run is under way
-    start     when the latest run began
-    behind    how many items waited then
-    watching  whether the timer runs
-    times     of the items at the left end of those that wait: a time, and how many came then
+    for_s  for how long each is tried
+    tell   is called with those whose time is up while they wait
+
+    busy   whether a run is under way
     """
 
-    __slots__ = ("_looked_at", "_noted", "behind", "busy", "start", "times", "watching")
+    __slots__ = ("_behind", "_for_s", "_start", "_tell", "_watching", "busy")
 
-    def __init__(self) -> None:
+    def __init__(self, for_s: float, tell: Callable[[list[Waiting[Any, Any]]], None]) -> None:
+        self._for_s = for_s
+        self._tell = tell
         self.busy = False
-        self.start = 0.0
-        self.behind = 0
-        self.watching = False
-        self.times: deque[tuple[float, int]] = deque()
-        self._noted = 0
-        self._looked_at = 0.0
+        self._start = 0.0
+        self._behind = 0
+        self._watching = False
 
-    def begin(self, waiting: deque[Item], now: float) -> None:
+    def begin(self, waiting: Queue[Any, Any], now: float) -> None:
         """A run begins, and these wait behind it."""
-        self.start, self.behind, self.busy = now, len(waiting), True
-        if not self.watching:
-            self.watching = True
+        self._start, self._behind, self.busy = now, len(waiting), True
+        if not self._watching:
+            self._watching = True
             loop = asyncio.get_running_loop()
             loop.call_later(LOOK_EVERY_S, self._look, loop, waiting)
 
-    def end(self, in_vain: int) -> None:
+    def end(self, waiting: Queue[Any, Any], *, in_vain: int) -> None:
         """The run was answered, after so many tries in vain.
 
         After none, what waits did so because there was much to do.
         """
         self.busy = False
-        if self.times and not in_vain:
-            self.times.clear()
-            self._noted = 0
+        if waiting.timed and not in_vain:
+            waiting.forget()
 
-    def _look(self, loop: asyncio.AbstractEventLoop, waiting: deque[Item]) -> None:
+    def note(self, waiting: Queue[Any, Any], now: float) -> None:
+        """Everything that waits has come by now, and what waited already when the run began."""
+        waiting.note(now + self._for_s, first=self._behind, of_first=self._start + self._for_s)
+
+    def _look(self, loop: asyncio.AbstractEventLoop, waiting: Queue[Any, Any]) -> None:
         if not self.busy:
-            self.watching = False
+            self._watching = False
             return
         now = loop.time()
-        if self.start <= self._looked_at:  # the same run as at the look before
+        if now - self._start >= LOOK_EVERY_S:  # it was under way at the look before
             self.note(waiting, now)
-        self._looked_at = now
+            late = waiting.overdue(now)
+            if late:
+                self._tell(late)
         loop.call_later(LOOK_EVERY_S, self._look, loop, waiting)
-
-    def note(self, waiting: deque[Item], now: float) -> None:
-        """Everything that waits has come by now."""
-        if not self.times and self.behind:
-            self._add(self.start, self.behind)
-        if len(waiting) > self._noted:
-            self._add(now, len(waiting) - self._noted)
-
-    def _add(self, time: float, number: int) -> None:
-        self.times.append((time, number))
-        self._noted += number
-
-    def take_oldest(self, waiting: deque[Item]) -> tuple[float, deque[Item]]:
-        """Take out of `waiting` those that came first, at one time, and tell that time."""
-        time, number = self.times.popleft()
-        self._noted -= number
-        return time, deque(waiting.popleft() for _ in range(number))
-
-    def put_back(self, waiting: deque[Item], items: deque[Item], time: float) -> None:
-        """Put back what was taken and is not carried yet."""
-        if items:
-            waiting.extendleft(reversed(items))
-            self.times.appendleft((time, len(items)))
-            self._noted += len(items)

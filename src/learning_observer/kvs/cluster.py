@@ -12,20 +12,19 @@ import uuid
 from collections.abc import AsyncGenerator, Callable
 from typing import Final
 
+from learning_observer.kvs.arrivals import LOOK_EVERY_S
 from learning_observer.kvs.changes import Change, Outcome
 from learning_observer.kvs.cluster_requests import KeyRead
 from learning_observer.kvs.cluster_routes import ClusterRoutes
 from learning_observer.kvs.cluster_slots import slot_of
-from learning_observer.kvs.cluster_writer import GuardWay, SlotWriter, name_of
+from learning_observer.kvs.cluster_ways import GuardWay
+from learning_observer.kvs.cluster_writer import SlotWriter, name_of
 from learning_observer.kvs.durability import NO_WAITING, Durability
 from learning_observer.kvs.errors import InvalidKey, Refused, StoreClosed, shorten
 from learning_observer.kvs.grouping import USUAL, Grouping
 from learning_observer.kvs.key_layout import cluster_pattern, key_of_cluster_name
-from learning_observer.kvs.wire import (
-    RECORD_TTL_MIN_MS,
-    Found,
-    scan_strings,
-)
+from learning_observer.kvs.store import Submit
+from learning_observer.kvs.wire import RECORD_TTL_MIN_MS, Found, scan_strings
 from learning_observer.redis_connection import RedisSettings
 
 #: How often keys are listed again because slots moved meanwhile.
@@ -65,13 +64,16 @@ class ClusterTraffic(ClusterRoutes):
         self._writer = uuid.uuid4().hex
         self._ttls_ms = max(RECORD_TTL_MIN_MS, round(where.retry_for * 10_000)), ttl_ms
         self._writers: dict[int, SlotWriter] = {}
+        self._watching = False
         # Slots of keys that are used again and again.
         self._slot = functools.lru_cache(16_384)(self._slot_of)
         self.reader = _Reader(self)
 
     # -- what a store asks for ---------------------------------------------------------
 
-    def submit(self, change: Change, done: Callable[[Outcome], object]) -> None:
+    def submit(
+        self, change: Change, done: Callable[[Outcome], object], deadline: float | None = None
+    ) -> None:
         """Make `change` with the next call of its slot."""
         self.check_open()
         slot = self._slot(change.guard)
@@ -79,9 +81,9 @@ class ClusterTraffic(ClusterRoutes):
             if self._slot(key) != slot:
                 self._loop.call_soon(done, _parted(change.guard, key))
                 return
-        self._writer_of(slot).submit(change, done)
+        self._writer_of(slot).submit(change, done, deadline)
 
-    def way(self, guard: str) -> Callable[[Change, Callable[[Outcome], object]], None]:
+    def way(self, guard: str) -> Submit:
         """What takes the changes of this guard key: its slot and writer are found once."""
         return GuardWay(self, self._writer_of(self._slot(guard)), guard).submit
 
@@ -94,10 +96,12 @@ class ClusterTraffic(ClusterRoutes):
         """Take no changes more; what was handed in goes on."""
         self._closed = why
 
-    def read(self, key: str, done: Callable[[Found], object]) -> None:
+    def read(
+        self, key: str, done: Callable[[Found], object], deadline: float | None = None
+    ) -> None:
         """Read `key` with the next pipeline to its node."""
         name = self._prefix + name_of(key)
-        self.send(KeyRead(self, key, name.encode(), self._slot(key), done))
+        self.send(KeyRead(self, key, name.encode(), self._slot(key), done), deadline)
 
     async def names(self, key_prefix: str) -> AsyncGenerator[bytes, None]:
         """Names of the keys that begin with `key_prefix`, of some others, some of them twice.
@@ -126,9 +130,31 @@ class ClusterTraffic(ClusterRoutes):
 
     # -- what requests ask for -----------------------------------------------------------
 
-    def read_name(self, name: bytes, slot: int, done: Callable[[Found], object]) -> None:
+    def read_name(
+        self, name: bytes, slot: int, done: Callable[[Found], object], deadline: float
+    ) -> None:
         """Read what is stored under a name."""
-        self.send(KeyRead(self, self.key_of(name) or repr(name), name, slot, done))
+        self.send(KeyRead(self, self.key_of(name) or repr(name), name, slot, done), deadline)
+
+    # -- those who wait ------------------------------------------------------------------
+
+    def watch(self) -> None:
+        """Look, twenty times a second while anything is under way, whether it takes long."""
+        if not self._watching:
+            self._watching = True
+            self._loop.call_later(LOOK_EVERY_S, self._look)
+
+    def _look(self) -> None:
+        if not self._unanswered:
+            self._watching = False
+            return
+        now = self._loop.time()
+        if self.is_stuck(now - LOOK_EVERY_S):
+            for writer in list(self._writers.values()):
+                writer.look(now)
+        self._loop.call_later(LOOK_EVERY_S, self._look)
+
+    # -- slots and their writers ---------------------------------------------------------
 
     def _slot_of(self, key: str) -> int:
         return slot_of((self._prefix + name_of(key)).encode())

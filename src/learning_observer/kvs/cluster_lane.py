@@ -46,6 +46,9 @@ class Judged(Protocol):
     The error is what the server answered, or what befell the connection.
     """
 
+    def watch(self) -> None:
+        """Something leaves, and may take long."""
+
     def moved(self, request: Request, to: Address, error: Exception) -> None:
         """Its slot is served by another node from now on."""
 
@@ -82,6 +85,7 @@ class NodeLane(Wire):
         self._judged = judged
         self._ready: deque[Request] = deque()
         self._task: asyncio.Task[None] | None = None
+        self._began = 0.0  # when the latest pipeline left
 
     def add(self, request: Request) -> None:
         """Take `request` into the pipeline that leaves next."""
@@ -89,6 +93,11 @@ class NodeLane(Wire):
         self._ready.append(request)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
+            self._judged.watch()
+
+    def is_stuck(self, since: float) -> bool:
+        """Whether a pipeline that left before then is still under way."""
+        return self._task is not None and self._began <= since
 
     async def _run(self) -> None:
         try:
@@ -101,8 +110,8 @@ class NodeLane(Wire):
         group, commands = self._taken()
         if not group:
             return
-        clock = asyncio.get_running_loop().time
-        limit = min(clock() + self._attempt_s, *(each.deadline for each in group))
+        self._began = asyncio.get_running_loop().time()
+        limit = min(self._began + self._attempt_s, *(each.deadline for each in group))
         answered = 0
         sent = False
         unconfirmed: list[tuple[Request, object]] = []

@@ -96,16 +96,28 @@ class Request(abc.ABC):
 class Traffic(Protocol):
     """What requests need of the traffic that they are part of."""
 
+    @property
+    def try_for_s(self) -> float:
+        """How many seconds a request is tried for."""
+
     def begun(self) -> None:
         """There is one more that will be answered."""
 
     def finished(self) -> None:
         """One of them has been answered."""
 
-    def send(self, request: Request) -> None:
-        """Send it, as a new request, to whichever node serves its slot."""
+    def send(self, request: Request, deadline: float | None = None) -> None:
+        """Send it, as a new request, to whichever node serves its slot.
 
-    def read_name(self, name: bytes, slot: int, done: Callable[[Found], object]) -> None:
+        The deadline is as in `Store.read`.
+        """
+
+    def unsent(self, request: Request) -> KVSError:
+        """What those are told who waited behind a request until their time was up."""
+
+    def read_name(
+        self, name: bytes, slot: int, done: Callable[[Found], object], deadline: float
+    ) -> None:
         """Read what is stored under a name; `done` is called then."""
 
     def key_of(self, name: bytes) -> str | None:

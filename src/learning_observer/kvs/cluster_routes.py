@@ -8,6 +8,7 @@ all until its own deadline. Slots of other nodes notice nothing.
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import itertools
 import random
@@ -22,7 +23,9 @@ from learning_observer.kvs.cluster_map import ClusterMap
 from learning_observer.kvs.cluster_requests import Request
 from learning_observer.kvs.cluster_slots import Address
 from learning_observer.kvs.durability import NO_WAITING, Durability
+from learning_observer.kvs.errors import KVSError
 from learning_observer.kvs.own_loop import OwnLoop
+from learning_observer.kvs.patience import TURN_MIN_S
 from learning_observer.kvs.wire import ATTEMPT_MIN_S, PAUSE_MAX_S, PAUSE_MIN_S
 from learning_observer.redis_connection import RedisConnection, RedisSettings
 
@@ -32,14 +35,19 @@ REDIRECTIONS_MAX: Final = 5
 PAUSE_WHILE_MOVING_S: Final = 0.05
 
 
-class ClusterRoutes(OwnLoop):
-    """Brings requests to nodes: two lanes to each node, and the map that says which."""
+class ClusterRoutes(OwnLoop, abc.ABC):
+    """Brings requests to nodes: two lanes to each node, and the map that says which.
+
+    try_for_s  how long a request is tried
+    in_vain    how many attempts have been in vain
+    """
 
     def __init__(self, where: RedisSettings, durability: Durability) -> None:
         super().__init__()
         self._settings = where
         self._durability = durability
-        self._try_for_s = where.retry_for + (durability.timeout if durability.waits else 0.0)
+        self.try_for_s = where.retry_for + durability.extra_s
+        self.in_vain = 0
         self._place_name = "the cluster of {}:{}".format(*where.seed_nodes()[0])
         self._map = ClusterMap(where, self._map_refreshed)
         self._nodes: dict[Address, RedisConnection] = {}
@@ -47,6 +55,7 @@ class ClusterRoutes(OwnLoop):
         # with more lanes to each of them pipelines are smaller and cost more.
         self._lanes: dict[tuple[Address, bool], NodeLane] = {}
         self._unplaced: dict[Request, None] = {}
+        self._trouble_until = 0.0  # what was tried in vain is tried again until then
         self._unanswered = 0
         self._all_answered: asyncio.Future[None] | None = None
 
@@ -63,10 +72,25 @@ class ClusterRoutes(OwnLoop):
         if not self._unanswered and complete is not None and not complete.done():
             complete.set_result(None)
 
-    def send(self, request: Request) -> None:
+    def send(self, request: Request, deadline: float | None = None) -> None:
         """Send it, as a new request, to whichever node serves its slot."""
-        request.begin(self._loop.time() + self._try_for_s)
+        now = self._loop.time()
+        until = now + self.try_for_s
+        if deadline is None:
+            request.begin(until)
+            self._route(request)
+            return
+        request.begin(min(max(deadline, now + TURN_MIN_S), until))
         self._route(request)
+        if request.timer is None:  # what it waits for may have later deadlines
+            request.timer = self._loop.call_at(request.deadline, self._expired, request)
+
+    def unsent(self, request: Request) -> KVSError:
+        """What those are told who waited behind a request until their time was up."""
+        self.in_vain += 1
+        fault = request.fault or TimeoutError()
+        tries = max(1, request.attempts)
+        return answers.gave_up(self._place_name, fault, tried_s=self.try_for_s, tries=tries)
 
     async def aclose(self) -> None:
         """Wait until everything has been answered, then close all connections."""
@@ -80,6 +104,18 @@ class ClusterRoutes(OwnLoop):
             await node.aclose()
 
     # -- what lanes tell -----------------------------------------------------------------
+
+    @abc.abstractmethod
+    def watch(self) -> None:
+        """Something leaves, and may take long: see to those who wait for it."""
+
+    def is_stuck(self, since: float) -> bool:
+        """Whether anything has taken long since then, or is tried again."""
+        return (
+            bool(self._unplaced)
+            or self._loop.time() < self._trouble_until
+            or any(lane.is_stuck(since) for lane in self._lanes.values())
+        )
 
     def moved(self, request: Request, to: Address, error: Exception) -> None:
         """Its slot is served by another node from now on."""
@@ -112,6 +148,7 @@ class ClusterRoutes(OwnLoop):
         if address is None:
             self._unplaced[request] = None
             self._map.refresh_soon()
+            self.watch()
         else:
             self._lane(address, request.writes).add(request)
         if address is None or request.attempts:
@@ -130,6 +167,8 @@ class ClusterRoutes(OwnLoop):
     def _again(self, request: Request, error: Exception, pause_max: float = PAUSE_MAX_S) -> None:
         request.ask_at = None
         request.fault = error
+        self.in_vain += 1
+        self._trouble_until = max(self._trouble_until, request.deadline)
         pause = PAUSE_MIN_S * 2.0 ** min(request.attempts, 10)
         pause = min(pause, pause_max) * random.uniform(0.5, 1.0)
         request.attempts += 1
@@ -146,11 +185,12 @@ class ClusterRoutes(OwnLoop):
         self._give_up(request)
 
     def _give_up(self, request: Request) -> None:
+        self.in_vain += 1
         fault = request.fault or self._map.failure or _unserved(request.slot)
         error = answers.gave_up(
             self._place_name,
             fault,
-            tried_s=self._try_for_s,
+            tried_s=self.try_for_s,
             tries=request.attempts,
             unknown=request.unsure,
         )

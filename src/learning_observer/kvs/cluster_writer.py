@@ -8,11 +8,10 @@ after giving up.
 
 from __future__ import annotations
 
+import asyncio
 import functools
-import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
 
 from learning_observer.kvs import scripts
 from learning_observer.kvs.changes import RESERVED_PREFIX, Change, Conflict, Outcome
@@ -20,13 +19,9 @@ from learning_observer.kvs.cluster_requests import Request, Traffic
 from learning_observer.kvs.cluster_slots import slot_of, tag_of
 from learning_observer.kvs.errors import KVSError, WrongType
 from learning_observer.kvs.key_layout import cluster_name
-from learning_observer.kvs.lane import Waiting
-from learning_observer.kvs.wire import Found
+from learning_observer.kvs.waiting import Queue, Waiting, deliver
+from learning_observer.kvs.wire import ATTEMPT_MIN_S, PAUSE_MIN_S, Found
 
-logger = logging.getLogger(__name__)
-
-#: So many keys are known to go with a guard key; reducers put one, the External state.
-KNOWN_MAX: Final = 4
 #: The name of a key, without the prefix; many keys are used again and again.
 name_of = functools.lru_cache(16_384)(cluster_name)
 
@@ -37,22 +32,13 @@ def _by_digest(words: int) -> bytes:
     return b"*%d\r\n%b" % (words + 2, scripts.COMMIT.by_digest)
 
 
-class WriterTraffic(Traffic, Protocol):
-    """What the way of a guard key needs of the traffic that it is part of."""
-
-    def check_open(self) -> None:
-        """Raises `StoreClosed` where it takes no changes more."""
-
-    def submit(self, change: Change, done: Callable[[Outcome], object]) -> None:
-        """Make a change of any keys, once it is seen whether they lie in one slot."""
-
-
 class SlotWriter(Request):
     """Makes the changes of one slot in groups, each at most once."""
 
     __slots__ = (
         "_call",
         "_changes_max",
+        "_leading",
         "_number",
         "_prefix",
         "_record",
@@ -81,7 +67,8 @@ class SlotWriter(Request):
         self._record = f"{RESERVED_PREFIX}writer:{writer}:{{{tag_of(slot)}}}".encode()
         self._ttls_ms = ttls_ms
         self._number = 0
-        self._waiting: deque[Waiting[Change, Outcome]] = deque()
+        self._waiting: Queue[Change, Outcome] = Queue()
+        self._leading = 0  # those that the request was sent for, until they are in a call
         self._call: scripts.Call | None = None
         self.busy = False
 
@@ -89,30 +76,43 @@ class SlotWriter(Request):
         """Whether `key` lies in this slot."""
         return slot_of(self._prefix + name_of(key).encode()) == self.slot
 
-    def submit(self, change: Change, done: Callable[[Outcome], object]) -> None:
+    def submit(
+        self, change: Change, done: Callable[[Outcome], object], deadline: float | None = None
+    ) -> None:
         """Take `change` into the slot's next call."""
-        self._waiting.append((change, done))
+        if deadline is None:
+            self._waiting.append((change, done))
+        else:
+            self._waiting.add_timed(change, done, deadline)
         if not self.busy:
             self.busy = True
+            self._leading = 1
             self._traffic.begun()
-            self._traffic.send(self)
+            self._traffic.send(self, deadline)
 
     def packed(self, *, whole: bool) -> bytes:
         call = self._call
         if call is None:
             self._number += 1
             record_ttl_ms, ttl_ms = self._ttls_ms
-            call = self._call = scripts.packed_call(
-                self._waiting,
-                [],
-                prefix=self._prefix,
-                record=self._record,
-                number=self._number,
-                record_ttl_ms=record_ttl_ms,
-                ttl_ms=ttl_ms,
-                changes_max=self._changes_max,
-                name=name_of,
-            )
+            source: deque[Waiting[Change, Outcome]] = self._waiting
+            if self._waiting.timed:
+                source, _ = self._take()
+            try:
+                call = self._call = scripts.packed_call(
+                    source,
+                    [],
+                    prefix=self._prefix,
+                    record=self._record,
+                    number=self._number,
+                    record_ttl_ms=record_ttl_ms,
+                    ttl_ms=ttl_ms,
+                    changes_max=self._changes_max,
+                    name=name_of,
+                )
+            finally:
+                if source is not self._waiting:
+                    self._waiting.put_back(source)
         if whole:
             return b"*%d\r\n%b%b" % (call.words + 2, scripts.COMMIT.by_text, call.packed)
         return _by_digest(call.words) + call.packed
@@ -134,13 +134,44 @@ class SlotWriter(Request):
             )
 
     def failed(self, error: KVSError) -> None:
-        if self._call is not None:
-            self._finish([error] * len(self._call.group))
-            return
-        # It was given up before its first attempt: all that waits has waited that long.
-        waiting, self._waiting = self._waiting, deque()
-        self._deliver(waiting, [error] * len(waiting))
+        call, self._call = self._call, None
+        late: Sequence[Waiting[Change, Outcome]] = ()
+        now = asyncio.get_running_loop().time()
+        if call is not None:
+            self._tell(call.group, error)
+        if self.deadline <= now + ATTEMPT_MIN_S + PAUSE_MIN_S:  # it was given up
+            self._note(now, leading=0 if call is not None else self._leading)
+            late = self._waiting.overdue(max(now, self.deadline))
+        elif call is None:  # whatever it was, it would befall the others as well
+            late, self._waiting = self._waiting, Queue()
+        if late:
+            self._tell(late, error if call is None else self._traffic.unsent(self))
         self._go_on()
+
+    def look(self, now: float) -> None:
+        """Note until when those who wait are tried, and tell those whose time is up.
+
+        Called twenty times a second while anything takes long, and not otherwise.
+        """
+        leading = 0 if self._call is not None else self._leading
+        if len(self._waiting) > leading:
+            self._note(now, leading=leading)
+            late = self._waiting.overdue(now, but_first=leading)
+            if late:
+                self._tell(late, self._traffic.unsent(self))
+
+    def _tell(self, group: Sequence[Waiting[Change, Outcome]], outcome: Outcome) -> None:
+        deliver(group, [outcome] * len(group))
+
+    def _note(self, now: float, *, leading: int) -> None:
+        """Those who wait have come by now; the leading ones came when the request was sent."""
+        until = now + self._traffic.try_for_s
+        self._waiting.note(until, first=leading, of_first=self.deadline)
+
+    def _take(self) -> tuple[deque[Waiting[Change, Outcome]], float]:
+        """Take out those whose deadlines agree with the first one's; and the soonest of these."""
+        now = asyncio.get_running_loop().time()
+        return self._waiting.take(now, self._traffic.try_for_s, self._changes_max)
 
     def _not_made(self, letter: str, detail: bytes | None) -> Outcome:
         if letter == "n":
@@ -166,7 +197,8 @@ class SlotWriter(Request):
 
         for at in lacking:
             name = self._prefix + name_of(call.group[at][0].guard).encode()
-            self._traffic.read_name(name, self.slot, functools.partial(take, at, name))
+            done = functools.partial(take, at, name)
+            self._traffic.read_name(name, self.slot, done, self.deadline)
 
     def _call_in_flight(self) -> scripts.Call:
         if self._call is None:
@@ -176,47 +208,20 @@ class SlotWriter(Request):
     def _finish(self, outcomes: Sequence[Outcome]) -> None:
         group = self._call_in_flight().group
         self._call = None
-        self._deliver(group, outcomes)
+        if self._waiting.timed and not self.attempts:
+            self._waiting.forget()  # the node answers
+        deliver(group, outcomes)
         self._go_on()
 
-    def _deliver(
-        self, group: Sequence[Waiting[Change, Outcome]], outcomes: Sequence[Outcome]
-    ) -> None:
-        for (_, done), outcome in zip(group, outcomes, strict=True):
-            try:
-                done(outcome)
-            except Exception:
-                logger.exception("a callback of a commit failed; the others go on")
-
     def _go_on(self) -> None:
-        if self._waiting:
-            self._traffic.send(self)
-        else:
+        if not self._waiting:
             self.busy = False
             self._traffic.finished()
-
-
-class GuardWay:
-    """The way of one guard key's changes: its writer, and the keys that are put with it.
-
-    Whether a key lies in the writer's slot is looked up once, and not again for each change.
-    """
-
-    __slots__ = ("_known", "_traffic", "_writer")
-
-    def __init__(self, traffic: WriterTraffic, writer: SlotWriter, guard: str) -> None:
-        self._traffic = traffic
-        self._writer = writer
-        self._known: tuple[str, ...] = (guard,)
-
-    def submit(self, change: Change, done: Callable[[Outcome], object]) -> None:
-        """Make `change`, guarded by this key, with the slot's next call."""
-        known = self._known
-        for key in change.puts:
-            if key not in known:
-                self._traffic.submit(change, done)  # it looks at all keys
-                if self._writer.takes(key) and len(known) < KNOWN_MAX:
-                    self._known = (*known, key)
-                return
-        self._traffic.check_open()
-        self._writer.submit(change, done)
+            return
+        deadline = None
+        self._leading = len(self._waiting)
+        if self._waiting.timed:
+            leading, deadline = self._take()
+            self._leading = len(leading)
+            self._waiting.put_back(leading)
+        self._traffic.send(self, deadline)

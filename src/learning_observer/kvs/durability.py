@@ -45,6 +45,11 @@ class Durability:
         """Whether there is anything to wait for."""
         return self.aof or self.replicas > 0
 
+    @property
+    def extra_s(self) -> float:
+        """Seconds that a commit may take for it."""
+        return self.timeout if self.waits else 0.0
+
     async def check(self, connection: scripts.Connection) -> None:
         """Before the first write on a connection: whether the server can confirm at all.
 

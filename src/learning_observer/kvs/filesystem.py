@@ -44,12 +44,16 @@ class FilesystemKVS(Store):
                 "`path` must name a folder that this process may write to"
             ) from error
 
-    async def read(self, keys: Sequence[str]) -> list[bytes | None]:
+    async def read(
+        self, keys: Sequence[str], *, deadline: float | None = None
+    ) -> list[bytes | None]:
         self._check_open()
         paths = [self._path(key) for key in keys]
         return await asyncio.to_thread(self._read, paths)
 
-    async def commit(self, changes: Sequence[Change]) -> list[Outcome]:
+    async def commit(
+        self, changes: Sequence[Change], *, deadline: float | None = None
+    ) -> list[Outcome]:
         self._check_open()
         check_changes(changes)
         return await asyncio.to_thread(lambda: [self._commit_one(change) for change in changes])

@@ -8,19 +8,13 @@ that is cancelled stops waiting and harms nobody.
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic
 
 from learning_observer.kvs.errors import StoreClosed
+from learning_observer.kvs.waiting import Answer, Item, Queue, Waiting, deliver
 
-logger = logging.getLogger(__name__)
-
-Item = TypeVar("Item")
-Answer = TypeVar("Answer")
-#: What waits in a lane: the item, and what is called with its answer.
-Waiting: TypeAlias = tuple[Item, Callable[[Answer], object]]
+__all__ = ["Lane", "Waiting"]
 
 
 class Lane(Generic[Item, Answer]):
@@ -33,20 +27,28 @@ class Lane(Generic[Item, Answer]):
     def __init__(
         self,
         carry: Callable[
-            [deque[Waiting[Item, Answer]]],
+            [Queue[Item, Answer]],
             Awaitable[tuple[Sequence[Waiting[Item, Answer]], Sequence[Answer]]],
         ],
     ) -> None:
         self._carry = carry
-        self._waiting: deque[Waiting[Item, Answer]] = deque()
+        self._waiting: Queue[Item, Answer] = Queue()
         self._task: asyncio.Task[None] | None = None
         self._closed = ""
 
-    def submit(self, item: Item, done: Callable[[Answer], object]) -> None:
-        """Take `item` into the group that leaves next; `done(answer)` is called then."""
+    def submit(
+        self, item: Item, done: Callable[[Answer], object], deadline: float | None = None
+    ) -> None:
+        """Take `item` into the group that leaves next; `done(answer)` is called then.
+
+        With a deadline of its own it leaves with those whose deadlines agree.
+        """
         if self._closed:
             raise StoreClosed(self._closed)
-        self._waiting.append((item, done))
+        if deadline is None:
+            self._waiting.append((item, done))
+        else:
+            self._waiting.add_timed(item, done, deadline)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
@@ -62,11 +64,6 @@ class Lane(Generic[Item, Answer]):
     async def _run(self) -> None:
         try:
             while self._waiting:
-                group, answers = await self._carry(self._waiting)
-                for (_, done), answer in zip(group, answers, strict=True):
-                    try:
-                        done(answer)
-                    except Exception:
-                        logger.exception("a callback of a lane failed; the others go on")
+                deliver(*await self._carry(self._waiting))
         finally:
             self._task = None

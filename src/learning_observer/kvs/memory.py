@@ -22,11 +22,15 @@ class InMemoryKVS(Store):
         self._texts: dict[str, bytes] = {}
         self._lock = threading.Lock()  # event loops may share a store
 
-    async def read(self, keys: Sequence[str]) -> list[bytes | None]:
+    async def read(
+        self, keys: Sequence[str], *, deadline: float | None = None
+    ) -> list[bytes | None]:
         self._check_open()
         return [self._texts.get(check_key(key)) for key in keys]
 
-    async def commit(self, changes: Sequence[Change]) -> list[Outcome]:
+    async def commit(
+        self, changes: Sequence[Change], *, deadline: float | None = None
+    ) -> list[Outcome]:
         self._check_open()
         check_changes(changes)
         return [self._commit_one(change) for change in changes]

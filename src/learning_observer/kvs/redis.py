@@ -68,28 +68,40 @@ class PersistentRedisKVS(Store):
         self._traffic: dict[asyncio.AbstractEventLoop, ServerTraffic | ClusterTraffic] = {}
         self._latest: ServerTraffic | ClusterTraffic | None = None  # spares most calls the look-up
 
-    async def read(self, keys: Sequence[str]) -> list[bytes | None]:
+    async def read(
+        self, keys: Sequence[str], *, deadline: float | None = None
+    ) -> list[bytes | None]:
         self._check_open()
         for key in keys:
             check_key(key)
         if not keys:
             return []
-        found = await _all_of(self._running().reader.submit, keys)
+        found = await _all_of(self._running().reader.submit, keys, deadline)
         for data in found:
             if isinstance(data, KVSError):
                 raise data
         return [data for data in found if not isinstance(data, KVSError)]
 
-    async def commit(self, changes: Sequence[Change]) -> list[Outcome]:
+    async def commit(
+        self, changes: Sequence[Change], *, deadline: float | None = None
+    ) -> list[Outcome]:
         self._check_open()
         check_changes(changes)
         if not changes:
             return []
-        return await _all_of(self._running().submit, changes)
+        return await _all_of(self._running().submit, changes, deadline)
 
     def way(self, guard: str) -> Submit:
         self._check_open()
         return self._running().way(guard)
+
+    def try_for_s(self) -> float | None:
+        self._check_open()
+        return self._running().try_for_s
+
+    def in_vain(self) -> int:
+        traffic = self._traffic.get(asyncio.get_running_loop())
+        return 0 if traffic is None else traffic.in_vain
 
     async def scan(self, prefix: str = "") -> AsyncGenerator[str, None]:
         self._check_open()
@@ -192,7 +204,9 @@ class EphemeralRedisKVS(PersistentRedisKVS):
 
 
 async def _all_of(
-    submit: Callable[[Item, Callable[[Answer], object]], None], items: Sequence[Item]
+    submit: Callable[[Item, Callable[[Answer], object], float | None], None],
+    items: Sequence[Item],
+    deadline: float | None,
 ) -> list[Answer]:
     """Hand in every item and wait, on one future, for the answers to them all."""
     answers: dict[int, Answer] = {}
@@ -204,6 +218,6 @@ async def _all_of(
             complete.set_result(None)
 
     for at, item in enumerate(items):
-        submit(item, functools.partial(answered, at))
+        submit(item, functools.partial(answered, at), deadline)
     await complete
     return [answers[at] for at in range(len(items))]

@@ -20,9 +20,10 @@ from learning_observer.kvs.durability import NO_WAITING, Durability
 from learning_observer.kvs.errors import KVSError, NotReplicated, OutcomeUnknown, WrongType
 from learning_observer.kvs.grouping import CHANGES, Grouping
 from learning_observer.kvs.key_layout import single_pattern
-from learning_observer.kvs.lane import Lane, Waiting
+from learning_observer.kvs.lane import Lane
 from learning_observer.kvs.own_loop import OwnLoop
 from learning_observer.kvs.store import GROUP_KEYS_MAX, Submit
+from learning_observer.kvs.waiting import Queue, Waiting
 from learning_observer.kvs.wire import RECORD_TTL_MIN_MS, Found, Wire, scan_strings
 from learning_observer.redis_connection import RedisConnection, RedisSettings
 
@@ -45,6 +46,8 @@ class ServerTraffic(OwnLoop):
         self._prefix = prefix
         self.connection = RedisConnection(where)
         self.reader = Reader(self.connection, prefix=prefix)
+        #: How long a change is tried.
+        self.try_for_s = where.retry_for + durability.extra_s
         self._writers = [
             Writer(
                 self.connection,
@@ -56,8 +59,15 @@ class ServerTraffic(OwnLoop):
             for _ in range(grouping.lanes)
         ]
 
-    def submit(self, change: Change, done: Callable[[Outcome], object]) -> None:
-        self.way(change.guard)(change, done)
+    @property
+    def in_vain(self) -> int:
+        """How many attempts have been in vain."""
+        return self.connection.in_vain
+
+    def submit(
+        self, change: Change, done: Callable[[Outcome], object], deadline: float | None = None
+    ) -> None:
+        self.way(change.guard)(change, done, deadline)
 
     def way(self, guard: str) -> Submit:
         # A key always takes the same lane: its changes stay in order. Keys that end alike,
@@ -103,31 +113,31 @@ class Reader:
         await self._wire.aclose()
 
     async def _carry(
-        self, waiting: deque[Waiting[str, Found]]
+        self, waiting: Queue[str, Found]
     ) -> tuple[Sequence[Waiting[str, Found]], Sequence[Found]]:
-        since, source = None, waiting
-        if self._wire.arrivals.times:
-            since, source = self._wire.arrivals.take_oldest(waiting)
-        group = [source.popleft() for _ in range(min(len(source), GROUP_KEYS_MAX))]
-        if since is not None:
-            self._wire.arrivals.put_back(waiting, source, since)
-        names = [(self._prefix + key).encode() for key, _ in group]
+        group: Sequence[Waiting[str, Found]]
+        if waiting.timed:
+            group, deadline = self._wire.take(waiting, GROUP_KEYS_MAX)
+        else:
+            group = [waiting.popleft() for _ in range(min(len(waiting), GROUP_KEYS_MAX))]
+            deadline = None
+        names = [(self._prefix + each[0]).encode() for each in group]
         try:
             found = await self._wire.run(
                 lambda connection: scripts.read(connection, names),
+                deadline=deadline,
                 writes=False,
                 waiting=waiting,
-                since=since,
             )
         except KVSError as error:
-            late = self._wire.too_late(waiting)
-            return group + late, [error] * (len(group) + len(late))
+            group = [*group, *self._wire.too_late(waiting)]
+            return group, [error] * len(group)
         except Exception as error:
             logger.exception("reading failed")
             return group, [KVSError(f"reading failed: {error!r}")] * len(group)
         return group, [
-            WrongType(key) if isinstance(data, int) else data
-            for (key, _), data in zip(group, found, strict=True)
+            WrongType(each[0]) if isinstance(data, int) else data
+            for each, data in zip(group, found, strict=True)
         ]
 
 
@@ -151,7 +161,7 @@ class Writer:
         if self._durability is None:
             self._wire = Wire(connection)
         else:
-            self._wire = Wire(connection, greet=durability.check, extra_s=durability.timeout)
+            self._wire = Wire(connection, greet=durability.check, extra_s=durability.extra_s)
         self._changes_max = changes_max
         self._prefix = prefix.encode()
         self._ttl_ms = ttl_ms
@@ -168,14 +178,15 @@ class Writer:
         await self._wire.aclose()
 
     async def _carry(
-        self, waiting: deque[Waiting[Change, Outcome]]
+        self, waiting: Queue[Change, Outcome]
     ) -> tuple[Sequence[Waiting[Change, Outcome]], Sequence[Outcome]]:
         self._number += 1
         group: list[Waiting[Change, Outcome]] = []
         short: NotReplicated | None = None
-        since, source = None, waiting
-        if self._wire.arrivals.times:
-            since, source = self._wire.arrivals.take_oldest(waiting)
+        source: deque[Waiting[Change, Outcome]] = waiting
+        deadline = None
+        if waiting.timed:
+            source, deadline = self._wire.take(waiting, self._changes_max)
         try:
             try:
                 call = scripts.packed_call(
@@ -189,23 +200,23 @@ class Writer:
                     changes_max=self._changes_max,
                 )
             finally:
-                if since is not None:
-                    self._wire.arrivals.put_back(waiting, source, since)
+                if source is not waiting:
+                    waiting.put_back(source)
             if self._durability is None:
                 outcomes, details = await self._wire.run(
                     lambda connection: scripts.commit(connection, call),
+                    deadline=deadline,
                     waiting=waiting,
-                    since=since,
                 )
             else:
                 commit = functools.partial(self._durability.commit, call=call)
                 outcomes, details, short = await self._wire.run(
-                    commit, waiting=waiting, since=since
+                    commit, deadline=deadline, waiting=waiting
                 )
         except KVSError as error:
             late = self._wire.too_late(waiting)
             unsent = self._wire.gave_up or error
-            return group + late, [error] * len(group) + [unsent] * len(late)
+            return [*group, *late], [error] * len(group) + [unsent] * len(late)
         except Exception as error:
             logger.exception("a commit failed")
             unknown = OutcomeUnknown(f"a commit failed: {error!r}")
@@ -231,12 +242,12 @@ class Writer:
         self,
         group: Sequence[Waiting[Change, Outcome]],
         outcomes: str,
-        waiting: deque[Waiting[Change, Outcome]],
+        waiting: Queue[Change, Outcome],
     ) -> list[bytes | None]:
         """The details of what was not made, as far as they can be told afterwards."""
         lacking = [
-            (letter, self._prefix + change.guard.encode())
-            for letter, (change, _) in zip(outcomes, group, strict=True)
+            (letter, self._prefix + each[0].guard.encode())
+            for letter, each in zip(outcomes, group, strict=True)
             if letter != "c"
         ]
         names = [name for _, name in lacking]

@@ -13,11 +13,10 @@ from __future__ import annotations
 import abc
 import asyncio
 import logging
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, Protocol, Self
 
 from learning_observer.kvs import codec
 from learning_observer.kvs.changes import (
@@ -36,17 +35,31 @@ from learning_observer.kvs.errors import (
     OutcomeUnknown,
     StoreClosed,
 )
-from learning_observer.kvs.lane import Lane, Waiting
+from learning_observer.kvs.lane import Lane
 from learning_observer.kvs.own_loop import of_this_loop
+from learning_observer.kvs.parts import commit_in_parts
+from learning_observer.kvs.patience import Patience
 from learning_observer.kvs.texts import decode, encode, encode_old
 from learning_observer.kvs.updates import Updates
+from learning_observer.kvs.waiting import Queue, Waiting
 
 logger = logging.getLogger(__name__)
 
-#: What takes a change into the group that leaves next, and is told its outcome.
-Submit: TypeAlias = Callable[[Change, Callable[[Outcome], object]], None]
 #: How many keys one call reads or writes where a caller names many.
 GROUP_KEYS_MAX: Final = 500
+
+
+class Submit(Protocol):
+    """What takes a change into the group that leaves next, and is told its outcome."""
+
+    def __call__(
+        self,
+        change: Change,
+        done: Callable[[Outcome], object],
+        deadline: float | None = None,
+        /,
+    ) -> None:
+        """Make `change`; `done(outcome)` is called then. The deadline is as in `commit`."""
 
 
 class Store(abc.ABC):
@@ -65,28 +78,44 @@ class Store(abc.ABC):
     # -- what a store brings ---------------------------------------------------------
 
     @abc.abstractmethod
-    async def read(self, keys: Sequence[str]) -> list[bytes | None]:
-        """The stored bytes of each key, in the order of `keys`; `None` where absent."""
+    async def read(
+        self, keys: Sequence[str], *, deadline: float | None = None
+    ) -> list[bytes | None]:
+        """The stored bytes of each key, in the order of `keys`; `None` where absent.
+
+        A store that does not answer is tried until the `deadline`, in the event loop's time,
+        and for a quarter of a second at least; default, and the latest: for as long as the
+        store's settings say. Stores that wait for nobody take a deadline and heed none.
+        """
 
     @abc.abstractmethod
-    async def commit(self, changes: Sequence[Change]) -> list[Outcome]:
+    async def commit(
+        self, changes: Sequence[Change], *, deadline: float | None = None
+    ) -> list[Outcome]:
         """Make each change whole or not at all; the outcomes stand in the changes' order.
 
         The changes of one call are independent of each other. A change that names several
         keys is all or nothing, also in a crash. Raises `InvalidKey` before any I/O;
-        every other failure is the outcome of the changes that it befell.
+        every other failure is the outcome of the changes that it befell. The deadline is
+        as in `read`; what could not be sent by then is `Unavailable`.
         """
 
-    def submit(self, change: Change, done: Callable[[Outcome], object]) -> None:
+    def submit(
+        self,
+        change: Change,
+        done: Callable[[Outcome], object],
+        deadline: float | None = None,
+    ) -> None:
         """Make `change` with the group that leaves next; `done(outcome)` is called then.
 
         For callers with many changes under way at once: it costs no task and no future.
         Changes of one guard key are made in the order in which they were submitted. Raises
-        `InvalidKey` and `StoreClosed`; everything else is the outcome.
+        `InvalidKey` and `StoreClosed`; everything else is the outcome. The deadline is as in
+        `commit`; changes whose deadlines differ much do not leave together.
         """
         self._check_open()
         check_changes((change,))
-        self.way(change.guard)(change, done)
+        self.way(change.guard)(change, done, deadline)
 
     def way(self, guard: str) -> Submit:
         """`submit` for the changes of one guard key, on the running event loop only.
@@ -96,6 +125,21 @@ class Store(abc.ABC):
         """
         self._check_open()
         return of_this_loop(self._lanes, lambda: Lane(self._carry)).submit
+
+    def patience(self, since: float | None = None) -> Patience:
+        """How long a call of several steps is tried that was made then; default: now."""
+        return Patience(self.try_for_s(), since)
+
+    def try_for_s(self) -> float | None:
+        """How many seconds a change is tried for; `None`: the store waits for nobody."""
+        return None
+
+    def in_vain(self) -> int:
+        """How many attempts to reach the store were in vain so far, on this event loop.
+
+        Whoever has waited while that grew did so because of trouble; else there was much to do.
+        """
+        return 0
 
     @abc.abstractmethod
     def scan(self, prefix: str = "") -> AsyncIterator[str]:
@@ -172,9 +216,11 @@ class Store(abc.ABC):
 
     async def remove(self, key: str) -> bool:
         """Remove `key` and its value. Returns whether there was one."""
+        patience = self.patience()
         (data,) = await self.read((key,))
         while data is not None:
-            (outcome,) = await self.commit([Change(key, data, {key: None})])
+            change = Change(key, data, {key: None})
+            (outcome,) = await self.commit([change], deadline=patience.deadline())
             if not isinstance(outcome, Conflict):
                 _raise_first([outcome])
                 return True
@@ -264,11 +310,11 @@ class Store(abc.ABC):
         return f"this {type(self).__name__} was closed; ask the router for a new one"
 
     async def _carry(
-        self, waiting: deque[Waiting[Change, Outcome]]
+        self, waiting: Queue[Change, Outcome]
     ) -> tuple[Sequence[Waiting[Change, Outcome]], Sequence[Outcome]]:
         group = [waiting.popleft() for _ in range(min(len(waiting), GROUP_KEYS_MAX))]
         try:
-            return group, await self.commit([change for change, _ in group])
+            return group, await self.commit([each[0] for each in group])
         except KVSError as error:  # the store was closed meanwhile
             return group, [error] * len(group)
         except Exception as error:
@@ -279,9 +325,10 @@ class Store(abc.ABC):
         changes = [Change(key, Guard.ANY, {key: data}) for key, data in items.items()]
         for change in changes:  # all keys first, so that a bad one stops before any write
             check_key(change.guard)
-        outcomes: list[Outcome] = []
-        for start in range(0, len(changes), GROUP_KEYS_MAX):
-            outcomes += await self.commit(changes[start : start + GROUP_KEYS_MAX])
+        if len(changes) <= GROUP_KEYS_MAX:
+            outcomes = await self.commit(changes)
+        else:
+            outcomes = await commit_in_parts(self, changes, GROUP_KEYS_MAX)
         _raise_first(outcomes)
 
     async def _remove_all(self, keys: Iterable[str]) -> None:

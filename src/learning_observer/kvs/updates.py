@@ -15,6 +15,8 @@ from typing import Any, Final, NamedTuple, Protocol
 from learning_observer.kvs import texts
 from learning_observer.kvs.changes import Change, Conflict, Outcome
 from learning_observer.kvs.codec import Json
+from learning_observer.kvs.errors import OutcomeUnknown, TimedOut, Unavailable, shorten
+from learning_observer.kvs.patience import Patience, agree
 
 #: Changes folded into one commit at most, so that the first of them is answered soon.
 FOLD_CHANGES_MAX: Final = 256
@@ -23,19 +25,30 @@ FOLD_CHANGES_MAX: Final = 256
 class Bytes(Protocol):
     """What is needed of a store."""
 
-    async def read(self, keys: Sequence[str]) -> list[bytes | None]:
+    async def read(
+        self, keys: Sequence[str], *, deadline: float | None = None
+    ) -> list[bytes | None]:
         """The stored bytes of each key."""
 
-    async def commit(self, changes: Sequence[Change]) -> list[Outcome]:
+    async def commit(
+        self, changes: Sequence[Change], *, deadline: float | None = None
+    ) -> list[Outcome]:
         """Make each change whole or not at all."""
+
+    def try_for_s(self) -> float | None:
+        """How many seconds a change is tried for."""
+
+    def in_vain(self) -> int:
+        """How many attempts to reach the store were in vain so far."""
 
 
 class Update(NamedTuple):
-    """One caller's change, the context that it runs in, and where the caller waits."""
+    """One caller's change, the context that it runs in, where the caller waits, since when."""
 
     change: Callable[[Json], Json]
     context: contextvars.Context
     answered: asyncio.Future[Json]
+    since: float
 
 
 class Updates:
@@ -49,7 +62,7 @@ class Updates:
     def submit(self, key: str, change: Callable[[Json], Json]) -> asyncio.Future[Json]:
         """Make the change in this key's turn; await the value as it was written."""
         loop = asyncio.get_running_loop()
-        update = Update(change, contextvars.copy_context(), loop.create_future())
+        update = Update(change, contextvars.copy_context(), loop.create_future(), loop.time())
         waiting = self._waiting.get(key)
         if waiting is not None:
             waiting.append(update)
@@ -62,26 +75,45 @@ class Updates:
 
     async def _run(self, key: str) -> None:
         waiting = self._waiting[key]
+        trouble = False  # whether those that wait do so because others were tried in vain
         try:
             while waiting:
-                now = waiting[:FOLD_CHANGES_MAX]
-                try:
-                    await self._make(key, now)
-                except Exception as error:  # noqa: BLE001 - what befell them all
-                    for update in now:
-                        _answer(update, error)
-                del waiting[: len(now)]
+                in_vain = self._store.in_vain()
+                done = await self._turn(key, waiting, trouble=trouble)
+                del waiting[:done]
+                trouble = self._store.in_vain() != in_vain
         finally:
             del self._waiting[key]
             for update in waiting:  # the event loop is being shut down
                 update.answered.cancel()
 
-    async def _make(self, key: str, updates: list[Update]) -> None:
-        (before,) = await self._store.read((key,))
+    async def _turn(self, key: str, waiting: list[Update], *, trouble: bool) -> int:
+        """Make the first ones together, and answer them. Returns how many have been answered.
+
+        Where there was trouble each has its time from when it came, and what leaves together
+        must agree in that; else all have it from now on.
+        """
+        now = waiting[:FOLD_CHANGES_MAX]
+        for_s = None
+        try:
+            for_s = self._store.try_for_s()
+            if trouble:
+                now = _agreeing(now, for_s)
+            await self._make(key, now, Patience(for_s, now[0].since if trouble else None))
+        except Exception as error:  # noqa: BLE001 - what befell them all
+            for update in now:
+                _answer(update, error)
+            if isinstance(error, Unavailable | OutcomeUnknown):
+                return len(now) + _tell_late(key, waiting[len(now) :], for_s, error)
+        return len(now)
+
+    async def _make(self, key: str, updates: list[Update], patience: Patience) -> None:
+        (before,) = await self._store.read((key,), deadline=patience.deadline())
         while True:
             after, answers = _fold(key, before, updates)
             if any(isinstance(answer, bytes) for answer in answers):
-                (outcome,) = await self._store.commit((Change(key, before, {key: after}),))
+                change = Change(key, before, {key: after})
+                (outcome,) = await self._store.commit((change,), deadline=patience.deadline())
                 if isinstance(outcome, Conflict):
                     before = outcome.current
                     continue
@@ -92,12 +124,40 @@ class Updates:
             _answer(update, answer)
 
 
+def _agreeing(updates: list[Update], for_s: float | None) -> list[Update]:
+    """The first ones whose deadlines agree."""
+    if for_s is None:
+        return updates
+    now = asyncio.get_running_loop().time()
+    first = updates[0].since + for_s
+    return [each for each in updates if agree(first, each.since + for_s, now)]
+
+
+def _tell_late(
+    key: str, waiting: list[Update], for_s: float | None, error: Unavailable | OutcomeUnknown
+) -> int:
+    """Answer those whose own time was up before their turn came; nothing of them was sent."""
+    if for_s is None:
+        return 0
+    if isinstance(error, OutcomeUnknown):
+        error = TimedOut(
+            f"gave up after {for_s:.3g} s: {shorten(key)} was being updated all the time, and the "
+            "store gave no answer. Nothing of this update was sent",
+            error.code,
+        )
+    now = asyncio.get_running_loop().time()
+    late = [each for each in waiting if each.since + for_s <= now]
+    for update in late:
+        _answer(update, error)
+    return len(late)
+
+
 def _fold(
     key: str, data: bytes | None, updates: list[Update]
 ) -> tuple[bytes | None, list[bytes | Exception]]:
     """The text that the changes come to, and each one's own, or what it raised."""
     answers: list[bytes | Exception] = []
-    for change, context, _ in updates:
+    for change, context, _, _ in updates:
         try:
             value = None if data is None else texts.decode(key, data)
             data = texts.encode(key, context.run(change, value))

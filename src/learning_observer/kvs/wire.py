@@ -19,17 +19,16 @@ from learning_observer.kvs import answers, scripts
 from learning_observer.kvs.answers import Verdict
 from learning_observer.kvs.arrivals import Arrivals
 from learning_observer.kvs.errors import KVSError
+from learning_observer.kvs.patience import TURN_MIN_S
+from learning_observer.kvs.waiting import Answer, Item, Queue, Waiting, deliver
 from learning_observer.redis_connection import RedisConnection
 
 T = TypeVar("T")
-Item = TypeVar("Item")
 #: What reading a key comes to: its bytes, `None` where it is absent, or what went wrong.
 Found: TypeAlias = bytes | KVSError | None
 
 #: An attempt with less time than this is not begun: cut off, it would leave things unknown.
 ATTEMPT_MIN_S: Final = 0.05
-#: What has waited behind others until its time is up is tried for so long all the same.
-TURN_MIN_S: Final = 0.25
 #: A record outlives every attempt to send its call, and bytes that a dropped connection may
 #: still bring to the server after the last of them.
 RECORD_TTL_MIN_MS: Final = 600_000
@@ -61,7 +60,8 @@ class Wire:
         self.deadline = 0.0
         #: What the latest run gave up with, as those see it whose turn did not come.
         self.gave_up: KVSError | None = None
-        self.arrivals: Arrivals[Any] = Arrivals()
+        self._arrivals = Arrivals(self._try_for_s, self._tell_late)
+        self._fault: Exception | None = None  # of the run that is under way
 
     async def run(
         self,
@@ -69,8 +69,7 @@ class Wire:
         *,
         deadline: float | None = None,
         writes: bool = True,
-        waiting: deque[Any] | None = None,
-        since: float | None = None,
+        waiting: Queue[Any, Any] | None = None,
     ) -> T:
         """Run `operation` until it has a definite answer, or the deadline has passed.
 
@@ -78,26 +77,23 @@ class Wire:
         when no attempt can have done anything, `OutcomeUnknown` when one may have; and of
         these the kinds that `kvs/answers.py` has for the last fault.
 
-        deadline  in the event loop's time; default: as the settings say
+        deadline  in the event loop's time; default, and the latest: as the settings say
         writes    whether it changes anything: without an answer, what does not has done
                   nothing, and no outcome is unknown
         waiting   what waits behind it in a lane
-        since     when it was handed in, where it has waited for others that were tried in vain
         """
         clock = asyncio.get_running_loop().time
         start = clock()
-        if since is not None:
-            deadline = max(since + self._try_for_s, start + TURN_MIN_S)
-        elif deadline is None:
+        if deadline is None:
             deadline = start + self._try_for_s
         self.deadline = deadline
-        arrivals = self.arrivals
+        arrivals = self._arrivals
         if waiting is not None:
             arrivals.begin(waiting, start)
         pause = PAUSE_MIN_S
         unknown = False
         tries = 0
-        why: Exception | None = None
+        why = self._fault = None
         while True:
             sent = False
             limit = min(deadline, clock() + self._attempt_s)
@@ -106,53 +102,66 @@ class Wire:
                     connection = await self._connected()
                     sent = True
                     answer = await operation(connection)
-                arrivals.end(in_vain=tries)
+                if waiting is not None:
+                    arrivals.end(waiting, in_vain=tries)
                 return answer
             except answers.FAULTS as error:
                 meaning = answers.classify(error)
                 if meaning.drop or meaning.verdict is Verdict.LOST:
                     await self._drop()
                 if meaning.verdict is Verdict.REFUSED:
-                    arrivals.busy = False
+                    if waiting is not None:
+                        arrivals.end(waiting, in_vain=tries)
                     self.gave_up = None
                     raise answers.refused(self.settings.place, error, unknown=unknown) from error
                 unknown = unknown or (writes and sent and meaning.verdict is Verdict.LOST)
                 # An attempt that the deadline cut short says less than the one before it.
                 if why is None or limit < deadline or not isinstance(error, TimeoutError):
-                    why = error
+                    why = self._fault = error
             except BaseException:
                 arrivals.busy = False
                 await self._drop()  # a reply may be under way: nobody else must read it
                 raise
             tries += 1
+            self._connection.in_vain += 1
             pause = min(pause * 2, PAUSE_MAX_S) * random.uniform(0.5, 1.0)
             if clock() + pause + ATTEMPT_MIN_S >= deadline:
-                tried_s = deadline - (start if since is None else since)
-                raise self._give_up(why, tried_s, tries, unknown=unknown) from why
+                raise self._give_up(why, tries, unknown=unknown) from why
             await asyncio.sleep(pause)
 
-    def _give_up(self, why: Exception, tried_s: float, tries: int, *, unknown: bool) -> KVSError:
+    def _give_up(self, why: Exception, tries: int, *, unknown: bool) -> KVSError:
         tell = functools.partial(
-            answers.gave_up, self.settings.place, why, tried_s=tried_s, tries=tries
+            answers.gave_up, self.settings.place, why, tried_s=self._try_for_s, tries=tries
         )
-        self.arrivals.busy = False
+        self._arrivals.busy = False
         self.gave_up = tell()
         return tell(unknown=unknown)
 
-    def too_late(self, waiting: deque[Item]) -> list[Item]:
+    def take(
+        self, waiting: Queue[Item, Answer], most: int
+    ) -> tuple[deque[Waiting[Item, Answer]], float]:
+        """Take out what leaves next, where anything has a deadline; and until when it is tried."""
+        now = asyncio.get_running_loop().time()
+        taken, soonest = waiting.take(now, self._try_for_s, most)
+        return taken, min(max(soonest, now + TURN_MIN_S), now + self._try_for_s)
+
+    def too_late(self, waiting: Queue[Item, Answer]) -> list[Waiting[Item, Answer]]:
         """Take out of `waiting` those whose own time passed while the latest run was tried.
 
         Nothing of them has been sent. None where it did not give up.
         """
-        late: list[Item] = []
-        arrivals = self.arrivals
-        if self.gave_up is not None:
-            now = asyncio.get_running_loop().time()
-            arrivals.note(waiting, now)
-            passed = max(self.deadline, now)
-            while arrivals.times and arrivals.times[0][0] + self._try_for_s <= passed:
-                late += arrivals.take_oldest(waiting)[1]
-        return late
+        if self.gave_up is None:
+            return []
+        now = asyncio.get_running_loop().time()
+        self._arrivals.note(waiting, now)
+        return waiting.overdue(max(self.deadline, now))
+
+    def _tell_late(self, late: list[Waiting[Any, Any]]) -> None:
+        """The time of these is up, and they wait behind a run that goes on."""
+        self._connection.in_vain += 1
+        fault = self._fault or TimeoutError()
+        error = answers.gave_up(self.settings.place, fault, tried_s=self._try_for_s, tries=1)
+        deliver(late, [error] * len(late))
 
     async def aclose(self) -> None:
         """Give the connection back to its pool."""

@@ -149,6 +149,25 @@ class CommitContract(StoreUnderTest):
         assert await store.multiget([f"key {at}" for at in range(3)]) == [297, 298, 299]
 
     @on_store
+    async def test_deadlines_are_for_stores_that_do_not_answer(self, store: Store) -> None:
+        """Where a store answers, a call is made even when its deadline has passed."""
+        now = asyncio.get_running_loop().time()
+        last: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        outcomes: list[Outcome] = []
+        before: bytes | None = None
+        for at, deadline in enumerate((now - 1, None, now + 1, now + 1e9) * 25):
+            after = str(at).encode()
+            store.submit(Change("key", before, {"key": after}), outcomes.append, deadline)
+            before = after
+        store.submit(Change("key", before, {}), last.set_result, now - 1)
+        assert await asyncio.wait_for(last, 30) is None
+        assert outcomes == [None] * 100  # in their order, whatever their deadlines
+        for deadline in (now - 1, now + 1, now + 1e9):
+            assert await store.read(["key", "absent"], deadline=deadline) == [b"99", None]
+            change = Change("key", b"99", {"key": b"99"})
+            assert await store.commit([change], deadline=deadline) == [None]
+
+    @on_store
     async def test_callback_that_fails_stops_nobody_else(self, store: Store) -> None:
         answered: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
 

@@ -1,0 +1,63 @@
+"""Many changes of one call, made part after part, so that other callers have their turn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from learning_observer.kvs.changes import Change, Outcome
+from learning_observer.kvs.errors import OutcomeUnknown, Unavailable
+from learning_observer.kvs.patience import Patience
+
+#: How often it is looked whether a part is tried in vain.
+LOOK_EVERY_S: Final = 0.25
+
+
+class Commits(Protocol):
+    """What is needed of a store."""
+
+    async def commit(
+        self, changes: Sequence[Change], *, deadline: float | None = None
+    ) -> list[Outcome]:
+        """Make each change whole or not at all."""
+
+    def patience(self) -> Patience:
+        """How long a call that is made now is tried."""
+
+    def in_vain(self) -> int:
+        """How many attempts to reach the store were in vain so far."""
+
+
+async def commit_in_parts(
+    store: Commits, changes: Sequence[Change], part_max: int
+) -> list[Outcome]:
+    """The outcomes of the changes, in their order.
+
+    Where a part is tried in vain, the others do not wait for it: other nodes of a cluster may
+    take them. They are handed in at once, and all have the deadline of that part.
+    """
+    parts: list[asyncio.Task[list[Outcome]]] = []
+    deadline: float | None = None
+    try:
+        for start in range(0, len(changes), part_max):
+            patience, in_vain = store.patience(), store.in_vain()
+            some = changes[start : start + part_max]
+            part = asyncio.create_task(store.commit(some, deadline=deadline))
+            parts.append(part)
+            if deadline is not None:
+                await asyncio.sleep(0)
+                continue
+            while not part.done() and store.in_vain() == in_vain:
+                await asyncio.wait([part], timeout=LOOK_EVERY_S)
+            if not part.done() or any(map(_is_lost, part.result())):
+                deadline = patience.until
+        return [outcome for outcomes in await asyncio.gather(*parts) for outcome in outcomes]
+    finally:
+        for part in parts:
+            part.cancel()
+
+
+def _is_lost(outcome: Outcome) -> bool:
+    """Whether the store could not be reached."""
+    return isinstance(outcome, Unavailable | OutcomeUnknown)

@@ -1,0 +1,47 @@
+"""How long a call is tried: from when it was made, whatever it consists of.
+
+A call of one step has its deadline from the settings. A call of several steps, and one that
+has waited behind others, has what is left of that; and what leaves together must agree in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+#: What has waited behind others until its time is up is tried for so long all the same.
+TURN_MIN_S: Final = 0.25
+#: Deadlines that are no further apart count as one.
+AGREE_S: Final = 0.1
+#: A call that was made so shortly ago has the deadline that any call has: it can leave with all.
+JUST_MADE_S: Final = 0.05
+
+
+class Patience:
+    """Until when the steps of one call are tried, all of them together.
+
+    for_s  how many seconds a call is tried for; `None`: by a store that waits for nobody
+    since  when this one was made, in the event loop's time; default: now
+
+    until  when it is given up, if ever
+    """
+
+    __slots__ = ("_clock", "_since", "until")
+
+    def __init__(self, for_s: float | None, since: float | None = None) -> None:
+        self._clock = asyncio.get_running_loop().time
+        self._since = self._clock() if since is None else since
+        self.until = None if for_s is None else self._since + for_s
+
+    def deadline(self) -> float | None:
+        """That of the next step. `None` while the call was just made: as the settings say."""
+        return None if self._clock() - self._since < JUST_MADE_S else self.until
+
+
+def agree(soonest: float, latest: float, now: float) -> bool:
+    """Whether deadlines that far apart may be kept as one, the soonest.
+
+    Nobody loses more than a tenth of a second, or of the time that is left. Were it always
+    the former, a slow server would get a call for each.
+    """
+    return latest - soonest <= max(AGREE_S, (soonest - now) / 10)
