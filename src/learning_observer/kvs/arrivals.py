@@ -22,15 +22,22 @@ class Arrivals:
 
     for_s  for how long each is tried
     tell   is called with those whose time is up while they wait
+    slow   is called with the seconds that a run has taken, at each look
 
     busy   whether a run is under way
     """
 
-    __slots__ = ("_behind", "_for_s", "_start", "_tell", "_watching", "busy")
+    __slots__ = ("_behind", "_for_s", "_slow", "_start", "_tell", "_watching", "busy")
 
-    def __init__(self, for_s: float, tell: Callable[[list[Waiting[Any, Any]]], None]) -> None:
+    def __init__(
+        self,
+        for_s: float,
+        tell: Callable[[list[Waiting[Any, Any]]], None],
+        slow: Callable[[float], None],
+    ) -> None:
         self._for_s = for_s
         self._tell = tell
+        self._slow = slow
         self.busy = False
         self._start = 0.0
         self._behind = 0
@@ -67,4 +74,5 @@ class Arrivals:
             late = waiting.overdue(now)
             if late:
                 self._tell(late)
+        self._slow(now - self._start)
         loop.call_later(LOOK_EVERY_S, self._look, loop, waiting)

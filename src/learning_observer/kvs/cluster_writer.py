@@ -26,12 +26,6 @@ from learning_observer.kvs.wire import ATTEMPT_MIN_S, PAUSE_MIN_S, Found
 name_of = functools.lru_cache(16_384)(cluster_name)
 
 
-@functools.lru_cache(256)
-def _by_digest(words: int) -> bytes:
-    """What stands before so many words of a call."""
-    return b"*%d\r\n%b" % (words + 2, scripts.COMMIT.by_digest)
-
-
 class SlotWriter(Request):
     """Makes the changes of one slot in groups, each at most once."""
 
@@ -115,7 +109,7 @@ class SlotWriter(Request):
                     self._waiting.put_back(source)
         if whole:
             return b"*%d\r\n%b%b" % (call.words + 2, scripts.COMMIT.by_text, call.packed)
-        return _by_digest(call.words) + call.packed
+        return scripts.command(call)
 
     def answered(self, reply: object, shortfall: KVSError | None = None) -> None:
         call = self._call_in_flight()

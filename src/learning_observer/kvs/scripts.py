@@ -147,6 +147,17 @@ def packed_call(
     return Call(group, words, packed)
 
 
+def command(call: Call) -> bytes:
+    """The call as one command, for a server that knows the script."""
+    return _by_digest(call.words) + call.packed
+
+
+@functools.lru_cache(256)
+def _by_digest(words: int) -> bytes:
+    """What stands before so many words of a call."""
+    return b"*%d\r\n%b" % (words + 2, COMMIT.by_digest)
+
+
 async def commit(connection: Connection, call: Call) -> tuple[str, list[bytes | None] | None]:
     """`lua/commit.lua`: the outcome of each change, a letter each, and for each `n` the
     bytes that the guard key holds, for each `t` the key that holds no string; `None`

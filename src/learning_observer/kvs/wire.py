@@ -19,6 +19,7 @@ from learning_observer.kvs import answers, scripts
 from learning_observer.kvs.answers import Verdict
 from learning_observer.kvs.arrivals import Arrivals
 from learning_observer.kvs.errors import KVSError
+from learning_observer.kvs.exchange import Exchange
 from learning_observer.kvs.patience import TURN_MIN_S
 from learning_observer.kvs.waiting import Answer, Item, Queue, Waiting, deliver
 from learning_observer.redis_connection import RedisConnection
@@ -60,7 +61,9 @@ class Wire:
         self.deadline = 0.0
         #: What the latest run gave up with, as those see it whose turn did not come.
         self.gave_up: KVSError | None = None
-        self._arrivals = Arrivals(self._try_for_s, self._tell_late)
+        self._arrivals = Arrivals(self._try_for_s, self._tell_late, self._too_slow)
+        self._clock = asyncio.get_running_loop().time
+        self._exchange: Exchange | None = None
         self._fault: Exception | None = None  # of the run that is under way
 
     async def run(
@@ -70,6 +73,7 @@ class Wire:
         deadline: float | None = None,
         writes: bool = True,
         waiting: Queue[Any, Any] | None = None,
+        lost: Exception | None = None,
     ) -> T:
         """Run `operation` until it has a definite answer, or the deadline has passed.
 
@@ -81,8 +85,9 @@ class Wire:
         writes    whether it changes anything: without an answer, what does not has done
                   nothing, and no outcome is unknown
         waiting   what waits behind it in a lane
+        lost      what befell an attempt before, made by `send`, that may have been carried out
         """
-        clock = asyncio.get_running_loop().time
+        clock = self._clock
         start = clock()
         if deadline is None:
             deadline = start + self._try_for_s
@@ -91,9 +96,10 @@ class Wire:
         if waiting is not None:
             arrivals.begin(waiting, start)
         pause = PAUSE_MIN_S
-        unknown = False
-        tries = 0
-        why = self._fault = None
+        unknown = lost is not None
+        tries = 0 if lost is None else 1
+        why = self._fault = lost
+        await self._leave_exchange()
         while True:
             sent = False
             limit = min(deadline, clock() + self._attempt_s)
@@ -128,6 +134,48 @@ class Wire:
             if clock() + pause + ATTEMPT_MIN_S >= deadline:
                 raise self._give_up(why, tries, unknown=unknown) from why
             await asyncio.sleep(pause)
+
+    # -- the short way, while all is well --------------------------------------------------
+
+    def settle(self) -> bool:
+        """Whether `send` can be used from now on. Where not, `run` can be, as ever."""
+        # A connection by way of Sentinel asks them now and then, before it sends anything.
+        if self._exchange is None and self._redis is not None and not self.settings.sentinels:
+            self._exchange = Exchange.on(self._redis)
+        return self.is_open()
+
+    def is_open(self) -> bool:
+        """Whether `send` can be used."""
+        return self._exchange is not None and self._exchange.is_open
+
+    def send(self, command: bytes, done: Callable[[Any], object], waiting: Queue[Any, Any]) -> None:
+        """Send a command once, while `is_open()`; `done(reply)` is called, or `done(Lost)`.
+
+        What is no good reply is for `run`, which tries again.
+        """
+        now = self._clock()
+        self.deadline = now + self._try_for_s
+        self._arrivals.begin(waiting, now)
+        if self._exchange is not None:
+            self._exchange.send(command, done)
+
+    def replied(self, waiting: Queue[Any, Any]) -> None:
+        """The reply to what was sent is a good one."""
+        self._arrivals.end(waiting, in_vain=0)
+
+    def _too_slow(self, taken_s: float) -> None:
+        if self._exchange is not None and taken_s >= min(self._attempt_s, self._try_for_s):
+            self._exchange.lose(TimeoutError())
+
+    async def _leave_exchange(self) -> None:
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            well = exchange.is_open
+            exchange.end()
+            if not well:  # it is closed, or a reply may still come: nobody else must read it
+                await self._drop()
+
+    # -- what becomes of those who wait ------------------------------------------------------
 
     def _give_up(self, why: Exception, tries: int, *, unknown: bool) -> KVSError:
         tell = functools.partial(
@@ -165,6 +213,7 @@ class Wire:
 
     async def aclose(self) -> None:
         """Give the connection back to its pool."""
+        await self._leave_exchange()
         if self._redis is not None:
             redis, self._redis = self._redis, None
             await self._connection.client().connection_pool.release(redis)

@@ -1,0 +1,282 @@
+"""A writer: changes leave in groups, one group at a time, and each is made at most once.
+
+A writer's calls are numbered: `lua/commit.lua` keeps its id and the number in a record beside
+the data, and a call that finds its own number there gets the first answer again. For that a
+writer has one call in flight, sends it again under the same number, and counts up only after
+a definite answer or after giving up.
+
+While all is well a call is sent when the one before it is answered, from where its answer was
+read. What is not answered as it should be is carried by a task, under the same number, until
+it is, or its deadline has passed; and whatever waits meanwhile with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import uuid
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from learning_observer.kvs import scripts
+from learning_observer.kvs.changes import RESERVED_PREFIX, Change, Conflict, Outcome
+from learning_observer.kvs.durability import NO_WAITING, Durability
+from learning_observer.kvs.errors import (
+    KVSError,
+    NotReplicated,
+    OutcomeUnknown,
+    StoreClosed,
+    WrongType,
+)
+from learning_observer.kvs.exchange import Lost
+from learning_observer.kvs.grouping import CHANGES
+from learning_observer.kvs.waiting import Queue, Waiting, deliver
+from learning_observer.kvs.wire import RECORD_TTL_MIN_MS, Wire
+from learning_observer.redis_connection import RedisConnection
+
+logger = logging.getLogger(__name__)
+
+
+class Writer:
+    """Makes changes in groups, each at most once, under an id that no process used before.
+
+    durability   what a call that made anything waits for; by default nothing
+    changes_max  changes of one call
+    """
+
+    def __init__(
+        self,
+        connection: RedisConnection,
+        *,
+        prefix: str,
+        ttl_ms: int,
+        durability: Durability = NO_WAITING,
+        changes_max: int = CHANGES,
+    ) -> None:
+        self._durability = durability if durability.waits else None
+        if self._durability is None:
+            self._wire = Wire(connection)
+        else:
+            self._wire = Wire(connection, greet=durability.check, extra_s=durability.extra_s)
+        self._changes_max = changes_max
+        self._prefix = prefix.encode()
+        self._ttl_ms = ttl_ms
+        self._record = f"{RESERVED_PREFIX}writer:{uuid.uuid4().hex}".encode()
+        self._record_ttl_ms = max(RECORD_TTL_MIN_MS, round(connection.settings.retry_for * 10_000))
+        self._number = 0
+        self._loop = asyncio.get_running_loop()
+        self._waiting: Queue[Change, Outcome] = Queue()
+        self._busy = False
+        self._sent: scripts.Call | None = None
+        self._task: asyncio.Task[None] | None = None  # that carries, where that needs a task
+        self._idle: asyncio.Future[None] | None = None
+        self._closed = ""
+
+    def submit(
+        self, change: Change, done: Callable[[Outcome], object], deadline: float | None = None
+    ) -> None:
+        """Make `change` with the call that leaves next; `done(outcome)` is called then.
+
+        With a deadline of its own it leaves with those whose deadlines agree.
+        """
+        if self._closed:
+            raise StoreClosed(self._closed)
+        if deadline is None:
+            self._waiting.append((change, done))
+        else:
+            self._waiting.add_timed(change, done, deadline)
+        if not self._busy:
+            self._busy = True
+            self._loop.call_soon(self._go_on)
+
+    def close(self, why: str) -> None:
+        """Take nothing more: `submit` raises `StoreClosed` with this text."""
+        self._closed = why
+
+    async def aclose(self) -> None:
+        """Wait until everything has been answered, then give the connection back."""
+        if self._busy:
+            if self._idle is None:
+                self._idle = self._loop.create_future()
+            await asyncio.wait([self._idle])
+        await self._wire.aclose()
+
+    def _go_on(self) -> None:
+        """Have what waits leave, if anything does."""
+        if not self._waiting:
+            self._busy = False
+            if self._idle is not None and not self._idle.done():
+                self._idle.set_result(None)
+        elif self._wire.is_open() and not self._waiting.timed:
+            self._send()
+        else:
+            self._task = self._loop.create_task(self._carry_all())
+
+    # -- while all is well -------------------------------------------------------------------
+
+    def _send(self) -> None:
+        group: list[Waiting[Change, Outcome]] = []
+        try:
+            self._sent = self._packed(self._waiting, group)
+        except Exception as error:  # noqa: BLE001 - told to those whom it befell
+            deliver(group, [self._broken(error)] * len(group))
+            self._loop.call_soon(self._go_on)
+        else:
+            self._wire.send(scripts.command(self._sent), self._replied, self._waiting)
+
+    def _replied(self, reply: object) -> None:
+        call = self._call_in_flight()
+        outcomes = self._outcomes_at_once(call, reply)
+        if outcomes is None:
+            lost = reply.error if isinstance(reply, Lost) else None
+            self._task = self._loop.create_task(self._carry_all(call, lost))
+            return
+        self._wire.replied(self._waiting)
+        deliver(call.group, outcomes)
+        self._go_on()
+
+    def _call_in_flight(self) -> scripts.Call:
+        call, self._sent = self._sent, None
+        if call is None:
+            raise RuntimeError("a reply to a call that was not sent")
+        return call
+
+    def _outcomes_at_once(self, call: scripts.Call, reply: object) -> Sequence[Outcome] | None:
+        """The outcomes, if the reply tells them all."""
+        if isinstance(reply, Lost | Exception):
+            return None
+        try:
+            letters, details = scripts.outcomes_of(call, reply)
+        except scripts.ProtocolMismatch:
+            return None
+        if not letters.strip("c"):
+            return [None] * len(letters)
+        return None if details is None else self._outcomes(letters, details, None)
+
+    # -- in a task, until all is well ----------------------------------------------------------
+
+    async def _carry_all(
+        self, call: scripts.Call | None = None, lost: Exception | None = None
+    ) -> None:
+        """Carry what waits, and `call` first, which may have been carried out."""
+        try:
+            while call is not None or self._waiting:
+                deliver(*await self._carry(call, lost))
+                call = lost = None
+                if self._durability is None and self._wire.settle() and not self._waiting.timed:
+                    break
+        finally:
+            self._task = None
+        self._go_on()
+
+    async def _carry(
+        self, call: scripts.Call | None, lost: Exception | None
+    ) -> tuple[Sequence[Waiting[Change, Outcome]], Sequence[Outcome]]:
+        waiting = self._waiting
+        group: list[Waiting[Change, Outcome]] = []
+        short: NotReplicated | None = None
+        deadline: float | None = None
+        try:
+            if call is not None:
+                group, deadline = call.group, self._wire.deadline
+            else:
+                call, deadline = self._next_call(group)
+            if self._durability is None:
+                letters, details = await self._wire.run(
+                    functools.partial(scripts.commit, call=call),
+                    deadline=deadline,
+                    waiting=waiting,
+                    lost=lost,
+                )
+            else:
+                commit = functools.partial(self._durability.commit, call=call)
+                letters, details, short = await self._wire.run(
+                    commit, deadline=deadline, waiting=waiting
+                )
+        except KVSError as error:
+            late = self._wire.too_late(waiting)
+            unsent = self._wire.gave_up or error
+            return [*group, *late], [error] * len(group) + [unsent] * len(late)
+        except Exception as error:
+            logger.exception("a commit failed")
+            return group, [self._broken(error)] * len(group)
+        if not letters.strip("c"):
+            return group, [short] * len(group)
+        if details is None:
+            try:
+                details = await self._read_afresh(group, letters)
+            except KVSError as error:  # what was made was made, all the same
+                return group, [short if letter == "c" else error for letter in letters]
+        return group, self._outcomes(letters, details, short)
+
+    def _next_call(
+        self, group: list[Waiting[Change, Outcome]]
+    ) -> tuple[scripts.Call, float | None]:
+        """The next call, of what moves into `group`; and until when it is tried."""
+        if not self._waiting.timed:
+            return self._packed(self._waiting, group), None
+        source, deadline = self._wire.take(self._waiting, self._changes_max)
+        try:
+            return self._packed(source, group), deadline
+        finally:
+            self._waiting.put_back(source)
+
+    # -- either way ---------------------------------------------------------------------------
+
+    def _packed(
+        self, source: deque[Waiting[Change, Outcome]], group: list[Waiting[Change, Outcome]]
+    ) -> scripts.Call:
+        self._number += 1
+        return scripts.packed_call(
+            source,
+            group,
+            prefix=self._prefix,
+            record=self._record,
+            number=self._number,
+            record_ttl_ms=self._record_ttl_ms,
+            ttl_ms=self._ttl_ms,
+            changes_max=self._changes_max,
+        )
+
+    def _outcomes(
+        self, letters: str, details: list[bytes | None], made: NotReplicated | None
+    ) -> list[Outcome]:
+        detail = iter(details)
+        return [
+            made if letter == "c" else self._not_made(letter, next(detail)) for letter in letters
+        ]
+
+    def _broken(self, error: Exception) -> Outcome:
+        return OutcomeUnknown(f"a commit failed: {error!r}")
+
+    def _not_made(self, letter: str, detail: bytes | None) -> Outcome:
+        if letter == "n":
+            return Conflict(detail)
+        return WrongType((detail or b"").removeprefix(self._prefix).decode())
+
+    async def _read_afresh(
+        self,
+        group: Sequence[Waiting[Change, Outcome]],
+        letters: str,
+    ) -> list[bytes | None]:
+        """The details of what was not made, as far as they can be told afterwards."""
+        lacking = [
+            (letter, self._prefix + each[0].guard.encode())
+            for letter, each in zip(letters, group, strict=True)
+            if letter != "c"
+        ]
+        names = [name for _, name in lacking]
+        if not names:
+            return []
+        found = await self._wire.run(
+            lambda connection: scripts.read(connection, names),
+            deadline=self._wire.deadline,
+            writes=False,
+            waiting=self._waiting,
+        )
+        # A guard that has become something else by now is told by the retry that follows.
+        return [
+            name if letter == "t" else data if isinstance(data, bytes) else None
+            for (letter, name), data in zip(lacking, found, strict=True)
+        ]
