@@ -79,7 +79,7 @@ class SocketCalls:
 
     async def wait(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
         """Make a call that is awaited, or fail."""
-        strike = self._next(name)
+        strike = self.next(name)
         if strike is None:
             return await call()
         if strike.after:
@@ -92,13 +92,14 @@ class SocketCalls:
 
     def at_once(self, name: str, call: Callable[[], None]) -> None:
         """Make a call that returns at once, or fail."""
-        strike = self._next(name)
+        strike = self.next(name)
         if strike is None or strike.after:
             call()
         if strike is not None:
             raise _error_of(strike)
 
-    def _next(self, name: str) -> Strike | None:
+    def next(self, name: str) -> Strike | None:
+        """How the call that is about to be made is to fail, if it is."""
         self.made += 1
         strike = self._plan(name) if self.on else None
         if strike is not None:
@@ -137,8 +138,54 @@ class _Writer:
     def close(self) -> None:
         self._calls.at_once("close", self._writer.close)
 
+    @property
+    def transport(self) -> Any:
+        return _Transport(self._writer.transport, self._calls)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._writer, name)
+
+
+class _Transport:
+    """What a protocol of ours sees, once it has taken over from the streams."""
+
+    def __init__(self, transport: asyncio.WriteTransport, calls: SocketCalls) -> None:
+        self._transport = transport
+        self._calls = calls
+
+    def write(self, data: bytes) -> None:
+        self._calls.at_once("write", lambda: self._transport.write(data))
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        if isinstance(protocol, asyncio.BufferedProtocol):
+            protocol = _Protocol(protocol, self._calls)
+        self._transport.set_protocol(protocol)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+class _Protocol(asyncio.BufferedProtocol):
+    """Reads that fail are told as a transport tells them."""
+
+    def __init__(self, protocol: asyncio.BufferedProtocol, calls: SocketCalls) -> None:
+        self._protocol: Any = protocol
+        self._calls = calls
+        for name in ("get_buffer", "connection_lost", "pause_writing", "resume_writing"):
+            setattr(self, name, getattr(protocol, name))
+
+    def buffer_updated(self, nbytes: int) -> None:
+        strike = self._calls.next("read")
+        if strike is None:
+            self._protocol.buffer_updated(nbytes)
+        elif strike.kind == "eof":
+            self._protocol.eof_received()
+        elif strike.kind != "silence":
+            self._protocol.connection_lost(_error_of(strike))
+
+    def eof_received(self) -> bool | None:
+        answer: bool | None = self._protocol.eof_received()
+        return answer
 
 
 _here: ContextVar[SocketCalls | None] = ContextVar("socket calls", default=None)

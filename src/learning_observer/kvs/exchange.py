@@ -105,7 +105,11 @@ class Exchange(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._before.connection_lost(exc)
-        self.lose(exc or ConnectionError("Connection closed by server."))
+        if exc is None:  # closed by this side, as the event loop ends: nobody waits any more
+            self._done = None
+            self.is_open = False
+        else:
+            self.lose(exc)
 
     def pause_writing(self) -> None:
         self._before.pause_writing()

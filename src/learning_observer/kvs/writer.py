@@ -88,7 +88,10 @@ class Writer:
             self._waiting.add_timed(change, done, deadline)
         if not self._busy:
             self._busy = True
-            self._loop.call_soon(self._go_on)
+            if self._wire.is_open():
+                self._loop.call_soon(self._go_on)  # what else is handed in until then goes along
+            else:
+                self._task = self._loop.create_task(self._carry_all())
 
     def close(self, why: str) -> None:
         """Take nothing more: `submit` raises `StoreClosed` with this text."""
