@@ -134,7 +134,7 @@ def test_deadline_of_its_own_behind_calls_that_are_tried_for_longer(
                 return time.monotonic() - start
 
             with standing_still(own_cluster):
-                others = [asyncio.create_task(took(put(tag)))]
+                others = [asyncio.create_task(took(each)) for each in (put(tag), store.get(tag))]
                 await asyncio.sleep(0.1)
                 others += [asyncio.create_task(took(put(f"{tag} {n}"))) for n in range(3)]
                 await asyncio.sleep(0.1)

@@ -120,8 +120,9 @@ def test_updates_of_one_key_are_each_told_in_time(
 
 
 @pytest.mark.parametrize("timeout", [0.3, 5.0], ids=["many tries", "one try"])
+@pytest.mark.parametrize("removing", [True, False], ids=["removals too", "without removals"])
 def test_calls_of_several_kinds_are_each_told_in_time(
-    redis_server: RedisServer, timeout: float
+    redis_server: RedisServer, removing: bool, timeout: float
 ) -> None:
     """Steps of calls that came at different times meet in the same lanes."""
 
@@ -130,13 +131,13 @@ def test_calls_of_several_kinds_are_each_told_in_time(
         async with PersistentRedisKVS(connection=where) as store:
             await store.multiset({f"key {n}": 0 for n in range(60)})
             calls: list[Callable[[int], Awaitable[object]]] = [
-                lambda n: store.update(f"key {n % 3}", plus),
                 lambda n: store.set(f"key {n}", 1),
-                lambda n: store.remove(f"key {n}"),
-                lambda n: store.get(f"key {n}"),
+                lambda n: store.update(f"key {n % 3}", plus),
+                lambda n: store.remove(f"key {n}") if removing else store.set(f"key {n}", 1),
+                lambda n: store.update(f"key {n % 3}", plus),
             ]
             with stopped(redis_server):
-                told = await times_of(lambda n: calls[n % 4](n), calls=80, every=0.045)
+                told = await times_of(lambda n: calls[n % 4](n), calls=60, every=0.06)
             assert type(None) not in {error for _, error in told}
             assert min(told)[0] > PATIENT / 2
             assert max(told)[0] < PATIENT + GRACE
@@ -163,6 +164,27 @@ def test_updates_that_wait_while_the_server_answers_have_all_the_time(
                 )
                 assert await store["many"] == 1_500
         assert seconds > RETRY_FOR + GRACE
+
+    asyncio.run(main())
+
+
+def test_calls_that_wait_while_the_server_answers_have_all_the_time(
+    redis_server: RedisServer,
+) -> None:
+    async def main() -> None:
+        async with FaultProxy(
+            "127.0.0.1", redis_server.port, faults={Fault.STALL: 1.0}, stall_s=0.25
+        ) as proxy:
+            where = settings_for(proxy.port, retry_for=RETRY_FOR)
+            async with PersistentRedisKVS(connection=where, lanes=1) as store:
+                keys = [f"key {n}" for n in range(3_000)]
+                changes = [Change(key, Guard.ANY, {key: b"1"}) for key in keys]
+                seconds, outcomes = await took(store.commit(changes))
+                assert outcomes == [None] * len(keys)
+                assert seconds > RETRY_FOR + GRACE
+                seconds, found = await took(store.read(keys))
+                assert found == [b"1"] * len(keys)
+                assert seconds > RETRY_FOR + GRACE
 
     asyncio.run(main())
 
