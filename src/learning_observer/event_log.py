@@ -22,10 +22,11 @@ from learning_observer.log_lines import Damaged, lines_of
 from learning_observer.stream_analytics.pipeline import BadEvent
 
 STDIN: Final = "-"
-#: A batch ends after this many lines or bytes: enough to fold the events of a state, little
-#: enough to be written within about a second, on disks too.
-BATCH_LINES_MAX: Final = 2000
-BATCH_BYTES_MAX: Final = 32 * 1024 * 1024
+#: A batch ends after this many lines or bytes. The more there are, the more events of a state
+#: are written together: with 1,000 states 8,000 lines took 0.55 of the time of 2,000, each. They
+#: are in memory as objects, some five times the bytes.
+BATCH_LINES_MAX: Final = 8000
+BATCH_BYTES_MAX: Final = 16 * 1024 * 1024
 BLOCK_BYTES: Final = 256 * 1024
 
 _TIME = re.compile(rb"\s*\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d([.,]\d+)?)?(Z|[+-]\d\d(:?\d\d)?)?\s*")

@@ -61,18 +61,18 @@ def contents_of(client: redis.Redis) -> Contents:
 @contextmanager
 def every_call_seen(see: Callable[[scripts.Call, str], None]) -> Iterator[None]:
     """Have `see(call, outcomes)` called after each call that the stores' writers make."""
-    commit = scripts.commit
+    outcomes_of = scripts.outcomes_of
 
-    async def commit_and_tell(connection: Any, call: scripts.Call) -> Any:
-        answer = await commit(connection, call)
+    def tell(call: scripts.Call, reply: object) -> Any:
+        answer = outcomes_of(call, reply)
         see(call, answer[0])
         return answer
 
-    scripts.commit = commit_and_tell
+    scripts.outcomes_of = tell
     try:
         yield
     finally:
-        scripts.commit = commit
+        scripts.outcomes_of = outcomes_of
 
 
 async def make_history(url: str, size: Callable[[], int], seed: int) -> History:

@@ -20,6 +20,8 @@ cdef class Engine(Keeper):
     cdef public dict _states
     cdef list _missing
     cdef public Py_ssize_t _waiting_events, _waiting_events_max
+    cdef Py_ssize_t _in_vain
+    cdef bint _ticking
     cpdef take(self, HeldState held, object event)
     cpdef HeldState held(self, object reducer, object keys)
     @cython.locals(held=HeldState, part=Part)

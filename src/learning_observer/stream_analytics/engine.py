@@ -30,6 +30,10 @@ from learning_observer.stream_analytics.wakeups import Wakeups
 
 #: So many states of a batch are reduced before the lanes may send what is ready.
 STRIDE: Final = 256
+#: How often the time is told to the events that come, in seconds.
+TICK_S: Final = 0.05
+#: A read that takes so long, in seconds, takes from the time of the commit after it.
+SLOW_S: Final = 0.1
 #: Looked up here once, and not with every event.
 Future = asyncio.Future
 
@@ -68,6 +72,8 @@ class Engine(Keeper):
         # Events that were taken in and not answered yet, and who waits to bring more.
         self._waiting_events = 0
         self._waiting_events_max = limits.waiting_events
+        self._in_vain = 0  # of the store's attempts, those that are known
+        self._ticking = False
         self._callers: deque[asyncio.Future[None]] = deque()
 
     def process(self, reducer: Reducer, keys: StateKeys, event: Event) -> asyncio.Future[Json]:
@@ -84,6 +90,8 @@ class Engine(Keeper):
     def take(self, held: HeldState, event: Event) -> asyncio.Future[Json]:
         """`process` with a state that `held()` gave, and that is not forgotten."""
         answered: asyncio.Future[Json] = Future(loop=self.loop)
+        if not self._ticking:
+            self._begin_ticking()
         held.add(event, answered)
         self._waiting_events += 1
         if not held.running:
@@ -122,6 +130,8 @@ class Engine(Keeper):
             part = held.part = Part(batch)
             batch.expect(held)
         part.add(at, rank)
+        if not self._ticking:
+            self._begin_ticking()
         held.add(event, part)
         self._waiting_events += 1
 
@@ -197,6 +207,33 @@ class Engine(Keeper):
         self._tasks.add(task)  # the loop itself keeps only a weak reference
         task.add_done_callback(self._tasks.discard)
 
+    def deadline(self, came: float) -> float | None:
+        """Until when an event that came then is tried, if ever."""
+        for_s = self.store.try_for_s()
+        return None if for_s is None else came + for_s
+
+    def in_trouble(self) -> None:
+        """The store has just been found not to answer."""
+        self.now = self.troubled_at = self.loop.time()
+
+    def _begin_ticking(self) -> None:
+        # The time of each event would cost as much as to take it in.
+        self._ticking = True
+        self.now = self.loop.time()
+        self._in_vain = self.store.in_vain()
+        self.loop.call_later(TICK_S, self._tick)
+
+    def _tick(self) -> None:
+        self.now = self.loop.time()
+        in_vain = self.store.in_vain()
+        if in_vain != self._in_vain:
+            self._in_vain = in_vain
+            self.troubled_at = self.now
+        if self._waiting_events:
+            self.loop.call_later(TICK_S, self._tick)
+        else:
+            self._ticking = False
+
     def _forget(self, held: HeldState) -> None:
         held.forgotten = True
         del self._states[held.reducer][held.keys]
@@ -218,8 +255,11 @@ class Engine(Keeper):
             await self._fetch_part(missing[start : start + GROUP_KEYS_MAX])
 
     async def _fetch_part(self, missing: list[HeldState]) -> None:
+        began = self.loop.time()
+        came = min(held.waiting[3] for held in missing)
         try:
-            found = await self.store.read([held.keys.internal for held in missing])
+            until = None if self.troubled_at < came else self.deadline(came)
+            found = await self.store.read([held.keys.internal for held in missing], deadline=until)
         except WrongType as error:
             if len(missing) == 1:
                 missing[0].fail(error)
@@ -231,6 +271,8 @@ class Engine(Keeper):
             for held in missing:
                 held.fail(error)
             return
+        if self.loop.time() - began > SLOW_S:  # its commit has what is left of its time
+            self.in_trouble()
         for held, data in zip(missing, found, strict=True):
             held.found(data)
             held.advance()

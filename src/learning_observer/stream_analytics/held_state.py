@@ -7,12 +7,20 @@ events gather, and are then folded: reduced one after another, written once.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Coroutine
 from typing import Any, Final
 
 from learning_observer.kvs.changes import Conflict, Outcome
 from learning_observer.kvs.codec import Json
-from learning_observer.kvs.errors import KVSError
+from learning_observer.kvs.errors import (
+    KVSError,
+    OutcomeUnknown,
+    TimedOut,
+    Unavailable,
+    shorten,
+)
+from learning_observer.kvs.patience import agree
 from learning_observer.kvs.store import Submit
 from learning_observer.stream_analytics.batch import Part
 from learning_observer.stream_analytics.cache import Cached
@@ -34,13 +42,26 @@ FOLD_EVENTS_MAX: Final = 256
 class Keeper:
     """What a held state needs of the engine that keeps it.
 
-    wakeups  wakes those who wait
+    wakeups      wakes those who wait
+    now          the event loop's time, to a twentieth of a second, while events wait
+    troubled_at  when the store was last found not to answer: what had come by then has its
+                 deadline from when it came
     """
 
-    __slots__ = ("wakeups",)
+    __slots__ = ("now", "troubled_at", "wakeups")
 
     def __init__(self, wakeups: Wakeups) -> None:
         self.wakeups = wakeups
+        self.now: Any = -math.inf
+        self.troubled_at: Any = -math.inf
+
+    def deadline(self, came: float) -> float | None:
+        """Until when an event that came then is tried, if ever."""
+        raise NotImplementedError
+
+    def in_trouble(self) -> None:
+        """The store has just been found not to answer."""
+        raise NotImplementedError
 
     def answered(self, events: int) -> None:
         """So many events wait no more."""
@@ -58,8 +79,9 @@ class Keeper:
 class HeldState(Cached):
     """One state of one reducer in this process, and the events that wait for it.
 
-    waiting     the events that wait, each followed by who waits for its answer, and by the
-                answer once there is one: a list for each would be a lot to look after
+    waiting     the events that wait, each followed by who waits for its answer, by the answer
+                once there is one, and by when it came: a list for each would be a lot to look
+                after
     running     whether the state is being read, reduced or committed
     known, data whether the text is what was last seen in the store, and that text
     fresh       whether it was seen there in this turn
@@ -111,6 +133,7 @@ class HeldState(Cached):
         waiting.append(event)
         waiting.append(caller)
         waiting.append(None)
+        waiting.append(self.keeper.now)
 
     def found(self, data: bytes | None) -> None:
         """The store holds `data`."""
@@ -119,7 +142,9 @@ class HeldState(Cached):
 
     def advance(self) -> None:
         """Fold what waits, at once where the reducer never awaits, and hand in the change."""
-        if self.reducer.awaits:
+        if self.keeper.troubled_at >= self.waiting[3] and not self._tell_late():
+            self.keeper.rest(self)
+        elif self.reducer.awaits:
             self.keeper.spawn(self._fold_in_task())
         else:
             self._fold_at_once()
@@ -137,17 +162,19 @@ class HeldState(Cached):
             return
         else:
             self.known = False
-            for at in range(2, 3 * self._folded, 3):
+            for at in range(2, 4 * self._folded, 4):
                 if type(self.waiting[at]) is not Failed:
                     self.waiting[at] = Failed(outcome)
+            if isinstance(outcome, Unavailable | OutcomeUnknown):
+                self.keeper.in_trouble()
         self._answer()
         self._go_on()
 
     def fail(self, error: BaseException) -> None:
         """Answer every event that waits with `error`; nothing was written for them."""
         self.known = False
-        self.waiting[2::3] = [Failed(error)] * (len(self.waiting) // 3)
-        self._folded = len(self.waiting) // 3
+        self.waiting[2::4] = [Failed(error)] * (len(self.waiting) // 4)
+        self._folded = len(self.waiting) // 4
         self._answer()
         self.keeper.rest(self)
 
@@ -157,13 +184,37 @@ class HeldState(Cached):
         fold.begin(self.data, self.state)
         self.state = UNREAD  # nobody but the fold holds it now
         self._folded = 0
-        end = 3 * min(len(waiting) // 3, FOLD_EVENTS_MAX)
-        for at in range(0, end, 3):
+        for at in range(0, self._end(), 4):
             wanted = type(waiting[at + 1]) is not Part
             waiting[at + 2] = self._reduced(fold, function, waiting[at], wanted)
             self._folded += 1
             if fold.is_lost():
                 self._make_again(fold, function)
+
+    def _end(self) -> int:
+        """Where those end, in `waiting`, that are folded now."""
+        waiting = self.waiting
+        end = 4 * min(len(waiting) // 4, FOLD_EVENTS_MAX)
+        came = waiting[3]
+        first = None if self.keeper.troubled_at < came else self.keeper.deadline(came)
+        if first is not None:  # what is written together has one deadline
+            for at in range(7, end, 4):
+                if not agree(first, first + waiting[at] - came, self.keeper.now):
+                    return at - 3
+        return end
+
+    def _tell_late(self) -> bool:
+        """Answer those whose time is up, in their order. Returns whether any event is left."""
+        waiting = self.waiting
+        self._folded = 0
+        for at in range(0, len(waiting), 4):
+            until = self.keeper.deadline(waiting[at + 3])
+            if until is None or until > self.keeper.now:
+                break
+            waiting[at + 2] = Failed(_too_late(self.keys.internal))
+            self._folded += 1
+        self._answer()
+        return bool(self.waiting)
 
     def _reduced(self, fold: Fold, function: ReducerFunction, event: Event, wanted: bool) -> Any:
         """The answer to one event."""
@@ -179,7 +230,7 @@ class HeldState(Cached):
         """Reduce the events once more: the last of them has used up what those before had made."""
         waiting = self.waiting
         fold.begin_again()
-        for at in range(0, 3 * self._folded, 3):
+        for at in range(0, 4 * self._folded, 4):
             if type(waiting[at + 2]) is not Failed:
                 wanted = type(waiting[at + 1]) is not Part
                 waiting[at + 2] = self._reduced(fold, function, waiting[at], wanted)
@@ -191,7 +242,7 @@ class HeldState(Cached):
             fold.copies = True
             self.state = UNREAD
             self._folded = 0
-            for at in range(0, 3 * min(len(waiting) // 3, FOLD_EVENTS_MAX), 3):
+            for at in range(0, self._end(), 4):
                 try:
                     result = await self.reducer.function(waiting[at], fold.next_state())
                     waiting[at + 2] = fold.take(result, type(waiting[at + 1]) is not Part)
@@ -220,22 +271,26 @@ class HeldState(Cached):
             self._answer()
             self._go_on()
             return
+        came = self.waiting[3]
         try:
-            self._submit(change, self._when_committed)
+            if self.keeper.troubled_at < came:
+                self._submit(change, self._when_committed)
+            else:
+                self._submit(change, self._when_committed, self.keeper.deadline(came))
         except KVSError as error:  # the store was closed
             self.fail(error)
 
     def _answer(self) -> None:
         """Tell those who wait for the events that were folded; none of them runs at once."""
         waiting, count = self.waiting, self._folded
-        for at in range(0, 3 * count, 3):
+        for at in range(0, 4 * count, 4):
             caller, answer = waiting[at + 1], waiting[at + 2]
             if type(caller) is Part:
                 caller.answer(answer.error if type(answer) is Failed else None)
             else:
                 self.keeper.wakeups.answer(caller, answer)
         self._folded = 0
-        del waiting[: 3 * count]
+        del waiting[: 4 * count]
         self.keeper.answered(count)
 
     def _go_on(self) -> None:
@@ -244,6 +299,13 @@ class HeldState(Cached):
             self.advance()
         else:
             self.keeper.rest(self)
+
+
+def _too_late(key: str) -> Unavailable:
+    return TimedOut(
+        f"gave up: events before this one were tried in vain all the time, on {shorten(key)}. "
+        "Nothing of this event was sent"
+    )
 
 
 def _is_cancelled() -> bool:
