@@ -1,10 +1,14 @@
 from typing_extensions import disjoint_base
 
+from learning_observer.kvs.changes import Change, Guard
 from learning_observer.kvs.packing import Name, WaitingChange, WaitingChanges
 
 @disjoint_base
 class Buffer: ...
 
+def change_of(
+    guard: str, expected: bytes | Guard | None, puts: dict[str, bytes | None], /
+) -> Change: ...
 def pack(
     waiting: WaitingChanges,
     group: list[WaitingChange],

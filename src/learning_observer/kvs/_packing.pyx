@@ -6,7 +6,15 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from libc.string cimport memcpy
 
+from learning_observer.kvs.changes import Change as _Change
+
 cdef extern from "Python.h":
+    ctypedef object (*allocfunc)(PyTypeObject*, Py_ssize_t)
+    ctypedef struct PyTypeObject:
+        allocfunc tp_alloc
+    void Py_INCREF(object)
+    void PyTuple_SET_ITEM(object, Py_ssize_t, object)
+    void PyObject_GC_UnTrack(void*)
     const char* PyUnicode_AsUTF8AndSize(object, Py_ssize_t*) except NULL
 
 
@@ -78,6 +86,23 @@ cdef int put_key(Buffer keys, bytes prefix, object name, object key) except -1:
     text = PyUnicode_AsUTF8AndSize(key, &size)
     keys.put_word(PyBytes_AS_STRING(prefix), PyBytes_GET_SIZE(prefix), text, size)
     return 0
+
+
+cdef object Change = _Change
+
+
+def change_of(str guard not None, expected, dict puts not None, /):
+    """A `Change` of texts and bytes, which can be part of no cycle: the garbage collector need
+    not look at it, and of a thousand that wait at a time it would look at each several times."""
+    cdef object change = (<PyTypeObject*>Change).tp_alloc(<PyTypeObject*>Change, 3)
+    Py_INCREF(guard)
+    PyTuple_SET_ITEM(change, 0, guard)
+    Py_INCREF(expected)
+    PyTuple_SET_ITEM(change, 1, expected)
+    Py_INCREF(puts)
+    PyTuple_SET_ITEM(change, 2, puts)
+    PyObject_GC_UnTrack(<void*>change)
+    return change
 
 
 def pack(waiting, list group, bytes prefix, bytes record, tuple numbers, /,

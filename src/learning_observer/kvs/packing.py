@@ -86,8 +86,9 @@ def pack_purely(  # noqa: PLR0917 - as the compiled one
 
 
 if codec.COMPILED:
-    from learning_observer.kvs._packing import pack
+    from learning_observer.kvs._packing import change_of, pack
 else:
     pack = pack_purely
+    change_of = Change
 
-__all__ = ["Name", "WaitingChange", "WaitingChanges", "pack", "pack_purely"]
+__all__ = ["Name", "WaitingChange", "WaitingChanges", "change_of", "pack", "pack_purely"]

@@ -129,14 +129,17 @@ async def interleaved(
     """The runs of each contestant, taken in turns (A B A B).
 
     A first round warms up and is discarded, and all are checked at the end, the warm-up's
-    events included. `collect` garbage before each run, where a run is long enough for that.
+    events included. `collect` garbage before each run, where a run is long enough for that, and
+    leave what is there then out of further collections, as a server does after its start.
     Raises `Miscount`.
     """
     runs: dict[str, list[Run]] = {contestant.name: [] for contestant in contestants}
     for number in range(rounds + 1):
         for contestant in contestants:
             if collect:
+                gc.unfreeze()
                 gc.collect()  # nobody pays for what the one before left behind
+                gc.freeze()
             run = await contestant.run()
             if number:
                 runs[contestant.name].append(run)

@@ -1,13 +1,17 @@
 # Types of what is compiled; the code stands in batch.py.
 
+from learning_observer.stream_analytics.wakeups cimport Wakeups
+
 cdef class Batch:
     cdef public list errors, states
     cdef dict _ranks
-    cdef Py_ssize_t _left
+    cdef public Py_ssize_t left
     cdef object _complete
+    cdef Wakeups _wakeups
     cpdef failed(self, Py_ssize_t at, Py_ssize_t rank, object error)
     cpdef expect(self, object state)
     cpdef answer(self)
+    cpdef complete(self, object loop, Wakeups wakeups)
 
 cdef class Part:
     cdef public Batch batch

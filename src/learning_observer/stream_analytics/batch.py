@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
+from learning_observer.stream_analytics.wakeups import Wakeups
+
 #: More than the reducers that one event can have.
 RANKS: Final = 1 << 16
+#: Looked up here once, and not with every event.
+Future = asyncio.Future
 
 
 class Batch:
@@ -14,16 +18,18 @@ class Batch:
 
     errors  for each event `None`, or the error of the first of its reducers that failed
     states  the states that its events belong to, until they are woken
+    left    how many of them have not answered yet
     """
 
-    __slots__ = ("_complete", "_left", "_ranks", "errors", "states")
+    __slots__ = ("_complete", "_ranks", "_wakeups", "errors", "left", "states")
 
     def __init__(self, events: int) -> None:
         self.errors: list[BaseException | None] = [None] * events
         self.states: list[Any] = []
         self._ranks: dict[int, int] = {}  # which of its reducers an event's error is of
-        self._left = 0
+        self.left = 0
         self._complete: asyncio.Future[None] | None = None
+        self._wakeups: Wakeups | None = None
 
     def failed(self, at: int, rank: int, error: BaseException) -> None:
         """The event `at` failed in its reducer number `rank`."""
@@ -33,21 +39,19 @@ class Batch:
 
     def expect(self, state: object) -> None:
         """One answer more is to come, from this state."""
-        self._left += 1
+        self.left += 1
         self.states.append(state)
 
     def answer(self) -> None:
         """One of the answers has come."""
-        self._left -= 1
-        complete = self._complete
-        if not self._left and complete is not None and not complete.done():
-            complete.set_result(None)  # done already: the caller was cancelled
+        self.left -= 1
+        if not self.left and self._complete is not None and self._wakeups is not None:
+            self._wakeups.answer(self._complete, None)
 
-    async def complete(self) -> None:
-        """Wait until every answer has come."""
-        if self._left:
-            self._complete = asyncio.get_running_loop().create_future()
-            await self._complete
+    def complete(self, loop: asyncio.AbstractEventLoop, wakeups: Wakeups) -> asyncio.Future[None]:
+        """Await it where answers are left: it is done when all have come."""
+        self._complete, self._wakeups = Future(loop=loop), wakeups
+        return self._complete
 
 
 class Part:

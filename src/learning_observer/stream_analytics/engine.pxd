@@ -27,7 +27,9 @@ cdef class Engine(Keeper):
     @cython.locals(held=HeldState, part=Part)
     cpdef take_part(self, Place place, object event, Py_ssize_t at, Py_ssize_t rank, Batch batch)
     @cython.locals(held=HeldState)
-    cpdef _wake_all(self, list states)
+    cpdef wake_all(self, list states)
+    @cython.locals(held=HeldState)
+    cpdef list taken_in(self, Batch batch)
     cpdef bint is_here(self)
     cpdef bint is_full(self)
     cpdef answered(self, Py_ssize_t events)
@@ -35,3 +37,5 @@ cdef class Engine(Keeper):
     cpdef rest(self, HeldState held)
     cdef _forget(self, HeldState held)
     cdef _wake(self, HeldState held)
+
+cpdef Engine engine_of(object store, Engine known)

@@ -137,19 +137,26 @@ class Engine(Keeper):
 
     async def run(self, batch: Batch) -> None:
         """Reduce what has been taken in for the batch, and wait until it is all answered."""
-        states, batch.states = batch.states, []
-        for held in states:
-            held.part = None
+        states = self.taken_in(batch)
         try:
             while len(states) > STRIDE:
                 now, states = states[:STRIDE], states[STRIDE:]
-                self._wake_all(now)
+                self.wake_all(now)
                 await asyncio.sleep(0)  # what is ready leaves: the store works on it meanwhile
         finally:  # a caller that is cancelled leaves no event behind
-            self._wake_all(states)
-        await batch.complete()
+            self.wake_all(states)
+        if batch.left:
+            await batch.complete(self.loop, self.wakeups)
 
-    def _wake_all(self, states: list[HeldState]) -> None:
+    def taken_in(self, batch: Batch) -> list[HeldState]:
+        """The states of a batch into which no event is taken in any more."""
+        states, batch.states = batch.states, []
+        for held in states:
+            held.part = None
+        return states
+
+    def wake_all(self, states: list[HeldState]) -> None:
+        """Have the states take their turn, those that do not have it already."""
         for held in states:
             if not held.running:
                 self._wake(held)
@@ -279,6 +286,13 @@ class Engine(Keeper):
 
 
 _engines: dict[asyncio.AbstractEventLoop, dict[Store, Engine]] = {}
+
+
+def engine_of(store: Store, known: Engine | None) -> Engine:
+    """`engine_for(store)`, where `known` is likely to be it."""
+    if known is not None and known.store is store and known.is_here():
+        return known
+    return engine_for(store)
 
 
 def engine_for(store: Store) -> Engine:

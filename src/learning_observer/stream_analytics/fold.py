@@ -17,9 +17,9 @@ from types import CodeType
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from learning_observer.kvs.changes import Change
-from learning_observer.kvs.codec import NOT_PLAIN, encode_state, plain_copy
-from learning_observer.kvs.codec import encode as to_text
+from learning_observer.kvs.codec import NOT_PLAIN, encode_plain, encode_state, plain_copy
 from learning_observer.kvs.errors import NotJSON
+from learning_observer.kvs.packing import change_of
 from learning_observer.kvs.texts import decode
 
 Event: TypeAlias = Any
@@ -186,18 +186,19 @@ class Fold:
         puts: dict[str, bytes | None] = {}
         if self._writes_internal:
             if self._stale:
-                self.data = to_text(self.state)
+                self.data = encode_plain(self.state)
                 if self._external is self.state:
                     self._external = self.data  # one object, encoded once and sent once
                 self._stale = False
             puts[self._keys.internal] = self.data
         if self._writes_external:
             external = self._external
-            puts[self._keys.external] = external if type(external) is bytes else to_text(external)
+            puts[self._keys.external] = (
+                external if type(external) is bytes else encode_plain(external)
+            )
         if not puts and not verify:
             return None
-        # As Change(...) does it, without the Python function that stands before it.
-        return tuple.__new__(Change, (self._keys.internal, self._base, puts))
+        return change_of(self._keys.internal, self._base, puts)
 
 
 def _awaits(function: ReducerFunction) -> bool:

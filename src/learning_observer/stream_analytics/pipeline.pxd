@@ -3,14 +3,19 @@
 cimport cython
 
 from learning_observer.stream_analytics.batch cimport Batch
-from learning_observer.stream_analytics.engine cimport Engine, Place
+from learning_observer.stream_analytics.engine cimport Engine, Place, engine_of
 from learning_observer.stream_analytics.routes cimport Route
 
 cdef class Pipeline:
     cdef public list reducers
     cdef dict _routes
+    cdef Engine _engine
     @cython.locals(route=Route)
     cpdef tuple plan(self, event)
+    @cython.locals(place=Place)
+    cdef Py_ssize_t _take_turn(
+        self, Engine engine, event, tuple plan, Py_ssize_t rank, Batch batch
+    ) except -1
     @cython.locals(at=Py_ssize_t)
     cdef Py_ssize_t _first_to_run(self, events, Batch batch) except -1
     @cython.locals(at=Py_ssize_t, rank=Py_ssize_t, plan=tuple)

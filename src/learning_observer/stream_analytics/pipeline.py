@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -13,7 +12,7 @@ from learning_observer import kvs
 from learning_observer.kvs import Store
 from learning_observer.kvs.codec import Json
 from learning_observer.stream_analytics.batch import Batch
-from learning_observer.stream_analytics.engine import Engine, Place, engine_for
+from learning_observer.stream_analytics.engine import Engine, Place, engine_of
 from learning_observer.stream_analytics.fields import Scope
 from learning_observer.stream_analytics.fold import Event
 from learning_observer.stream_analytics.keyed import MAPPINGS, KeyedReducer
@@ -50,6 +49,7 @@ class Pipeline:
         by_source: dict[str, list[KeyedReducer]] = {}
         for declared in self.reducers:
             by_source.setdefault(declared.context, []).append(declared.keyed)
+        self._engine: Engine | None = None  # the one that was used last
         self._routes = {source: Route(keyed) for source, keyed in by_source.items()}
 
     @classmethod
@@ -75,20 +75,38 @@ class Pipeline:
         plan = self.plan(event)
         if not plan:
             return 0
-        engine = engine_for(store or kvs.KVS())
+        engine = self._engine = engine_of(store or kvs.KVS(), self._engine)
         batch = Batch(1)
-        # One that waits for something is waited for, before the next one runs.
-        for _, turn in itertools.groupby(
-            enumerate(plan), lambda run: run[0] if run[1].reducer.awaits else -1
-        ):
+        rank = 0
+        while rank < len(plan):
             if engine.is_full():
                 await engine.room()
-            for rank, place in turn:
-                engine.take_part(place, event, 0, rank, batch)
-            await engine.run(batch)
+            rank = self._take_turn(engine, event, plan, rank, batch)
+            if batch.left:
+                await batch.complete(engine.loop, engine.wakeups)
         if batch.errors[0] is not None:
             raise batch.errors[0]
         return len(plan)
+
+    def _take_turn(
+        self, engine: Engine, event: Event, plan: tuple[Place, ...], rank: int, batch: Batch
+    ) -> int:
+        """Run the reducers from `rank` on, up to one that waits for something, or that one.
+
+        Returns the rank of the next one: it runs when these have been answered.
+        """
+        place = plan[rank]
+        while True:
+            waits = place.reducer.awaits
+            engine.take_part(place, event, 0, rank, batch)
+            rank += 1
+            if waits or rank == len(plan):
+                break
+            place = plan[rank]
+            if place.reducer.awaits:
+                break
+        engine.wake_all(engine.taken_in(batch))
+        return rank
 
     async def process_batch(
         self, events: Sequence[Event], *, store: Store | None = None
@@ -102,7 +120,7 @@ class Pipeline:
         batch = Batch(len(events))
         begin = self._first_to_run(events, batch)
         if begin < len(events):  # without work no store is asked for
-            engine = engine_for(store or kvs.KVS())
+            engine = self._engine = engine_of(store or kvs.KVS(), self._engine)
             if engine.is_full():
                 await engine.room()
             self._take_in(engine, events, begin, batch)

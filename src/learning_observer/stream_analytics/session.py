@@ -7,7 +7,7 @@ from typing import Any
 
 from learning_observer import kvs
 from learning_observer.kvs.codec import Json
-from learning_observer.stream_analytics.engine import Engine, engine_for
+from learning_observer.stream_analytics.engine import Engine, engine_of
 from learning_observer.stream_analytics.fold import Event
 from learning_observer.stream_analytics.held_state import HeldState
 from learning_observer.stream_analytics.keyed import KeyedReducer, student_of
@@ -28,11 +28,7 @@ class Session:
     def take(self, event: Event, event_fields: Mapping[str, Any] | None) -> Awaitable[Json]:
         """Reduce and commit `event`; await what `Engine.process` returns."""
         # The store is looked up at each event: a test may have put in another one.
-        store = kvs.KVS()
-        engine = self._engine
-        if engine is None or engine.store is not store or not engine.is_here():
-            engine = self._engine = engine_for(store)
-            self._held = None
+        engine = self._engine = engine_of(kvs.KVS(), self._engine)
         if engine.is_full():
             return self._take_later(engine, event, event_fields)
         return engine.take(self._state(engine, event_fields), event)

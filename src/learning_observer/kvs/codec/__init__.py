@@ -9,6 +9,7 @@ What `json` wrote in the past is read, NaN and Infinity included.
 
 encode(value) -> bytes                compact UTF-8 text
 encode_state(value) -> bytes, plain   the same, and whether nothing was converted
+encode_plain(value) -> bytes          the same for what `plain_copy` returned
 decode(data) -> value                 ValueError where `data` is no JSON
 plain_copy(value) -> copy             NOT_PLAIN where a look cannot prove that it is plain
 
@@ -30,6 +31,7 @@ __all__ = [
     "Json",
     "decode",
     "encode",
+    "encode_plain",
     "encode_state",
     "plain_copy",
 ]
@@ -38,13 +40,25 @@ _reason = "LOKVS_PURE_CODEC=1"
 _compiled = False
 if os.environ.get("LOKVS_PURE_CODEC") != "1":
     try:
-        from learning_observer.kvs.codec._c import decode, encode, encode_state, plain_copy
+        from learning_observer.kvs.codec._c import (
+            decode,
+            encode,
+            encode_plain,
+            encode_state,
+            plain_copy,
+        )
 
         _compiled = True
     except ImportError as error:
         _reason = f"the compiled one cannot be loaded: {error}"
 if not _compiled:
-    from learning_observer.kvs.codec._py import decode, encode, encode_state, plain_copy
+    from learning_observer.kvs.codec._py import (
+        decode,
+        encode,
+        encode_plain,
+        encode_state,
+        plain_copy,
+    )
 
 #: Whether the compiled twin is active.
 COMPILED: Final = _compiled

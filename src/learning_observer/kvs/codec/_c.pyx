@@ -53,6 +53,11 @@ def encode(value, /):
     return write(value)[0]
 
 
+def encode_plain(value, /):
+    """The text of what `plain_copy` has returned: nothing is looked at again."""
+    return exactly(dumps(value))
+
+
 def encode_state(value, /):
     """The text, and whether `value` was plain. Raises NotJSON, which names the place."""
     if is_plain(<PyObject*>value, 0):
