@@ -186,6 +186,8 @@ def test_plain_copies(twins: dict[str, ModuleType], value: Any) -> None:
     assert all(copy == value and type(copy) is type(value) for copy in copies)
     # What is vouched for is plain, and nothing in it can be changed but the copy itself.
     assert {twin.encode_state(value)[1] for twin in twins.values()} == {True}
+    for twin, copy in zip(twins.values(), copies, strict=True):
+        assert twin.encode_plain(copy) == twin.encode(value)
     if isinstance(value, (dict, list)):
         assert all(copy is not value for copy in copies)
         assert all(containers(copy).isdisjoint(containers(value)) for copy in copies)

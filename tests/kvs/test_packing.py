@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections import deque
 from typing import Any
 
@@ -11,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from learning_observer.kvs import Change, Guard
-from learning_observer.kvs.packing import Name, WaitingChange, pack, pack_purely
+from learning_observer.kvs.packing import Name, WaitingChange, change_of, pack, pack_purely
 
 RECORD = b"__lokvs:writer:1"
 names = st.sampled_from(["a", "b", "c", "", "Internal,m.f,STUDENT:x", "\u201cq\u201d", "\x00"])
@@ -78,3 +80,25 @@ def test_large_values_pass_whole() -> None:
     both = [taken(twin, [(change, done)], 9, 1 << 30, None) for twin in (pack, pack_purely)]
     assert both[0] == both[1]
     assert both[0][2][-2:] == [value, value + b"x"]
+
+
+@given(names, st.none() | st.binary() | st.just(Guard.ANY), puts)
+def test_changes_are_made_alike(guard: str, expected: Any, puts: Any) -> None:
+    made = change_of(guard, expected, puts)
+    assert made == Change(guard, expected, puts)
+    assert type(made) is Change
+    assert made.puts is puts
+
+
+def test_changes_hold_what_is_in_them_once() -> None:
+    """Made past Python, one reference too few would be a crash, and one too many a leak."""
+    guard, expected = str(b"guard", "ascii"), bytes(bytearray(b"expected"))
+    puts: dict[str, bytes | None] = {"key": b"value"}
+    before = [sys.getrefcount(each) for each in (guard, expected, puts)]
+    changes = [change_of(guard, expected, puts) for _ in range(1000)]
+    held = [sys.getrefcount(each) for each in (guard, expected, puts)]
+    assert held == [count + 1000 for count in before]
+    gc.collect()
+    assert changes[0] == (guard, expected, puts)
+    del changes
+    assert [sys.getrefcount(each) for each in (guard, expected, puts)] == before

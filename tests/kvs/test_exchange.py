@@ -1,0 +1,194 @@
+"""The short way of a commit: one command and one reply, on the transport of a connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import hiredis
+import pytest
+import redis
+from tests.kvs.redis_places import settings_for
+
+from learning_observer.kvs import Change, Conflict, Guard, PersistentRedisKVS
+from learning_observer.kvs.exchange import BUFFER_BYTES, Exchange, Lost
+from learning_observer.kvs.writer import Writer
+from learning_observer.testing.server import RedisServer
+
+
+def packed(*words: Any) -> bytes:
+    command: bytes = hiredis.pack_command(words)
+    return command
+
+
+@contextlib.asynccontextmanager
+async def opened(server: RedisServer) -> AsyncIterator[tuple[Any, Exchange]]:
+    """A connection of redis-py, and an exchange on it."""
+    client = settings_for(server.port).client()
+    connection: Any = await client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
+    exchange = Exchange.on(connection)
+    assert exchange is not None
+    try:
+        yield connection, exchange
+    finally:
+        await connection.disconnect()
+        await client.aclose()
+
+
+async def until_closed(exchange: Exchange) -> None:
+    for _ in range(1000):
+        if not exchange.is_open:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("nobody noticed")
+
+
+async def reply_to(exchange: Exchange, *words: Any) -> Any:
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    exchange.send(packed(*words), future.set_result)
+    assert not exchange.is_open
+    async with asyncio.timeout(10):
+        return await future
+
+
+def test_one_reply_after_another(redis_server: RedisServer) -> None:
+    async def main() -> None:
+        async with opened(redis_server) as (_, exchange):
+            large = b"x" * (5 * BUFFER_BYTES + 7)
+            assert await reply_to(exchange, "SET", "key", large) == b"OK"
+            assert await reply_to(exchange, "GET", "key") == large
+            assert await reply_to(exchange, "GET", "not there") is None
+            assert await reply_to(exchange, "MGET", "a", "b") == [None, None]
+            error = await reply_to(exchange, "LPUSH", "key", "1")
+            assert isinstance(error, hiredis.ReplyError)
+            assert str(error).startswith("WRONGTYPE")
+            assert exchange.is_open
+
+    asyncio.run(main())
+
+
+def test_the_connection_is_redis_pys_again(redis_server: RedisServer) -> None:
+    async def main() -> None:
+        async with opened(redis_server) as (connection, exchange):
+            assert await reply_to(exchange, "PING") == b"PONG"
+            exchange.end()
+            assert not exchange.is_open
+            await connection.send_command("PING")
+            assert await connection.read_response() == b"PONG"
+            again = Exchange.on(connection)
+            assert again is not None
+            assert await reply_to(again, "PING") == b"PONG"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("idle", [True, False])
+def test_a_connection_that_is_lost(redis_server: RedisServer, idle: bool) -> None:
+    async def main() -> None:
+        async with opened(redis_server) as (connection, exchange):
+            number = await reply_to(exchange, "CLIENT", "ID")
+            waiting = None
+            if not idle:
+                waiting = asyncio.create_task(reply_to(exchange, "BLPOP", "nothing", 0))
+                await asyncio.sleep(0)
+            with redis.Redis.from_url(redis_server.url) as other:
+                assert other.client_kill_filter(_id=number) == 1
+            if waiting is not None:
+                assert isinstance(await waiting, Lost)
+            await until_closed(exchange)
+            exchange.end()
+            await connection.disconnect()
+            assert Exchange.on(connection) is None
+
+    asyncio.run(main())
+
+
+def test_a_reply_to_nothing_ends_it(redis_server: RedisServer) -> None:
+    """Else every reply after it would be the answer to another command."""
+
+    async def main() -> None:
+        async with opened(redis_server) as (connection, exchange):
+            connection._writer.write(packed("PING"))
+            await until_closed(exchange)
+
+    asyncio.run(main())
+
+
+def test_what_is_no_reply_is_lost(redis_server: RedisServer) -> None:
+    async def main() -> None:
+        async with opened(redis_server) as (_, exchange):
+            answers: list[Any] = []
+            exchange.send(packed("BLPOP", "nothing", 0), answers.append)
+            nonsense = b"?what\r\n"
+            exchange.get_buffer(-1)[: len(nonsense)] = nonsense
+            exchange.buffer_updated(len(nonsense))
+            (lost,) = answers
+            assert isinstance(lost.error, hiredis.ProtocolError)
+            assert not exchange.is_open
+
+    asyncio.run(main())
+
+
+@pytest.fixture
+def tasks(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """One item for each task that a writer has needed."""
+    carry_all: Callable[..., Awaitable[None]] = Writer._carry_all
+    needed: list[None] = []
+
+    def counted(*args: Any, **named: Any) -> Awaitable[None]:
+        needed.append(None)
+        return carry_all(*args, **named)
+
+    monkeypatch.setattr(Writer, "_carry_all", counted)
+    return needed
+
+
+def test_commits_that_go_well_need_no_task(redis_server: RedisServer, tasks: list[None]) -> None:
+    async def main() -> None:
+        where = settings_for(redis_server.port)
+        async with PersistentRedisKVS(connection=where, lanes=1) as store:
+            await store.set("key", 0)
+            assert len(tasks) == 1  # it opens the connection
+            for number in range(20):
+                await store.set("key", number)
+            missed = Change("key", b"something else", {"key": b"1"})
+            made = Change("other", Guard.ANY, {"other": b"2", "third": None})
+            assert await store.commit([missed, made]) == [Conflict(b"19"), None]
+            assert await store["other"] == 2
+            assert len(tasks) == 1
+
+    asyncio.run(main())
+
+
+def test_a_script_that_is_forgotten_needs_one(redis_server: RedisServer, tasks: list[None]) -> None:
+    async def main() -> None:
+        where = settings_for(redis_server.port)
+        with redis.Redis.from_url(redis_server.url) as other:
+            async with PersistentRedisKVS(connection=where, lanes=1) as store:
+                await store.set("key", 0)
+                other.script_flush()
+                await store.set("key", 1)
+                assert len(tasks) == 2
+                await store.set("key", 2)
+                assert len(tasks) == 2
+                assert await store["key"] == 2
+
+    asyncio.run(main())
+
+
+def test_what_redis_py_does_not_show_is_carried_by_tasks(
+    redis_server: RedisServer, tasks: list[None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version of it that keeps its transport elsewhere costs speed, and nothing else."""
+    monkeypatch.setattr(Exchange, "on", lambda _connection: None)
+
+    async def main() -> None:
+        async with PersistentRedisKVS(connection=settings_for(redis_server.port), lanes=1) as store:
+            for number in range(5):
+                await store.set("key", number)
+            assert await store["key"] == 4
+            assert len(tasks) == 5
+
+    asyncio.run(main())
