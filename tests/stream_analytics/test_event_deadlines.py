@@ -18,7 +18,14 @@ from tests.kvs.test_deadlines_shared import (
 from tests.kvs.test_errors_deadlines import GRACE, Told, times_of
 from tests.stream_analytics.support import key_of, process_of
 
-from learning_observer.kvs import KVS, OutcomeUnknown, PersistentRedisKVS, Store, Unavailable
+from learning_observer.kvs import (
+    KVS,
+    KVSError,
+    OutcomeUnknown,
+    PersistentRedisKVS,
+    Store,
+    Unavailable,
+)
 from learning_observer.stream_analytics.helpers import student_event_reducer
 from learning_observer.stream_analytics.pipeline import Pipeline
 from learning_observer.testing.proxy import Fault, FaultProxy
@@ -144,5 +151,31 @@ def test_events_that_only_wait_their_turn_have_no_deadline(redis_server: RedisSe
             answers = await asyncio.gather(*(process("event", {}) for _ in range(12)))
             assert time.monotonic() - start > 1
             assert answers == list(range(1, 13))
+
+    asyncio.run(main())
+
+
+def test_events_that_wait_are_told_when_the_store_is_closed_in_trouble(
+    redis_server: RedisServer,
+) -> None:
+    async def main() -> None:
+        async with FaultProxy(
+            "127.0.0.1", redis_server.port, faults={Fault.SWALLOW_STALL: 1.0}, only=is_commit
+        ) as proxy:
+            proxy.faults_on = False
+            where = settings_for(proxy.port, retry_for=1.0, timeout=0.2)
+            store = PersistentRedisKVS(connection=where)
+            KVS.add_item("default", store)
+            process = await process_of(count)
+            await process("event", {})
+            proxy.faults_on = True
+            events = [asyncio.create_task(process("event", {})) for _ in range(3)]
+            await asyncio.sleep(0.3)
+            events += [asyncio.create_task(process("event", {})) for _ in range(3)]
+            await asyncio.sleep(0.1)
+            async with asyncio.timeout(5):
+                await store.aclose()
+                told = await asyncio.gather(*events, return_exceptions=True)
+            assert all(isinstance(each, KVSError) for each in told), told
 
     asyncio.run(main())

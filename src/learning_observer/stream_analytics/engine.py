@@ -216,7 +216,10 @@ class Engine(Keeper):
 
     def deadline(self, came: float) -> float | None:
         """Until when an event that came then is tried, if ever."""
-        for_s = self.store.try_for_s()
+        try:
+            for_s = self.store.try_for_s()
+        except KVSError:  # it was closed: who hands in a change is told
+            return None
         return None if for_s is None else came + for_s
 
     def in_trouble(self) -> None:
