@@ -103,8 +103,8 @@ def test_callers_wait_when_too_many_events_wait() -> None:
         order: list[int] = []
 
         async def caller(number: int) -> int:
-            if engine.is_full():
-                await engine.room()
+            if engine.room.is_full():
+                await engine.room.enter()
             order.append(number)
             return await engine.process(COUNT, keys("one"), {"number": number})  # type: ignore[return-value]
 
@@ -117,7 +117,7 @@ def test_callers_wait_when_too_many_events_wait() -> None:
         counts = await asyncio.gather(*callers[:4], *callers[5:])
         assert counts == list(range(1, 10))
         assert order == [0, 1, 2, 3, 5, 6, 7, 8, 9]  # who came first went first
-        assert not engine.is_full()
+        assert not engine.room.is_full()
 
     asyncio.run(main())
 
@@ -127,14 +127,14 @@ def test_caller_that_is_cancelled_just_as_it_may_come_leaves_its_place() -> None
         store = HeldUp()
         engine = Engine(store, Limits(waiting_events=1))
         first = engine.process(COUNT, keys("one"), {})
-        waiting = asyncio.create_task(engine.room())
+        waiting = asyncio.create_task(engine.room.enter())
         await asyncio.sleep(0)
         store.then = waiting.cancel  # when it has been let in and has not gone on yet
         store.free.set()
         await first
         with pytest.raises(asyncio.CancelledError):
             await waiting
-        assert not engine.is_full()
+        assert not engine.room.is_full()
         assert await engine.process(COUNT, keys("one"), {}) == 2
 
     asyncio.run(main())

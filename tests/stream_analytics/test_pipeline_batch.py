@@ -237,7 +237,7 @@ def test_batch_whose_caller_is_cancelled_is_reduced_all_the_same() -> None:
                 await caller
             # Each event of a state waits for those before it.
             await pipeline.process_batch(events[-1:], store=store)
-            assert engine_for(store)._waiting_events == 0
+            assert engine_for(store).room.events == 0
         counts = await store.multiget(await store.keys("Internal"))
         assert sorted(count["count"] for count in counts) == [2] * (len(events) - 1) + [4]
 

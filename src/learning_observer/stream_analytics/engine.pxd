@@ -4,8 +4,10 @@ cimport cython
 
 from learning_observer.stream_analytics.batch cimport Batch, Part
 from learning_observer.stream_analytics.cache cimport Cache
+from learning_observer.stream_analytics.event_queue cimport EventQueue, Keeper
 from learning_observer.stream_analytics.fold cimport Reducer
-from learning_observer.stream_analytics.held_state cimport HeldState, Keeper
+from learning_observer.stream_analytics.held_state cimport HeldState
+from learning_observer.stream_analytics.room cimport Room
 from learning_observer.stream_analytics.wakeups cimport Wakeups
 
 cdef class Place:
@@ -15,13 +17,11 @@ cdef class Place:
 
 cdef class Engine(Keeper):
     cdef public object store, loop
-    cdef object _thread, _tasks, _callers
+    cdef object _thread, _tasks
+    cdef public Room room
     cdef Cache _cache
     cdef public dict _states
     cdef list _missing
-    cdef public Py_ssize_t _waiting_events, _waiting_events_max
-    cdef Py_ssize_t _in_vain
-    cdef bint _ticking
     cpdef take(self, HeldState held, object event)
     cpdef HeldState held(self, object reducer, object keys)
     @cython.locals(held=HeldState, part=Part)
@@ -31,10 +31,9 @@ cdef class Engine(Keeper):
     @cython.locals(held=HeldState)
     cpdef list taken_in(self, Batch batch)
     cpdef bint is_here(self)
-    cpdef bint is_full(self)
     cpdef answered(self, Py_ssize_t events)
-    @cython.locals(oldest=HeldState)
-    cpdef rest(self, HeldState held)
+    @cython.locals(state=HeldState, oldest=HeldState)
+    cpdef rest(self, EventQueue held)
     cdef _forget(self, HeldState held)
     cdef _wake(self, HeldState held)
 

@@ -11,7 +11,6 @@ functions of (event, state). One without an `await` runs at once, without a task
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Coroutine, Iterator
 from threading import get_ident
 from typing import Any, Final
@@ -23,15 +22,16 @@ from learning_observer.kvs.own_loop import of_this_loop
 from learning_observer.kvs.store import GROUP_KEYS_MAX, Store
 from learning_observer.stream_analytics.batch import Batch, Part
 from learning_observer.stream_analytics.cache import Cache
+from learning_observer.stream_analytics.clock import Clock
+from learning_observer.stream_analytics.event_queue import Keeper
 from learning_observer.stream_analytics.fold import Event, Reducer, StateKeys
-from learning_observer.stream_analytics.held_state import HeldState, Keeper
+from learning_observer.stream_analytics.held_state import HeldState
 from learning_observer.stream_analytics.limits import Limits
+from learning_observer.stream_analytics.room import Room
 from learning_observer.stream_analytics.wakeups import Wakeups
 
 #: So many states of a batch are reduced before the lanes may send what is ready.
 STRIDE: Final = 256
-#: How often the time is told to the events that come, in seconds.
-TICK_S: Final = 0.05
 #: A read that takes so long, in seconds, takes from the time of the commit after it.
 SLOW_S: Final = 0.1
 #: Looked up here once, and not with every event.
@@ -62,19 +62,14 @@ class Engine(Keeper):
     def __init__(self, store: Store, limits: Limits | None = None) -> None:
         self.store = store
         self.loop = asyncio.get_running_loop()
-        super().__init__(Wakeups(self.loop))
         limits = limits or Limits.from_settings()
+        self.room = Room(self.loop, limits.waiting_events)
+        super().__init__(Clock(self.loop, store, self.room), Wakeups(self.loop))
         self._thread = get_ident()
         self._states: dict[Reducer, dict[StateKeys, HeldState]] = {}
         self._missing: list[HeldState] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._cache = Cache(limits.cache_bytes)  # of states that no event waits for
-        # Events that were taken in and not answered yet, and who waits to bring more.
-        self._waiting_events = 0
-        self._waiting_events_max = limits.waiting_events
-        self._in_vain = 0  # of the store's attempts, those that are known
-        self._ticking = False
-        self._callers: deque[asyncio.Future[None]] = deque()
 
     def process(self, reducer: Reducer, keys: StateKeys, event: Event) -> asyncio.Future[Json]:
         """Reduce `event` into the state at `keys`, and commit it. Await the result.
@@ -90,10 +85,10 @@ class Engine(Keeper):
     def take(self, held: HeldState, event: Event) -> asyncio.Future[Json]:
         """`process` with a state that `held()` gave, and that is not forgotten."""
         answered: asyncio.Future[Json] = Future(loop=self.loop)
-        if not self._ticking:
-            self._begin_ticking()
+        if not self.clock.ticking:
+            self.clock.start()
         held.add(event, answered)
-        self._waiting_events += 1
+        self.room.events += 1
         if not held.running:
             self._wake(held)
         return answered
@@ -130,10 +125,10 @@ class Engine(Keeper):
             part = held.part = Part(batch)
             batch.expect(held)
         part.add(at, rank)
-        if not self._ticking:
-            self._begin_ticking()
+        if not self.clock.ticking:
+            self.clock.start()
         held.add(event, part)
-        self._waiting_events += 1
+        self.room.events += 1
 
     async def run(self, batch: Batch) -> None:
         """Reduce what has been taken in for the batch, and wait until it is all answered."""
@@ -165,44 +160,19 @@ class Engine(Keeper):
         """Whether its event loop is the running one; see `is_here` of the Redis store."""
         return self._thread == get_ident() and self.loop.is_running()
 
-    def is_full(self) -> bool:
-        """Whether so many events wait that whoever brings another must await `room()`."""
-        return self._waiting_events >= self._waiting_events_max or bool(self._callers)
-
-    async def room(self) -> None:
-        """Wait until there is room for an event; who came first goes first."""
-        caller: asyncio.Future[None] = self.loop.create_future()
-        self._callers.append(caller)
-        self._let_in()
-        try:
-            await caller
-        finally:
-            if caller.done() and not caller.cancelled():  # its place was kept; now it comes
-                self.answered(1)
-
     def answered(self, events: int) -> None:
         """So many events wait no more."""
-        self._waiting_events -= events
-        if self._callers:
-            self._let_in()
+        self.room.leave(events)
 
-    def _let_in(self) -> None:
-        free = self._waiting_events_max - self._waiting_events
-        while free > 0 and self._callers:
-            caller = self._callers.popleft()
-            if not caller.done():  # done: it was cancelled
-                caller.set_result(None)
-                self._waiting_events += 1  # kept for it until it comes
-                free -= 1
-
-    def rest(self, held: HeldState) -> None:
+    def rest(self, held: Any) -> None:
         """No event waits for the state: it goes into the cache, or is forgotten."""
-        held.running = False
-        if not held.known:
-            self._forget(held)
+        state: HeldState = held
+        state.running = False
+        if not state.known:
+            self._forget(state)
             return
-        held.measure(held.data)
-        self._cache.put(held)
+        state.measure(state.data)
+        self._cache.put(state)
         oldest: Any = self._cache.surplus()
         while oldest is not None:
             self._forget(oldest)
@@ -213,36 +183,6 @@ class Engine(Keeper):
         task = self.loop.create_task(work)
         self._tasks.add(task)  # the loop itself keeps only a weak reference
         task.add_done_callback(self._tasks.discard)
-
-    def deadline(self, came: float) -> float | None:
-        """Until when an event that came then is tried, if ever."""
-        try:
-            for_s = self.store.try_for_s()
-        except KVSError:  # it was closed: who hands in a change is told
-            return None
-        return None if for_s is None else came + for_s
-
-    def in_trouble(self) -> None:
-        """The store has just been found not to answer."""
-        self.now = self.troubled_at = self.loop.time()
-
-    def _begin_ticking(self) -> None:
-        # The time of each event would cost as much as to take it in.
-        self._ticking = True
-        self.now = self.loop.time()
-        self._in_vain = self.store.in_vain()
-        self.loop.call_later(TICK_S, self._tick)
-
-    def _tick(self) -> None:
-        self.now = self.loop.time()
-        in_vain = self.store.in_vain()
-        if in_vain != self._in_vain:
-            self._in_vain = in_vain
-            self.troubled_at = self.now
-        if self._waiting_events:
-            self.loop.call_later(TICK_S, self._tick)
-        else:
-            self._ticking = False
 
     def _forget(self, held: HeldState) -> None:
         held.forgotten = True
@@ -268,7 +208,7 @@ class Engine(Keeper):
         began = self.loop.time()
         came = min(held.waiting[3] for held in missing)
         try:
-            until = None if self.troubled_at < came else self.deadline(came)
+            until = None if self.clock.troubled_at < came else self.clock.deadline(came)
             found = await self.store.read([held.keys.internal for held in missing], deadline=until)
         except WrongType as error:
             if len(missing) == 1:
@@ -282,7 +222,7 @@ class Engine(Keeper):
                 held.fail(error)
             return
         if self.loop.time() - began > SLOW_S:  # its commit has what is left of its time
-            self.in_trouble()
+            self.clock.in_trouble()
         for held, data in zip(missing, found, strict=True):
             held.found(data)
             held.advance()

@@ -79,8 +79,8 @@ class Pipeline:
         batch = Batch(1)
         rank = 0
         while rank < len(plan):
-            if engine.is_full():
-                await engine.room()
+            if engine.room.is_full():
+                await engine.room.enter()
             rank = self._take_turn(engine, event, plan, rank, batch)
             if batch.left:
                 await batch.complete(engine.loop, engine.wakeups)
@@ -121,8 +121,8 @@ class Pipeline:
         begin = self._first_to_run(events, batch)
         if begin < len(events):  # without work no store is asked for
             engine = self._engine = engine_of(store or kvs.KVS(), self._engine)
-            if engine.is_full():
-                await engine.room()
+            if engine.room.is_full():
+                await engine.room.enter()
             self._take_in(engine, events, begin, batch)
             await engine.run(batch)
         return batch.errors

@@ -29,14 +29,14 @@ class Session:
         """Reduce and commit `event`; await what `Engine.process` returns."""
         # The store is looked up at each event: a test may have put in another one.
         engine = self._engine = engine_of(kvs.KVS(), self._engine)
-        if engine.is_full():
+        if engine.room.is_full():
             return self._take_later(engine, event, event_fields)
         return engine.take(self._state(engine, event_fields), event)
 
     async def _take_later(
         self, engine: Engine, event: Event, event_fields: Mapping[str, Any] | None
     ) -> Json:
-        await engine.room()
+        await engine.room.enter()
         return await engine.take(self._state(engine, event_fields), event)
 
     def _state(self, engine: Engine, event_fields: Mapping[str, Any] | None) -> HeldState:

@@ -1,0 +1,130 @@
+"""The events that wait for one state: who waits for each, and until when."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, Final
+
+from learning_observer.kvs.codec import Json
+from learning_observer.kvs.errors import TimedOut, Unavailable, shorten
+from learning_observer.kvs.patience import agree
+from learning_observer.stream_analytics.batch import Part
+from learning_observer.stream_analytics.cache import Cached
+from learning_observer.stream_analytics.clock import Clock
+from learning_observer.stream_analytics.fold import Event, StateKeys
+from learning_observer.stream_analytics.wakeups import Failed, Wakeups
+
+#: Events folded into one commit at most, so that the first of them is answered soon.
+FOLD_EVENTS_MAX: Final = 256
+
+
+class Keeper:
+    """What a state and its events need of the engine that keeps them.
+
+    clock    tells when events come, and until when they are tried
+    wakeups  wakes those who wait
+    """
+
+    __slots__ = ("clock", "wakeups")
+
+    def __init__(self, clock: Clock, wakeups: Wakeups) -> None:
+        self.clock = clock
+        self.wakeups = wakeups
+
+    def answered(self, events: int) -> None:
+        """So many events wait no more."""
+        raise NotImplementedError
+
+    def rest(self, held: Any) -> None:
+        """No event waits for the state any more."""
+        raise NotImplementedError
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` in a task."""
+        raise NotImplementedError
+
+
+class EventQueue(Cached):
+    """The events of one state, in their order.
+
+    waiting  the events, each followed by who waits for its answer, by the answer once there is
+             one, and by when it came: a list for each would be a lot to look after
+    folded   so many of them, the first ones, have their answer
+    keeper   the engine that holds the state
+    keys     the keys of the state
+    """
+
+    __slots__ = ("folded", "keeper", "keys", "waiting")
+
+    def __init__(self, keeper: Keeper, keys: StateKeys) -> None:
+        super().__init__()
+        self.keeper = keeper
+        self.keys = keys
+        self.waiting: list[Any] = []
+        self.folded = 0
+
+    def add(self, event: Event, caller: asyncio.Future[Json] | Part) -> None:
+        """One event more waits, and `caller` for its answer."""
+        waiting = self.waiting
+        waiting.append(event)
+        waiting.append(caller)
+        waiting.append(None)
+        waiting.append(self.keeper.clock.now)
+
+    def end(self) -> int:
+        """Where those end, in `waiting`, that are folded now."""
+        waiting = self.waiting
+        end = 4 * min(len(waiting) // 4, FOLD_EVENTS_MAX)
+        came = waiting[3]
+        first = None if self.keeper.clock.troubled_at < came else self.keeper.clock.deadline(came)
+        if first is not None:  # what is written together has one deadline
+            for at in range(7, end, 4):
+                if not agree(first, first + waiting[at] - came, self.keeper.clock.now):
+                    return at - 3
+        return end
+
+    def tell_late(self) -> bool:
+        """Answer those whose time is up, in their order. Returns whether any event is left."""
+        waiting = self.waiting
+        self.folded = 0
+        for at in range(0, len(waiting), 4):
+            until = self.keeper.clock.deadline(waiting[at + 3])
+            if until is None or until > self.keeper.clock.now:
+                break
+            waiting[at + 2] = Failed(_too_late(self.keys.internal))
+            self.folded += 1
+        self.answer()
+        return bool(self.waiting)
+
+    def fail_folded(self, error: BaseException) -> None:
+        """The write of those that were folded failed; errors of their own stay."""
+        for at in range(2, 4 * self.folded, 4):
+            if type(self.waiting[at]) is not Failed:
+                self.waiting[at] = Failed(error)
+
+    def fail_all(self, error: BaseException) -> None:
+        """Answer every event with `error`."""
+        self.folded = len(self.waiting) // 4
+        self.waiting[2::4] = [Failed(error)] * self.folded
+        self.answer()
+
+    def answer(self) -> None:
+        """Tell those who wait for the events that were folded; none of them runs at once."""
+        waiting, count = self.waiting, self.folded
+        for at in range(0, 4 * count, 4):
+            caller, answer = waiting[at + 1], waiting[at + 2]
+            if type(caller) is Part:
+                caller.answer(answer.error if type(answer) is Failed else None)
+            else:
+                self.keeper.wakeups.answer(caller, answer)
+        self.folded = 0
+        del waiting[: 4 * count]
+        self.keeper.answered(count)
+
+
+def _too_late(key: str) -> Unavailable:
+    return TimedOut(
+        f"gave up: events before this one were tried in vain all the time, on {shorten(key)}. "
+        "Nothing of this event was sent"
+    )
