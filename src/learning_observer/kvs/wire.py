@@ -99,12 +99,12 @@ class Wire:
         unknown = lost is not None
         tries = 0 if lost is None else 1
         why = self._fault = lost
-        await self._leave_exchange()
         while True:
             sent = False
             limit = min(deadline, clock() + self._attempt_s)
             try:
                 async with asyncio.timeout_at(limit):
+                    await self._leave_exchange()
                     connection = await self._connected()
                     sent = True
                     answer = await operation(connection)
