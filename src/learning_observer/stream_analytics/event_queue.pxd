@@ -23,7 +23,7 @@ cdef class EventQueue(Cached):
     cdef public object keys
     @cython.locals(waiting=list)
     cpdef add(self, object event, object caller)
-    @cython.locals(waiting=list, end=Py_ssize_t, at=Py_ssize_t, came=double)
+    @cython.locals(waiting=list, most=Py_ssize_t, end=Py_ssize_t, at=Py_ssize_t, came=double)
     cpdef Py_ssize_t end(self) except -1
     @cython.locals(waiting=list, at=Py_ssize_t)
     cpdef bint tell_late(self) except -1

@@ -15,8 +15,10 @@ from learning_observer.stream_analytics.clock import Clock
 from learning_observer.stream_analytics.fold import Event, StateKeys
 from learning_observer.stream_analytics.wakeups import Failed, Wakeups
 
-#: Events folded into one commit at most, so that the first of them is answered soon.
+#: Events folded into one commit at most, so that the first of them is answered soon; of a
+#: batch, whose events are answered together, so that the event loop turns now and then.
 FOLD_EVENTS_MAX: Final = 256
+FOLD_OF_BATCH_MAX: Final = 1024
 
 
 class Keeper:
@@ -75,7 +77,8 @@ class EventQueue(Cached):
     def end(self) -> int:
         """Where those end, in `waiting`, that are folded now."""
         waiting = self.waiting
-        end = 4 * min(len(waiting) // 4, FOLD_EVENTS_MAX)
+        most = FOLD_OF_BATCH_MAX if type(waiting[1]) is Part else FOLD_EVENTS_MAX
+        end = 4 * min(len(waiting) // 4, most)
         came = waiting[3]
         first = None if self.keeper.clock.troubled_at < came else self.keeper.clock.deadline(came)
         if first is not None:  # what is written together has one deadline

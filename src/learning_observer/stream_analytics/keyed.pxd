@@ -1,3 +1,8 @@
 # Types of what is compiled; the code stands in keyed.py.
 
+cimport cython
+
 cpdef student_of(metadata)
+cpdef bint is_mapping(value)
+@cython.locals(known=dict)
+cpdef member_of(mapping, name)

@@ -16,8 +16,6 @@ from learning_observer.stream_analytics.fields import (
 from learning_observer.stream_analytics.fold import Reducer, StateKeys
 from learning_observer.stream_analytics.keys import make_key
 
-#: dict first: the abstract class takes longer to look than all the rest does.
-MAPPINGS: Final = (dict, Mapping)
 #: Who an event without a student is counted for.
 GUEST: Final = "[guest]"
 #: How many states' keys a reducer keeps, so that it need not make them for each event.
@@ -77,6 +75,19 @@ class KeyedReducer:
 
 def student_of(metadata: Mapping[str, Any] | None) -> str:
     """Who the events of this source are counted for."""
-    auth = metadata.get("auth") if metadata else None
-    student = auth.get("safe_user_id") if isinstance(auth, MAPPINGS) else None
+    auth = member_of(metadata, "auth") if metadata else None
+    student = member_of(auth, "safe_user_id") if is_mapping(auth) else None
     return GUEST if student is None else str(student)
+
+
+def is_mapping(value: object) -> bool:
+    """Whether it is a dict, or at least a mapping: the abstract class takes long to look."""
+    return type(value) is dict or isinstance(value, Mapping)
+
+
+def member_of(mapping: Any, name: str) -> Any:
+    """`mapping.get(name)`; events are dicts, and those are asked in C."""
+    if type(mapping) is dict:
+        known: dict[str, Any] = mapping
+        return known.get(name)
+    return mapping.get(name)

@@ -15,7 +15,7 @@ from learning_observer.stream_analytics.batch import Batch
 from learning_observer.stream_analytics.engine import Engine, Place, engine_of
 from learning_observer.stream_analytics.fields import Scope
 from learning_observer.stream_analytics.fold import Event
-from learning_observer.stream_analytics.keyed import MAPPINGS, KeyedReducer
+from learning_observer.stream_analytics.keyed import KeyedReducer, is_mapping, member_of
 from learning_observer.stream_analytics.routes import Route
 
 
@@ -154,7 +154,7 @@ class Pipeline:
         Raises `BadEvent`, and `ScopeFieldError` for a scope that events cannot fill.
         """
         client, metadata = check_event(event)
-        source = metadata.get("source")
+        source = member_of(metadata, "source")
         if source is None:
             return ()
         route = self._routes.get(source) if isinstance(source, str) else None
@@ -170,15 +170,15 @@ def check_event(event: Event) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     An event is a mapping with `client.event`, the name of what happened. An event without
     `metadata` has no source.
     """
-    if not isinstance(event, MAPPINGS):
+    if not is_mapping(event):
         raise BadEvent(f"expected an object, got {type(event).__name__}")
-    client = event.get("client")
-    if not isinstance(client, MAPPINGS):
+    client = member_of(event, "client")
+    if not is_mapping(client):
         raise BadEvent("`client` is missing, or no object")
-    if not isinstance(client.get("event"), str):
+    if not isinstance(member_of(client, "event"), str):
         raise BadEvent("`client.event`, the name of what happened, is missing or no text")
     metadata = event.get("metadata", {})
-    if not isinstance(metadata, MAPPINGS):
+    if not is_mapping(metadata):
         raise BadEvent(f"`metadata` must be an object, got {type(metadata).__name__}")
     return client, metadata
 

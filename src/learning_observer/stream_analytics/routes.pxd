@@ -1,5 +1,7 @@
 # Types of what is compiled; the code stands in routes.py.
 
+from learning_observer.stream_analytics.keyed cimport student_of
+
 cdef class Route:
     cdef object _reducers
     cdef list _names
