@@ -98,6 +98,7 @@ class Wire:
         pause = PAUSE_MIN_S
         unknown = lost is not None
         tries = 0 if lost is None else 1
+        self._connection.in_vain += tries
         why = self._fault = lost
         while True:
             sent = False
