@@ -65,6 +65,10 @@ class RedisConnection:
         self._clients[loop] = (os.getpid(), client, end)
         return client
 
+    def is_open(self) -> bool:
+        """Whether the running loop has its client: from the first use until the loop ends."""
+        return asyncio.get_running_loop() in self._clients
+
     async def aclose(self) -> None:
         """Close the running loop's client and its connections."""
         known = self._clients.get(asyncio.get_running_loop())

@@ -36,9 +36,10 @@ class Exchange(asyncio.BufferedProtocol):
     is_open  whether a command can be sent: none is under way, and the connection is there
     """
 
-    def __init__(self, transport: asyncio.Transport, before: asyncio.BaseProtocol) -> None:
+    def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
-        self._before: Any = before  # redis-py's own: what ends the connection it must know
+        # redis-py's own: what ends the connection it must know.
+        self._before: Any = transport.get_protocol()
         self._reader = hiredis.Reader()
         self._buffer = memoryview(bytearray(BUFFER_BYTES))
         self._done: Callable[[Any], object] | None = None
@@ -52,7 +53,7 @@ class Exchange(asyncio.BufferedProtocol):
         transport = getattr(writer, "transport", None)
         if transport is None or transport.is_closing():
             return None
-        return cls(transport, transport.get_protocol())
+        return cls(transport)
 
     def send(self, command: bytes, done: Callable[[Any], object]) -> None:
         """Send a command; `done(reply)` is called once, with `Lost` where none will come."""
@@ -105,11 +106,7 @@ class Exchange(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._before.connection_lost(exc)
-        if exc is None:  # closed by this side, as the event loop ends: nobody waits any more
-            self._done = None
-            self.is_open = False
-        else:
-            self.lose(exc)
+        self.lose(exc or ConnectionError("Connection closed by server."))
 
     def pause_writing(self) -> None:
         self._before.pause_writing()

@@ -149,6 +149,10 @@ class Wire:
         """Whether `send` can be used."""
         return self._exchange is not None and self._exchange.is_open
 
+    def is_over(self) -> bool:
+        """Whether the event loop ends, and its connections are closed: nobody waits any more."""
+        return not self._connection.is_open()
+
     def send(self, command: bytes, done: Callable[[Any], object], waiting: Queue[Any, Any]) -> None:
         """Send a command once, while `is_open()`; `done(reply)` is called, or `done(Lost)`.
 

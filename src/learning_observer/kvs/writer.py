@@ -114,7 +114,7 @@ class Writer:
         elif self._wire.is_open() and not self._waiting.timed:
             self._send()
         else:
-            self._task = self._loop.create_task(self._carry_all())
+            self._carry_in_task()
 
     # -- while all is well -------------------------------------------------------------------
 
@@ -132,8 +132,7 @@ class Writer:
         call = self._call_in_flight()
         outcomes = self._outcomes_at_once(call, reply)
         if outcomes is None:
-            lost = reply.error if isinstance(reply, Lost) else None
-            self._task = self._loop.create_task(self._carry_all(call, lost))
+            self._carry_in_task(call, reply.error if isinstance(reply, Lost) else None)
             return
         self._wire.replied(self._waiting)
         deliver(call.group, outcomes)
@@ -158,6 +157,13 @@ class Writer:
         return None if details is None else self._outcomes(letters, details, None)
 
     # -- in a task, until all is well ----------------------------------------------------------
+
+    def _carry_in_task(
+        self, call: scripts.Call | None = None, lost: Exception | None = None
+    ) -> None:
+        # The tasks of a loop that ends have been cancelled: one more would be left behind.
+        if not self._wire.is_over():
+            self._task = self._loop.create_task(self._carry_all(call, lost))
 
     async def _carry_all(
         self, call: scripts.Call | None = None, lost: Exception | None = None
