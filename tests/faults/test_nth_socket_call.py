@@ -110,13 +110,16 @@ class Trial:
 
     async def run(self, act: Act, calls: SocketCalls, *, retry_for: float) -> Run:
         name = next(self._names)
-        self._put(act.stored(name, OLD - act.before))
+        self._put(act.stored(name, OLD))
         where = RedisSettings(url=self._url, retry_for=retry_for, timeout=TIMEOUT_S)
         with struck(calls):
             async with PersistentRedisKVS(connection=where) as store:
                 calls.on = False
                 for _ in range(act.before):
                     await self._until_done(act, store, name)
+                if act.before:
+                    self._settle()
+                    self._put(act.stored(name, OLD))
                 calls.on = True
                 try:
                     returned = await act.run(store, name)
@@ -138,16 +141,19 @@ class Trial:
             try:
                 await act.run(store, name)
                 return
-            except Unavailable:  # a busy machine, and a deadline of 60 ms
+            except (Unavailable, OutcomeUnknown):  # a busy machine, and a deadline of 60 ms
                 assert left, "the store does not work"
 
     def _put(self, items: dict[str, Any]) -> None:
         self._raw.mset({key: json.dumps(value) for key, value in items.items()})
 
-    def _count(self, act: Act, name: str) -> int:
-        """How often the act was carried out, once all that was sent has been."""
+    def _settle(self) -> None:
         for _ in range(3):  # what other connections had brought before is served by then
             self._raw.ping()
+
+    def _count(self, act: Act, name: str) -> int:
+        """How often the act was carried out, once all that was sent has been."""
+        self._settle()
         for times in (0, 1, 2):
             expected = act.stored(name, OLD + times)
             found = {key: json.loads(self._raw.get(key) or "null") for key in expected}

@@ -109,11 +109,15 @@ class TLSProxy:
         task.add_done_callback(forget)
 
     async def _carry_both(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        opening = asyncio.create_task(asyncio.open_connection(HOST, self._upstream_port))
         try:
-            upstream_reader, upstream = await asyncio.open_connection(HOST, self._upstream_port)
+            upstream_reader, upstream = await asyncio.shield(opening)
         except OSError:  # the server is gone
             writer.transport.abort()
             return
+        except asyncio.CancelledError:  # it may be open by now, and then nobody has it
+            opening.add_done_callback(_abort_opened)
+            raise
         directions = [
             asyncio.create_task(_carry(reader, upstream)),
             asyncio.create_task(_carry(upstream_reader, writer)),
@@ -127,6 +131,13 @@ class TLSProxy:
             await asyncio.gather(*directions, return_exceptions=True)
             upstream.transport.abort()
             writer.transport.abort()
+
+
+def _abort_opened(
+    opening: asyncio.Task[tuple[asyncio.StreamReader, asyncio.StreamWriter]],
+) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result()[1].transport.abort()
 
 
 async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
