@@ -125,12 +125,12 @@ class TLSProxy:
         try:
             # TLS knows no half-closed connection: where one direction ends, both do.
             await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
-        finally:
+        finally:  # first of all, as this may be cancelled while it waits
+            upstream.transport.abort()
+            writer.transport.abort()
             for direction in directions:
                 direction.cancel()
             await asyncio.gather(*directions, return_exceptions=True)
-            upstream.transport.abort()
-            writer.transport.abort()
 
 
 def _abort_opened(
