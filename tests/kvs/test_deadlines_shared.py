@@ -45,6 +45,14 @@ def is_read(request: bytes) -> bool:
     return READ.digest.encode() in request
 
 
+def is_scan_or_read(request: bytes) -> bool:
+    return b"SCAN" in request or is_read(request)
+
+
+def is_scan_or_commit(request: bytes) -> bool:
+    return b"SCAN" in request or is_commit(request)
+
+
 @contextlib.asynccontextmanager
 async def late_reads_and_lost_commits(server: RedisServer) -> AsyncIterator[int]:
     """The port of a server that answers readings late, and commits not at all."""
@@ -288,6 +296,53 @@ def test_calls_of_many_parts_are_told_in_time(
             # It goes on as if nothing had been.
             await store.multiset(MANY)
             assert await store.multiget(MANY) == list(MANY.values())
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("name", ["multiget", "dump", "clear"])
+def test_time_in_vain_adds_up_over_the_parts_of_a_call(
+    redis_server: RedisServer, name: str
+) -> None:
+    """Every other request is lost: each part alone would be in time, all of them are not."""
+    flapping = {"multiget": is_read, "dump": is_scan_or_read, "clear": is_scan_or_commit}
+
+    async def main() -> None:
+        async with FaultProxy("127.0.0.1", redis_server.port, only=flapping[name]) as proxy:
+            where = settings_for(proxy.port, retry_for=RETRY_FOR, timeout=RETRY_FOR / 2)
+            async with PersistentRedisKVS(connection=where, prefix="many:") as store:
+                await store.multiset(MANY)
+                calls: dict[str, Callable[[], Awaitable[object]]] = {
+                    "multiget": lambda: store.multiget(MANY),
+                    "dump": store.dump,
+                    "clear": store.clear,
+                }
+                for at in range(1, 100, 2):
+                    proxy.inject(Fault.SWALLOW_STALL, at)
+                seconds, error = await took(calls[name]())
+                assert isinstance(error, Unavailable | OutcomeUnknown)
+                assert RETRY_FOR - 0.3 < seconds < RETRY_FOR + GRACE
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("name", ["multiget", "dump", "clear"])
+def test_a_call_of_many_parts_outlives_a_lost_request(redis_server: RedisServer, name: str) -> None:
+    async def main() -> None:
+        async with FaultProxy("127.0.0.1", redis_server.port) as proxy:
+            where = settings_for(proxy.port, retry_for=10, timeout=0.3)
+            async with PersistentRedisKVS(connection=where, prefix="many:") as store:
+                await store.multiset(MANY)
+                for at in (1, 4, 7):
+                    proxy.inject(Fault.SWALLOW_STALL, at)
+                if name == "multiget":
+                    assert await store.multiget(MANY) == list(MANY.values())
+                elif name == "dump":
+                    assert await store.dump() == MANY
+                else:
+                    await store.clear()
+                    assert await store.keys() == []
+                assert proxy.counts[Fault.SWALLOW_STALL] == 3
 
     asyncio.run(main())
 

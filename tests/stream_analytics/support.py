@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
 from learning_observer.kvs import Change, InMemoryKVS, Outcome, Store
+from learning_observer.kvs.patience import TimeInVain
 from learning_observer.stream_analytics.helpers import KeyField, KeyStateType, make_key
 
 T = TypeVar("T")
@@ -76,6 +77,8 @@ class GatedStore(Store):
         await self.gate.wait()
         return await self.inner.commit(changes)
 
-    async def scan(self, prefix: str = "") -> AsyncIterator[str]:
-        async for key in self.inner.scan(prefix):
+    async def scan(
+        self, prefix: str = "", *, spent: TimeInVain | None = None
+    ) -> AsyncIterator[str]:
+        async for key in self.inner.scan(prefix, spent=spent):
             yield key

@@ -6,6 +6,7 @@ import threading
 from collections.abc import AsyncIterator, Sequence
 
 from learning_observer.kvs.changes import Change, Conflict, Guard, Outcome, check_changes, check_key
+from learning_observer.kvs.patience import TimeInVain
 from learning_observer.kvs.store import Store
 
 
@@ -35,7 +36,9 @@ class InMemoryKVS(Store):
         check_changes(changes)
         return [self._commit_one(change) for change in changes]
 
-    async def scan(self, prefix: str = "") -> AsyncIterator[str]:
+    async def scan(
+        self, prefix: str = "", *, spent: TimeInVain | None = None
+    ) -> AsyncIterator[str]:
         self._check_open()
         check_key(prefix)
         for key in [key for key in list(self._texts) if key.startswith(prefix)]:

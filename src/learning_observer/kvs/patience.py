@@ -2,12 +2,18 @@
 
 A call of one step has its deadline from the settings. A call of several steps, and one that
 has waited behind others, has what is left of that; and what leaves together must agree in it.
+A call of ever so many parts takes as long as there is much to do; what may not add up in it
+is the time in which the store was tried in vain.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Final
+
+from learning_observer.kvs.errors import TimedOut
 
 #: What has waited behind others until its time is up is tried for so long all the same.
 TURN_MIN_S: Final = 0.25
@@ -36,6 +42,42 @@ class Patience:
     def deadline(self) -> float | None:
         """That of the next step. `None` while the call was just made: as the settings say."""
         return None if self._clock() - self._since < JUST_MADE_S else self.until
+
+
+class TimeInVain:
+    """How long the parts of one call were tried in vain, all of them together.
+
+    for_s  how many seconds that may be; `None`: of a store that waits for nobody
+    """
+
+    __slots__ = ("_clock", "_for_s", "_spent_s")
+
+    def __init__(self, for_s: float | None) -> None:
+        self._clock = asyncio.get_running_loop().time
+        self._for_s = for_s
+        self._spent_s = 0.0
+
+    @contextlib.contextmanager
+    def part(self, in_vain: Callable[[], int]) -> Iterator[float | None]:
+        """The deadline of the part that is made within; `None`: as the settings say.
+
+        in_vain  how many attempts were in vain so far: where that grows, the part's time counts
+
+        Raises `TimedOut` where no time is left.
+        """
+        start, before = self._clock(), in_vain()
+        if self._for_s is None or not self._spent_s:
+            deadline = None
+        elif self._spent_s < self._for_s:
+            deadline = start + max(self._for_s - self._spent_s, TURN_MIN_S)
+        else:
+            raise TimedOut(
+                f"gave up after the parts of one call were tried in vain for {self._spent_s:.3g} s,"
+                " all together; the others were not begun (see whether the store can be reached)"
+            )
+        yield deadline
+        if in_vain() != before:  # a part that failed ends the call
+            self._spent_s += self._clock() - start
 
 
 def agree(soonest: float, latest: float, now: float) -> bool:

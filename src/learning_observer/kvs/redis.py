@@ -9,13 +9,21 @@ import math
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import TypeVar
 
-from learning_observer.kvs.changes import RESERVED_PREFIX, Change, Outcome, check_changes, check_key
+from learning_observer.kvs.changes import (
+    RESERVED_PREFIX,
+    Change,
+    Guard,
+    Outcome,
+    check_changes,
+    check_key,
+)
 from learning_observer.kvs.cluster import ClusterTraffic, check_cluster_prefix
 from learning_observer.kvs.durability import WAIT_TIMEOUT_S, Durability
 from learning_observer.kvs.errors import ClearRefused, InvalidKey, KVSError
 from learning_observer.kvs.grouping import CHANGES, LANES, Grouping
+from learning_observer.kvs.patience import TimeInVain
 from learning_observer.kvs.single_server import ServerTraffic
-from learning_observer.kvs.store import GROUP_KEYS_MAX, Store, Submit
+from learning_observer.kvs.store import GROUP_KEYS_MAX, Store, Submit, raise_first
 from learning_observer.redis_connection import RedisSettings, default_settings
 
 Item = TypeVar("Item")
@@ -103,14 +111,18 @@ class PersistentRedisKVS(Store):
         traffic = self._traffic.get(asyncio.get_running_loop())
         return 0 if traffic is None else traffic.in_vain
 
-    async def scan(self, prefix: str = "") -> AsyncGenerator[str, None]:
+    async def scan(
+        self, prefix: str = "", *, spent: TimeInVain | None = None
+    ) -> AsyncGenerator[str, None]:
         self._check_open()
         check_key(prefix)
         traffic = self._running()
         seen: set[bytes] = set()  # SCAN may name a key more than once
         # Closed here: an iteration that is left early gives its connection back at once, while
         # the event loop runs.
-        async with contextlib.aclosing(traffic.names(prefix)) as names:
+        async with contextlib.aclosing(
+            traffic.names(prefix, spent or self.time_in_vain())
+        ) as names:
             async for name in names:
                 if name in seen or name.startswith(RESERVED_PREFIX.encode()):
                     continue
@@ -127,13 +139,19 @@ class PersistentRedisKVS(Store):
                 "this store has no `prefix`, so clear() would remove every string in the "
                 "Redis database, of other programs too; call clear(everything=True) to do that"
             )
-        batch: list[str] = []
-        async for key in self.scan():
-            batch.append(key)
-            if len(batch) >= GROUP_KEYS_MAX:
-                await self._remove_all(batch)
-                batch.clear()
-        await self._remove_all(batch)
+        spent = self.time_in_vain()
+        part: list[str] = []
+        async for key in self.scan(spent=spent):
+            part.append(key)
+            if len(part) >= GROUP_KEYS_MAX:
+                await self._remove_part(part, spent)
+                part.clear()
+        await self._remove_part(part, spent)
+
+    async def _remove_part(self, keys: Sequence[str], spent: TimeInVain) -> None:
+        changes = [Change(key, Guard.ANY, {key: None}) for key in keys]
+        with spent.part(self.in_vain) as deadline:
+            raise_first(await self.commit(changes, deadline=deadline))
 
     async def aclose(self) -> None:
         """Close the store, once what was handed in on this event loop is answered."""

@@ -38,7 +38,7 @@ from learning_observer.kvs.errors import (
 from learning_observer.kvs.lane import Lane
 from learning_observer.kvs.own_loop import of_this_loop
 from learning_observer.kvs.parts import commit_in_parts
-from learning_observer.kvs.patience import Patience
+from learning_observer.kvs.patience import Patience, TimeInVain
 from learning_observer.kvs.texts import decode, encode, encode_old
 from learning_observer.kvs.updates import Updates
 from learning_observer.kvs.waiting import Queue, Waiting
@@ -130,6 +130,10 @@ class Store(abc.ABC):
         """How long a call of several steps is tried that was made then; default: now."""
         return Patience(self.try_for_s(), since)
 
+    def time_in_vain(self) -> TimeInVain:
+        """For a call of many parts that is made now: see `Store.multiget`."""
+        return TimeInVain(self.try_for_s())
+
     def try_for_s(self) -> float | None:
         """How many seconds a change is tried for; `None`: the store waits for nobody."""
         return None
@@ -142,8 +146,12 @@ class Store(abc.ABC):
         return 0
 
     @abc.abstractmethod
-    def scan(self, prefix: str = "") -> AsyncIterator[str]:
-        """Iterate over the keys that begin with `prefix`: each once, in no order."""
+    def scan(self, prefix: str = "", *, spent: TimeInVain | None = None) -> AsyncIterator[str]:
+        """Iterate over the keys that begin with `prefix`: each once, in no order.
+
+        spent  what the call of which this is a part has spent in vain, and spends here;
+               default: this is a call by itself. Stores that wait for nobody heed none
+        """
 
     async def clear(self, *, everything: bool = False) -> None:
         """Remove every key of this store.
@@ -151,7 +159,7 @@ class Store(abc.ABC):
         A store on Redis without a `prefix` cannot tell its keys from those of other
         programs and raises `ClearRefused`, unless it is told `everything=True`.
         """
-        await self._remove_all([key async for key in self.scan()])
+        await self._put(dict.fromkeys([key async for key in self.scan()]))
 
     async def aclose(self) -> None:
         """Close the store, once what was submitted on this event loop has its outcome.
@@ -191,15 +199,11 @@ class Store(abc.ABC):
         moment. Raises like `get`.
         """
         wanted = list(keys)
-        values: list[Any] = []
-        for start in range(0, len(wanted), GROUP_KEYS_MAX):
-            part = wanted[start : start + GROUP_KEYS_MAX]
-            data = await self.read(part)
-            values += [
-                default if found is None else decode(key, found)
-                for key, found in zip(part, data, strict=True)
-            ]
-        return values
+        found = await self._read_in_parts(wanted, self.time_in_vain())
+        return [
+            default if data is None else decode(key, data)
+            for key, data in zip(wanted, found, strict=True)
+        ]
 
     async def multiset(self, items: Mapping[str, Json]) -> None:
         """Put many values. Each key changes atomically, but not all at one moment.
@@ -222,7 +226,7 @@ class Store(abc.ABC):
             change = Change(key, data, {key: None})
             (outcome,) = await self.commit([change], deadline=patience.deadline())
             if not isinstance(outcome, Conflict):
-                _raise_first([outcome])
+                raise_first([outcome])
                 return True
             data = outcome.current
         return False
@@ -255,18 +259,18 @@ class Store(abc.ABC):
         """
         everything: dict[str, Json] = {}
         lines: list[bytes] = []
-        keys = await self.keys()
-        for start in range(0, len(keys), GROUP_KEYS_MAX):
-            part = keys[start : start + GROUP_KEYS_MAX]
-            for key, data in zip(part, await self.read(part), strict=True):
-                if data is None:  # removed since it was listed
-                    continue
-                try:
-                    everything[key] = decode(key, data)
-                except CorruptValue as error:
-                    logger.warning("left out of the dump: %s", error)
-                else:
-                    lines.append(codec.encode(key) + b": " + data)
+        spent = self.time_in_vain()
+        keys = [key async for key in self.scan(spent=spent)]
+        found = await self._read_in_parts(keys, spent)
+        for key, data in zip(keys, found, strict=True):
+            if data is None:  # removed since it was listed
+                continue
+            try:
+                everything[key] = decode(key, data)
+            except CorruptValue as error:
+                logger.warning("left out of the dump: %s", error)
+            else:
+                lines.append(codec.encode(key) + b": " + data)
         if filename is not None:
             text = b"{\n" + b",\n".join(lines) + b"\n}\n"
             await asyncio.to_thread(Path(filename).write_bytes, text)
@@ -321,6 +325,14 @@ class Store(abc.ABC):
             logger.exception("a commit failed")
             return group, [OutcomeUnknown(f"a commit failed: {error!r}")] * len(group)
 
+    async def _read_in_parts(self, keys: Sequence[str], spent: TimeInVain) -> list[bytes | None]:
+        """`read`, for any number of keys; raises for the first part that fails."""
+        found: list[bytes | None] = []
+        for start in range(0, len(keys), GROUP_KEYS_MAX):
+            with spent.part(self.in_vain) as deadline:
+                found += await self.read(keys[start : start + GROUP_KEYS_MAX], deadline=deadline)
+        return found
+
     async def _put(self, items: Mapping[str, bytes | None]) -> None:
         changes = [Change(key, Guard.ANY, {key: data}) for key, data in items.items()]
         for change in changes:  # all keys first, so that a bad one stops before any write
@@ -329,13 +341,11 @@ class Store(abc.ABC):
             outcomes = await self.commit(changes)
         else:
             outcomes = await commit_in_parts(self, changes, GROUP_KEYS_MAX)
-        _raise_first(outcomes)
-
-    async def _remove_all(self, keys: Iterable[str]) -> None:
-        await self._put(dict.fromkeys(keys))
+        raise_first(outcomes)
 
 
-def _raise_first(outcomes: Iterable[Outcome]) -> None:
+def raise_first(outcomes: Iterable[Outcome]) -> None:
+    """Raise the first error among outcomes, if there is one."""
     for outcome in outcomes:
         if isinstance(outcome, KVSError):
             raise outcome

@@ -20,7 +20,7 @@ from learning_observer.kvs.answers import Verdict
 from learning_observer.kvs.arrivals import Arrivals
 from learning_observer.kvs.errors import KVSError
 from learning_observer.kvs.exchange import Exchange
-from learning_observer.kvs.patience import TURN_MIN_S
+from learning_observer.kvs.patience import TURN_MIN_S, TimeInVain
 from learning_observer.kvs.waiting import Answer, Item, Queue, Waiting, deliver
 from learning_observer.redis_connection import RedisConnection
 
@@ -245,7 +245,9 @@ class Wire:
             await self._redis.disconnect(nowait=True)
 
 
-async def scan_strings(connection: RedisConnection, pattern: str) -> AsyncGenerator[bytes, None]:
+async def scan_strings(
+    connection: RedisConnection, pattern: str, spent: TimeInVain
+) -> AsyncGenerator[bytes, None]:
     """Every key that matches `pattern` and holds a string, some of them more than once.
 
     By SCAN, which blocks nobody, on a connection of its own. Raises `Unavailable`.
@@ -255,7 +257,8 @@ async def scan_strings(connection: RedisConnection, pattern: str) -> AsyncGenera
     try:
         while True:
             step = functools.partial(scripts.scan, cursor=cursor, pattern=pattern)
-            cursor, names = await wire.run(step, writes=False)
+            with spent.part(lambda: connection.in_vain) as deadline:
+                cursor, names = await wire.run(step, deadline=deadline, writes=False)
             for name in names:
                 yield name
             if cursor == b"0":
