@@ -8,7 +8,7 @@ import itertools
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -208,5 +208,49 @@ def test_replay_that_needs_a_read_has_one_deadline_for_both(
             assert isinstance(outcome, Unavailable)  # it met something else: it was not made
             assert RETRY_FOR - 0.2 < seconds < RETRY_FOR + GRACE
             assert await store.commit([change]) == [Conflict(b"1")]
+
+    asyncio.run(main())
+
+
+@contextlib.asynccontextmanager
+async def coming_and_going(cluster: ClusterServers, away_s: float) -> AsyncIterator[None]:
+    """The lost node stands still again and again, and does something in between."""
+
+    async def come_and_go() -> None:
+        while True:
+            with standing_still(cluster):
+                await asyncio.sleep(away_s)
+            await asyncio.sleep(0.003)
+
+    task = asyncio.create_task(come_and_go())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+@pytest.mark.parametrize("name", ["multiget", "keys", "dump", "clear"])
+def test_a_node_that_comes_and_goes_does_not_drag_out_a_call_of_many_parts(
+    own_cluster: ClusterServers, name: str
+) -> None:
+    tag = tag_on(own_cluster, LOST)
+    many = {f"{tag} {n}": n for n in range(20_000)}
+
+    async def main() -> None:
+        where = settings_of(own_cluster, 0.2)
+        async with PersistentRedisKVS(connection=where, prefix="many:") as store:
+            await store.multiset(many)
+            calls: dict[str, Callable[[], Awaitable[Any]]] = {
+                "multiget": lambda: store.multiget(many),
+                "keys": store.keys,
+                "dump": store.dump,
+                "clear": store.clear,
+            }
+            async with coming_and_going(own_cluster, 0.5):
+                error = await fault_of(calls[name](), at_most=RETRY_FOR + GRACE)
+            assert isinstance(error, Unavailable | OutcomeUnknown)
+            await store.clear()
+            assert await store.keys() == []
 
     asyncio.run(main())

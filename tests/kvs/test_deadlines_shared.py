@@ -310,7 +310,7 @@ def test_time_in_vain_adds_up_over_the_parts_of_a_call(
     async def main() -> None:
         async with FaultProxy("127.0.0.1", redis_server.port, only=flapping[name]) as proxy:
             where = settings_for(proxy.port, retry_for=RETRY_FOR, timeout=RETRY_FOR / 2)
-            async with PersistentRedisKVS(connection=where, prefix="many:") as store:
+            async with PersistentRedisKVS(connection=where, prefix="many:", lanes=1) as store:
                 await store.multiset(MANY)
                 calls: dict[str, Callable[[], Awaitable[object]]] = {
                     "multiget": lambda: store.multiget(MANY),

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
 from learning_observer.kvs import Change, InMemoryKVS, Outcome, Store
-from learning_observer.kvs.patience import TimeInVain
+from learning_observer.kvs.patience import RetryBudget
 from learning_observer.stream_analytics.helpers import KeyField, KeyStateType, make_key
 
 T = TypeVar("T")
@@ -78,7 +78,7 @@ class GatedStore(Store):
         return await self.inner.commit(changes)
 
     async def scan(
-        self, prefix: str = "", *, spent: TimeInVain | None = None
+        self, prefix: str = "", *, budget: RetryBudget | None = None
     ) -> AsyncIterator[str]:
-        async for key in self.inner.scan(prefix, spent=spent):
+        async for key in self.inner.scan(prefix, budget=budget):
             yield key

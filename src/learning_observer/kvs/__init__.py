@@ -36,6 +36,7 @@ from learning_observer.kvs.errors import (
 )
 from learning_observer.kvs.filesystem import FilesystemKVS
 from learning_observer.kvs.memory import InMemoryKVS
+from learning_observer.kvs.patience import Patience, RetryBudget
 from learning_observer.kvs.redis import EphemeralRedisKVS, PersistentRedisKVS
 from learning_observer.kvs.router import KVS, KVS_MAP, KVSRouter, clear, kvs_startup_check
 from learning_observer.kvs.store import Store
@@ -66,9 +67,11 @@ __all__ = [
     "OutOfMemory",
     "Outcome",
     "OutcomeUnknown",
+    "Patience",
     "PersistentRedisKVS",
     "ReadOnlyServer",
     "Refused",
+    "RetryBudget",
     "ServerBusy",
     "ServerLoading",
     "Store",

@@ -23,7 +23,7 @@ from learning_observer.kvs.durability import NO_WAITING, Durability
 from learning_observer.kvs.errors import InvalidKey, Refused, StoreClosed, shorten
 from learning_observer.kvs.grouping import USUAL, Grouping
 from learning_observer.kvs.key_layout import cluster_pattern, key_of_cluster_name
-from learning_observer.kvs.patience import TimeInVain
+from learning_observer.kvs.patience import RetryBudget
 from learning_observer.kvs.store import Submit
 from learning_observer.kvs.wire import RECORD_TTL_MIN_MS, Found, scan_strings
 from learning_observer.redis_connection import RedisSettings
@@ -104,21 +104,21 @@ class ClusterTraffic(ClusterRoutes):
         name = self._prefix + name_of(key)
         self.send(KeyRead(self, key, name.encode(), self._slot(key), done), deadline)
 
-    async def names(self, key_prefix: str, spent: TimeInVain) -> AsyncGenerator[bytes, None]:
+    async def names(self, key_prefix: str, budget: RetryBudget) -> AsyncGenerator[bytes, None]:
         """Names of the keys that begin with `key_prefix`, of some others, some of them twice.
 
         Where slots move from one node to another meanwhile, all nodes are asked again.
         """
         pattern = cluster_pattern(self._prefix, key_prefix)
-        await self._refresh_map(spent)
+        await self._refresh_map(budget)
         for _ in range(SCANS_MAX):
             version = self._map.version
             for address in self._map.primaries:
-                steps = scan_strings(self._node(address), pattern, spent)
+                steps = scan_strings(self._node(address), pattern, budget)
                 async with contextlib.aclosing(steps) as found:
                     async for name in found:
                         yield name
-            await self._refresh_map(spent)
+            await self._refresh_map(budget)
             if self._map.version == version:
                 return
 

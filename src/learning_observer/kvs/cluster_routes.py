@@ -25,7 +25,7 @@ from learning_observer.kvs.cluster_slots import Address
 from learning_observer.kvs.durability import NO_WAITING, Durability
 from learning_observer.kvs.errors import KVSError
 from learning_observer.kvs.own_loop import OwnLoop
-from learning_observer.kvs.patience import TURN_MIN_S, TimeInVain
+from learning_observer.kvs.patience import TURN_MIN_S, RetryBudget
 from learning_observer.kvs.wire import ATTEMPT_MIN_S, PAUSE_MAX_S, PAUSE_MIN_S
 from learning_observer.redis_connection import RedisConnection, RedisSettings
 
@@ -225,9 +225,9 @@ class ClusterRoutes(OwnLoop, abc.ABC):
             self._lanes[address, writes] = lane
         return lane
 
-    async def _refresh_map(self, spent: TimeInVain) -> None:
+    async def _refresh_map(self, budget: RetryBudget) -> None:
         """Ask for the map until a node answers."""
-        with spent.part(lambda: self.in_vain) as deadline:
+        with budget.part(lambda: self.in_vain) as deadline:
             await self._ask_for_map(deadline or self._loop.time() + self._settings.retry_for)
 
     async def _ask_for_map(self, deadline: float) -> None:

@@ -13,7 +13,7 @@ from learning_observer.kvs.changes import Change, Conflict, Guard, Outcome, chec
 from learning_observer.kvs.errors import KVSError, OutcomeUnknown, Unavailable
 from learning_observer.kvs.file_names import KEY_SUFFIX, is_digest, key_of, path_of
 from learning_observer.kvs.files import OWN_FOLDER, Files, Interrupted
-from learning_observer.kvs.patience import TimeInVain
+from learning_observer.kvs.patience import RetryBudget
 from learning_observer.kvs.store import Store
 
 FORMAT_VERSION: Final = 1
@@ -60,7 +60,7 @@ class FilesystemKVS(Store):
         return await asyncio.to_thread(lambda: [self._commit_one(change) for change in changes])
 
     async def scan(
-        self, prefix: str = "", *, spent: TimeInVain | None = None
+        self, prefix: str = "", *, budget: RetryBudget | None = None
     ) -> AsyncIterator[str]:
         self._check_open()
         check_key(prefix)

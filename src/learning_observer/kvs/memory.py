@@ -6,7 +6,7 @@ import threading
 from collections.abc import AsyncIterator, Sequence
 
 from learning_observer.kvs.changes import Change, Conflict, Guard, Outcome, check_changes, check_key
-from learning_observer.kvs.patience import TimeInVain
+from learning_observer.kvs.patience import RetryBudget
 from learning_observer.kvs.store import Store
 
 
@@ -37,7 +37,7 @@ class InMemoryKVS(Store):
         return [self._commit_one(change) for change in changes]
 
     async def scan(
-        self, prefix: str = "", *, spent: TimeInVain | None = None
+        self, prefix: str = "", *, budget: RetryBudget | None = None
     ) -> AsyncIterator[str]:
         self._check_open()
         check_key(prefix)

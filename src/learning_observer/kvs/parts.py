@@ -30,15 +30,15 @@ class Commits(Protocol):
 
 
 async def commit_in_parts(
-    store: Commits, changes: Sequence[Change], part_max: int
+    store: Commits, changes: Sequence[Change], part_max: int, deadline: float | None = None
 ) -> list[Outcome]:
     """The outcomes of the changes, in their order.
 
     Where a part is tried in vain, the others do not wait for it: other nodes of a cluster may
-    take them. They are handed in at once, and all have the deadline of that part.
+    take them. They are handed in at once, and all have the deadline of that part; so they do
+    where the call has a `deadline` from the beginning.
     """
     parts: list[asyncio.Task[list[Outcome]]] = []
-    deadline: float | None = None
     try:
         for start in range(0, len(changes), part_max):
             patience, in_vain = store.patience(), store.in_vain()

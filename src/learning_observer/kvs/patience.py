@@ -44,8 +44,8 @@ class Patience:
         return None if self._clock() - self._since < JUST_MADE_S else self.until
 
 
-class TimeInVain:
-    """How long the parts of one call were tried in vain, all of them together.
+class RetryBudget:
+    """How long the parts of one call may be tried in vain, all of them together.
 
     for_s  how many seconds that may be; `None`: of a store that waits for nobody
     """

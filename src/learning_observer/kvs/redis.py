@@ -9,21 +9,14 @@ import math
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import TypeVar
 
-from learning_observer.kvs.changes import (
-    RESERVED_PREFIX,
-    Change,
-    Guard,
-    Outcome,
-    check_changes,
-    check_key,
-)
+from learning_observer.kvs.changes import RESERVED_PREFIX, Change, Outcome, check_changes, check_key
 from learning_observer.kvs.cluster import ClusterTraffic, check_cluster_prefix
 from learning_observer.kvs.durability import WAIT_TIMEOUT_S, Durability
 from learning_observer.kvs.errors import ClearRefused, InvalidKey, KVSError
 from learning_observer.kvs.grouping import CHANGES, LANES, Grouping
-from learning_observer.kvs.patience import TimeInVain
+from learning_observer.kvs.patience import RetryBudget
 from learning_observer.kvs.single_server import ServerTraffic
-from learning_observer.kvs.store import GROUP_KEYS_MAX, Store, Submit, raise_first
+from learning_observer.kvs.store import GROUP_KEYS_MAX, Store, Submit
 from learning_observer.redis_connection import RedisSettings, default_settings
 
 Item = TypeVar("Item")
@@ -112,7 +105,7 @@ class PersistentRedisKVS(Store):
         return 0 if traffic is None else traffic.in_vain
 
     async def scan(
-        self, prefix: str = "", *, spent: TimeInVain | None = None
+        self, prefix: str = "", *, budget: RetryBudget | None = None
     ) -> AsyncGenerator[str, None]:
         self._check_open()
         check_key(prefix)
@@ -121,7 +114,7 @@ class PersistentRedisKVS(Store):
         # Closed here: an iteration that is left early gives its connection back at once, while
         # the event loop runs.
         async with contextlib.aclosing(
-            traffic.names(prefix, spent or self.time_in_vain())
+            traffic.names(prefix, budget or self.retry_budget())
         ) as names:
             async for name in names:
                 if name in seen or name.startswith(RESERVED_PREFIX.encode()):
@@ -139,19 +132,18 @@ class PersistentRedisKVS(Store):
                 "this store has no `prefix`, so clear() would remove every string in the "
                 "Redis database, of other programs too; call clear(everything=True) to do that"
             )
-        spent = self.time_in_vain()
-        part: list[str] = []
-        async for key in self.scan(spent=spent):
-            part.append(key)
-            if len(part) >= GROUP_KEYS_MAX:
-                await self._remove_part(part, spent)
+        budget = self.retry_budget()
+        part: dict[str, None] = {}
+        async for key in self.scan(budget=budget):
+            part[key] = None
+            if len(part) == GROUP_KEYS_MAX:
+                await self._remove_part(part, budget)
                 part.clear()
-        await self._remove_part(part, spent)
+        await self._remove_part(part, budget)
 
-    async def _remove_part(self, keys: Sequence[str], spent: TimeInVain) -> None:
-        changes = [Change(key, Guard.ANY, {key: None}) for key in keys]
-        with spent.part(self.in_vain) as deadline:
-            raise_first(await self.commit(changes, deadline=deadline))
+    async def _remove_part(self, part: dict[str, None], budget: RetryBudget) -> None:
+        with budget.part(self.in_vain) as deadline:
+            await self._put(part, deadline=deadline)
 
     async def aclose(self) -> None:
         """Close the store, once what was handed in on this event loop is answered."""

@@ -16,7 +16,7 @@ from learning_observer.kvs.grouping import Grouping
 from learning_observer.kvs.key_layout import single_pattern
 from learning_observer.kvs.lane import Lane
 from learning_observer.kvs.own_loop import OwnLoop
-from learning_observer.kvs.patience import TimeInVain
+from learning_observer.kvs.patience import RetryBudget
 from learning_observer.kvs.store import GROUP_KEYS_MAX, Submit
 from learning_observer.kvs.waiting import Queue, Waiting
 from learning_observer.kvs.wire import Found, Wire, scan_strings
@@ -76,9 +76,9 @@ class ServerTraffic(OwnLoop):
         for writer in self._writers:
             writer.close(why)
 
-    def names(self, key_prefix: str, spent: TimeInVain) -> AsyncGenerator[bytes, None]:
+    def names(self, key_prefix: str, budget: RetryBudget) -> AsyncGenerator[bytes, None]:
         """Names of the keys that begin with `key_prefix`, some of them more than once."""
-        return scan_strings(self.connection, single_pattern(self._prefix, key_prefix), spent)
+        return scan_strings(self.connection, single_pattern(self._prefix, key_prefix), budget)
 
     def key_of(self, name: bytes) -> str | None:
         """The key that has this name in Redis; `None`: the name is another program's."""

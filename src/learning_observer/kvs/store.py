@@ -38,7 +38,7 @@ from learning_observer.kvs.errors import (
 from learning_observer.kvs.lane import Lane
 from learning_observer.kvs.own_loop import of_this_loop
 from learning_observer.kvs.parts import commit_in_parts
-from learning_observer.kvs.patience import Patience, TimeInVain
+from learning_observer.kvs.patience import Patience, RetryBudget
 from learning_observer.kvs.texts import decode, encode, encode_old
 from learning_observer.kvs.updates import Updates
 from learning_observer.kvs.waiting import Queue, Waiting
@@ -130,9 +130,13 @@ class Store(abc.ABC):
         """How long a call of several steps is tried that was made then; default: now."""
         return Patience(self.try_for_s(), since)
 
-    def time_in_vain(self) -> TimeInVain:
-        """For a call of many parts that is made now: see `Store.multiget`."""
-        return TimeInVain(self.try_for_s())
+    def retry_budget(self) -> RetryBudget:
+        """How long the parts of one call, made now, may be tried in vain, all together.
+
+        As long as a call of one part is. Make each part in `with budget.part(store.in_vain) as
+        deadline:`, with that deadline for `read` or `commit`; `scan` takes the budget itself.
+        """
+        return RetryBudget(self.try_for_s())
 
     def try_for_s(self) -> float | None:
         """How many seconds a change is tried for; `None`: the store waits for nobody."""
@@ -146,18 +150,20 @@ class Store(abc.ABC):
         return 0
 
     @abc.abstractmethod
-    def scan(self, prefix: str = "", *, spent: TimeInVain | None = None) -> AsyncIterator[str]:
+    def scan(self, prefix: str = "", *, budget: RetryBudget | None = None) -> AsyncIterator[str]:
         """Iterate over the keys that begin with `prefix`: each once, in no order.
 
-        spent  what the call of which this is a part has spent in vain, and spends here;
-               default: this is a call by itself. Stores that wait for nobody heed none
+        budget  that of the call of which this is a part; default: this is a call by itself.
+                Stores that wait for nobody heed none
         """
 
     async def clear(self, *, everything: bool = False) -> None:
-        """Remove every key of this store.
+        """Remove every key of this store, each atomically, but not all at one moment.
 
-        A store on Redis without a `prefix` cannot tell its keys from those of other
-        programs and raises `ClearRefused`, unless it is told `everything=True`.
+        A key that is put while it runs may stay. A store on Redis without a `prefix` cannot
+        tell its keys from those of other programs and raises `ClearRefused`, unless it is told
+        `everything=True`. Raises the first error; what was removed by then is gone, and `clear`
+        may be called again.
         """
         await self._put(dict.fromkeys([key async for key in self.scan()]))
 
@@ -196,10 +202,12 @@ class Store(abc.ABC):
         """The values of many keys, in their order; `default` where one is absent.
 
         Each value is read atomically; the values of different keys need not be of one
-        moment. Raises like `get`.
+        moment. Raises like `get`, for the first key or the first part that fails: keys are read
+        500 at a time, and what is tried in vain in all of these together is given up after as
+        long as one call is tried.
         """
         wanted = list(keys)
-        found = await self._read_in_parts(wanted, self.time_in_vain())
+        found = await self._read_in_parts(wanted, self.retry_budget())
         return [
             default if data is None else decode(key, data)
             for key, data in zip(wanted, found, strict=True)
@@ -226,7 +234,7 @@ class Store(abc.ABC):
             change = Change(key, data, {key: None})
             (outcome,) = await self.commit([change], deadline=patience.deadline())
             if not isinstance(outcome, Conflict):
-                raise_first([outcome])
+                _raise_first([outcome])
                 return True
             data = outcome.current
         return False
@@ -247,7 +255,10 @@ class Store(abc.ABC):
         return await updates.submit(check_key(key), change)
 
     async def keys(self, prefix: str = "") -> list[str]:
-        """The keys that begin with `prefix`, in no order."""
+        """The keys that begin with `prefix`, each once, in no order; empty where there is none.
+
+        What is tried in vain in all steps of the listing is given up as in `multiget`.
+        """
         return [key async for key in self.scan(prefix)]
 
     async def dump(self, filename: str | Path | None = None) -> dict[str, Json]:
@@ -255,13 +266,15 @@ class Store(abc.ABC):
 
         For debugging and backups: it is no snapshot, and it holds everything in memory.
         A value that is no JSON is left out, with a warning in the log that names its key.
-        The file is one object, a line for each key, with each value's text as it is stored.
+        The file is one object, a line for each key, with each value's text as it is stored; it
+        is written once everything has been read, so not at all where reading fails. What is
+        tried in vain is given up as in `multiget`.
         """
         everything: dict[str, Json] = {}
         lines: list[bytes] = []
-        spent = self.time_in_vain()
-        keys = [key async for key in self.scan(spent=spent)]
-        found = await self._read_in_parts(keys, spent)
+        budget = self.retry_budget()
+        keys = [key async for key in self.scan(budget=budget)]
+        found = await self._read_in_parts(keys, budget)
         for key, data in zip(keys, found, strict=True):
             if data is None:  # removed since it was listed
                 continue
@@ -325,27 +338,28 @@ class Store(abc.ABC):
             logger.exception("a commit failed")
             return group, [OutcomeUnknown(f"a commit failed: {error!r}")] * len(group)
 
-    async def _read_in_parts(self, keys: Sequence[str], spent: TimeInVain) -> list[bytes | None]:
+    async def _read_in_parts(self, keys: Sequence[str], budget: RetryBudget) -> list[bytes | None]:
         """`read`, for any number of keys; raises for the first part that fails."""
         found: list[bytes | None] = []
         for start in range(0, len(keys), GROUP_KEYS_MAX):
-            with spent.part(self.in_vain) as deadline:
+            with budget.part(self.in_vain) as deadline:
                 found += await self.read(keys[start : start + GROUP_KEYS_MAX], deadline=deadline)
         return found
 
-    async def _put(self, items: Mapping[str, bytes | None]) -> None:
+    async def _put(
+        self, items: Mapping[str, bytes | None], *, deadline: float | None = None
+    ) -> None:
         changes = [Change(key, Guard.ANY, {key: data}) for key, data in items.items()]
         for change in changes:  # all keys first, so that a bad one stops before any write
             check_key(change.guard)
         if len(changes) <= GROUP_KEYS_MAX:
-            outcomes = await self.commit(changes)
+            outcomes = await self.commit(changes, deadline=deadline)
         else:
-            outcomes = await commit_in_parts(self, changes, GROUP_KEYS_MAX)
-        raise_first(outcomes)
+            outcomes = await commit_in_parts(self, changes, GROUP_KEYS_MAX, deadline)
+        _raise_first(outcomes)
 
 
-def raise_first(outcomes: Iterable[Outcome]) -> None:
-    """Raise the first error among outcomes, if there is one."""
+def _raise_first(outcomes: Iterable[Outcome]) -> None:
     for outcome in outcomes:
         if isinstance(outcome, KVSError):
             raise outcome

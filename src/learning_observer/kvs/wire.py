@@ -20,7 +20,7 @@ from learning_observer.kvs.answers import Verdict
 from learning_observer.kvs.arrivals import Arrivals
 from learning_observer.kvs.errors import KVSError
 from learning_observer.kvs.exchange import Exchange
-from learning_observer.kvs.patience import TURN_MIN_S, TimeInVain
+from learning_observer.kvs.patience import TURN_MIN_S, RetryBudget
 from learning_observer.kvs.waiting import Answer, Item, Queue, Waiting, deliver
 from learning_observer.redis_connection import RedisConnection
 
@@ -246,7 +246,7 @@ class Wire:
 
 
 async def scan_strings(
-    connection: RedisConnection, pattern: str, spent: TimeInVain
+    connection: RedisConnection, pattern: str, budget: RetryBudget
 ) -> AsyncGenerator[bytes, None]:
     """Every key that matches `pattern` and holds a string, some of them more than once.
 
@@ -257,7 +257,7 @@ async def scan_strings(
     try:
         while True:
             step = functools.partial(scripts.scan, cursor=cursor, pattern=pattern)
-            with spent.part(lambda: connection.in_vain) as deadline:
+            with budget.part(lambda: connection.in_vain) as deadline:
                 cursor, names = await wire.run(step, deadline=deadline, writes=False)
             for name in names:
                 yield name
