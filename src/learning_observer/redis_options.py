@@ -14,7 +14,22 @@ PORT_MAX: Final = 65_535
 
 #: The types of options, as their fields are annotated, in words for people.
 ADDRESSES: Final = "tuple[str, ...]"
-_WANTED: Final = {"bool": "true or false", ADDRESSES: "a list of host:port"}
+_WANTED: Final = {
+    "bool": "true or false",
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    ADDRESSES: "a list of texts, each host:port",
+}
+#: The types of values, likewise.
+_FOUND: Final = {
+    bool: "true or false",
+    int: "a number",
+    float: "a number with a fraction",
+    str: "other text (not shown, it may be a secret)",
+    list: "a list",
+    dict: "a mapping",
+}
 
 
 def read_options(
@@ -37,11 +52,9 @@ def read_options(
             try:
                 values[name] = _typed(kinds[name], value)
             except ValueError:
-                wanted = kinds[name].removesuffix(" | None")
-                faults.append(
-                    f"{option} expects {_WANTED.get(wanted, wanted)}, "
-                    f"got an unusable {type(value).__name__}"
-                )
+                wanted = _WANTED[kinds[name].removesuffix(" | None")]
+                found = _FOUND.get(type(value), type(value).__name__)
+                faults.append(f"{option} expects {wanted}, got {found}")
             else:
                 if kinds[name] == ADDRESSES:
                     faults += _address_faults(str(option), values[name])

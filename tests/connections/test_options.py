@@ -142,7 +142,7 @@ FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "tls as text": (
         {"tls": "hunter2"},
-        ["redis_tls expects true or false, got an unusable str"],
+        ["redis_tls expects true or false, got other text (not shown, it may be a secret)"],
     ),
     "sentinels without a service": (
         {"sentinels": "a:1"},
@@ -172,11 +172,11 @@ FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "sentinels: a number": (
         {"sentinels": 5},
-        ["redis_sentinels expects a list of host:port, got an unusable int"],
+        ["redis_sentinels expects a list of texts, each host:port, got a number"],
     ),
     "sentinels: a mapping": (
         {"sentinels": [{"a": 26379}]},
-        ["redis_sentinels expects a list of host:port, got an unusable list"],
+        ["redis_sentinels expects a list of texts, each host:port, got a list"],
     ),
     **{
         f"address {text}": (

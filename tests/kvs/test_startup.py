@@ -223,7 +223,8 @@ FAULTS = {
     ),
     "port as words": Fault(
         {"default": REDIS},
-        "redis_connection: redis_port expects int, got an unusable str",
+        "redis_connection: redis_port expects a whole number, "
+        "got other text (not shown, it may be a secret)",
         {"redis_port": "hunter2"},
     ),
     "port 0": Fault(
@@ -244,7 +245,7 @@ FAULTS = {
     ),
     "password as a list": Fault(
         {"default": REDIS},
-        "redis_connection: redis_password expects str, got an unusable list",
+        "redis_connection: redis_password expects text, got a list",
         {"redis_password": ["hunter2"]},
     ),
     "url": Fault(
