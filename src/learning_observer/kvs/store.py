@@ -207,7 +207,7 @@ class Store(abc.ABC):
         long as one call is tried.
         """
         wanted = list(keys)
-        found = await self._read_in_parts(wanted, self.retry_budget())
+        found = await self._read_in_parts(wanted)
         return [
             default if data is None else decode(key, data)
             for key, data in zip(wanted, found, strict=True)
@@ -338,8 +338,14 @@ class Store(abc.ABC):
             logger.exception("a commit failed")
             return group, [OutcomeUnknown(f"a commit failed: {error!r}")] * len(group)
 
-    async def _read_in_parts(self, keys: Sequence[str], budget: RetryBudget) -> list[bytes | None]:
+    async def _read_in_parts(
+        self, keys: Sequence[str], budget: RetryBudget | None = None
+    ) -> list[bytes | None]:
         """`read`, for any number of keys; raises for the first part that fails."""
+        if budget is None:
+            if len(keys) <= GROUP_KEYS_MAX:  # one part has nothing to share
+                return await self.read(keys)
+            budget = self.retry_budget()
         found: list[bytes | None] = []
         for start in range(0, len(keys), GROUP_KEYS_MAX):
             with budget.part(self.in_vain) as deadline:
