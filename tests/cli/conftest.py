@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -58,15 +59,21 @@ def lo_kvs_process(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
     """Start a command as a process of its own, in `tmp_path`, with pipes around it."""
 
     def start(*arguments: object) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [*PROGRAM, *(str(argument) for argument in arguments)],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        # A shell has its background jobs ignore Ctrl-C, and these tests may run in one: whoever
+        # starts with that ignored is right not to heed it.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            return subprocess.Popen(
+                [*PROGRAM, *(str(argument) for argument in arguments)],
+                cwd=tmp_path,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     return start
 
