@@ -16,12 +16,19 @@ from tests.faults.workers import Worker, released, tell, totals
 
 from learning_observer.testing.server import RedisServer
 
-KEYS = [*COUNTERS, *(key_of(student) for student in STUDENTS)]
+#: Behind the names of what one of the workers has to itself.
+MARK = " of one"
+ALL_STUDENTS = [*STUDENTS, *(student + MARK for student in STUDENTS)]
+KEYS = [
+    *(key + mark for mark in ("", MARK) for key in COUNTERS),
+    *(key_of(student) for student in ALL_STUDENTS),
+]
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 PATIENT = 3
 #: These give up within an outage, so that some outcomes stay unknown: with eight calls at a time,
-#: and with one, which mostly meets an outage with its first step and so has one deadline.
-HASTY: tuple[dict[str, str], ...] = ({}, {"alone": "yes"}, {"alone": "yes"})
+#: on states that nobody else writes (who loses against others while the server answers has all
+#: the time for that, and it would count here), and with one call at a time.
+HASTY: tuple[dict[str, str], ...] = ({"mark": MARK}, {"alone": "yes"}, {"alone": "yes"})
 HASTY_S = 0.4
 DOWN_S = (0.6, 0.9)
 AT_WORK_S = (0.5, 1.0)
@@ -90,7 +97,7 @@ class Run:
             self.hasty_errors = totals(self.hasty)[1]
             self.unknown = sum((Counter(each["unknown"]) for each in self.hasty), Counter[Any]())
             self.stored = stored_counts(server.url, KEYS)
-            self.halves = [student_counts(server.url, student) for student in STUDENTS]
+            self.halves = [student_counts(server.url, student) for student in ALL_STUDENTS]
         tell(
             f"seed {seed}, {kills} kills, down for {self.longest_down:.2f} s, LOADING to "
             f"{self.loading}; acknowledged {dict(self.acknowledged)}, stored {self.stored}, "
@@ -110,13 +117,12 @@ def test_restarts_lose_nothing_acknowledged(seed: int, tally: Tally) -> None:
     for key in KEYS:
         assert 0 <= run.stored[key] - run.acknowledged[key] <= run.unknown[key], key
     assert all(internal == external for internal, external in run.halves)
-    # Who has not is told within half a second of the deadline, those too that wait for others;
-    # what has two steps, a read and a commit, has two deadlines.
-    assert max(report["slowest"] for report in run.hasty) <= 2 * HASTY_S + 0.5
+    # Who has not is told within half a second of the deadline, those too that wait for others, and
+    # what has two steps, a read and a commit.
+    assert max(report["slowest"] for report in run.hasty) <= HASTY_S + 0.5
     assert run.hasty_errors
     alone = [report for report, how in zip(run.hasty, HASTY, strict=True) if "alone" in how]
     assert all(report["errors"] for report in alone)
-    assert max(report["slowest"] for report in alone) <= HASTY_S + 0.5
     # They went on after the last start, and met a server that loads.
     assert all(run.stored[key] > run.after_start[key] for key in KEYS)
     assert run.loading > 0

@@ -134,11 +134,13 @@ PROTECTIONS: Final = {
 }
 
 
-async def count_until_told(store: Store, *, alone: bool = False) -> dict[str, Any]:
+async def count_until_told(store: Store, *, alone: bool = False, mark: str = "") -> dict[str, Any]:
     """Events of two students and updates of two keys, one after another in each of eight tasks.
 
-    `alone` leaves one task, so that no call waits for another.
+    `alone` leaves one task, so that no call waits for another; `mark` stands behind the names of
+    the students and keys, so that no other process writes to them.
     """
+    students, counters = ([name + mark for name in names] for names in (STUDENTS, COUNTERS))
     acknowledged: Counter[str] = Counter()
     errors: Counter[str] = Counter()
     unknown: Counter[str] = Counter()
@@ -168,10 +170,10 @@ async def count_until_told(store: Store, *, alone: bool = False) -> dict[str, An
         await count(key, lambda: store.update(key, one_more))
 
     if alone:
-        await update(COUNTERS[0])
+        await update(counters[0])
     else:
-        tasks = [send(student) for student in STUDENTS] + [update(key) for key in COUNTERS]
-        tasks += [send(student) for student in STUDENTS] + [update(key) for key in COUNTERS]
+        tasks = [send(student) for student in students] + [update(key) for key in counters]
+        tasks += [send(student) for student in students] + [update(key) for key in counters]
         await asyncio.gather(*tasks)
     return {
         "acknowledged": acknowledged,
@@ -234,7 +236,8 @@ async def work(mode: str, store: Store, options: dict[str, str]) -> dict[str, An
     async with store:
         match mode:
             case "count":
-                return await count_until_told(store, alone="alone" in options)
+                mark = options.get("mark", "")
+                return await count_until_told(store, alone="alone" in options, mark=mark)
             case "acknowledge":
                 await acknowledge(store, options["student"])
             case "sessions":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,9 @@ from tests.kvs.test_errors_deadlines import (
 from learning_observer.kvs import (
     Change,
     Guard,
+    InMemoryKVS,
     KVSError,
+    Outcome,
     OutcomeUnknown,
     PersistentRedisKVS,
     TimedOut,
@@ -376,3 +378,47 @@ def test_parts_of_which_one_was_cut_off_are_all_made(redis_server: RedisServer) 
                 assert await store.multiget(MANY) == list(MANY.values())
 
     asyncio.run(main())
+
+
+# -- conflicts ----------------------------------------------------------------------------------
+
+
+class Contended(InMemoryKVS):
+    """Others are faster for `contended_s` seconds, and each commit takes `slow_s`."""
+
+    def __init__(self, contended_s: float, slow_s: float) -> None:
+        super().__init__()
+        self.clock = asyncio.get_running_loop().time
+        self.until = self.clock() + contended_s
+        self.slow_s = slow_s
+        self.left: list[float] = []  # the time that each commit had
+
+    def try_for_s(self) -> float:
+        return RETRY_FOR
+
+    async def commit(
+        self, changes: Sequence[Change], *, deadline: float | None = None
+    ) -> list[Outcome]:
+        now = self.clock()
+        self.left.append(RETRY_FOR if deadline is None else deadline - now)
+        await asyncio.sleep(self.slow_s)
+        if now < self.until:
+            await super().commit([Change("key", Guard.ANY, {"key": b"%d" % len(self.left)})])
+        return await super().commit(changes)
+
+
+@pytest.mark.parametrize("name", ["update", "remove"])
+def test_who_loses_against_others_keeps_his_time_while_the_store_answers(name: str) -> None:
+    async def main(slow_s: float) -> list[float]:
+        async with Contended(contended_s=0.4, slow_s=slow_s) as store:
+            await InMemoryKVS.commit(store, [Change("key", Guard.ANY, {"key": b"0"})])
+            call = store.update("key", plus) if name == "update" else store.remove("key")
+            await call
+            return store.left
+
+    quick = asyncio.run(main(0.01))
+    assert len(quick) > 10
+    assert min(quick) > RETRY_FOR - 0.06
+    # Where each answer takes long, that counts.
+    slow = asyncio.run(main(0.15))
+    assert min(slow) < RETRY_FOR - 0.25

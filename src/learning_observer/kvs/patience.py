@@ -21,6 +21,8 @@ TURN_MIN_S: Final = 0.25
 AGREE_S: Final = 0.1
 #: A call that was made so shortly ago has the deadline that any call has: it can leave with all.
 JUST_MADE_S: Final = 0.05
+#: A step that takes so long takes from the time of those after it, whatever its answer is.
+SLOW_S: Final = 0.1
 
 
 class Patience:
@@ -32,16 +34,35 @@ class Patience:
     until  when it is given up, if ever
     """
 
-    __slots__ = ("_clock", "_since", "until")
+    __slots__ = ("_clock", "_for_s", "_since", "_step", "until")
 
     def __init__(self, for_s: float | None, since: float | None = None) -> None:
         self._clock = asyncio.get_running_loop().time
-        self._since = self._clock() if since is None else since
-        self.until = None if for_s is None else self._since + for_s
+        self._for_s = for_s
+        self._step = self._clock()
+        self._begin(self._step if since is None else since)
 
     def deadline(self) -> float | None:
-        """That of the next step. `None` while the call was just made: as the settings say."""
-        return None if self._clock() - self._since < JUST_MADE_S else self.until
+        """That of the step that is made now. `None` while the call was just made: as the
+        settings say.
+        """
+        self._step = self._clock()
+        return None if self._step - self._since < JUST_MADE_S else self.until
+
+    def conflict(self) -> None:
+        """The step met a conflict. Where its answer came at once the call has all its time again:
+        it is others who are faster, the store is there.
+
+        Were it not so, a call that lost for a while would have a deadline of its own, leave by
+        itself, and lose ever more.
+        """
+        now = self._clock()
+        if now - self._step < SLOW_S:
+            self._begin(now)
+
+    def _begin(self, since: float) -> None:
+        self._since = since
+        self.until = None if self._for_s is None else since + self._for_s
 
 
 class RetryBudget:

@@ -237,6 +237,7 @@ class Store(abc.ABC):
                 _raise_first([outcome])
                 return True
             data = outcome.current
+            patience.conflict()
         return False
 
     async def update(self, key: str, change: Callable[[Json], Json]) -> Json:

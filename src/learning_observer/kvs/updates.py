@@ -116,6 +116,7 @@ class Updates:
                 (outcome,) = await self._store.commit((change,), deadline=patience.deadline())
                 if isinstance(outcome, Conflict):
                     before = outcome.current
+                    patience.conflict()
                     continue
                 if outcome is not None:
                     raise outcome

@@ -19,6 +19,7 @@ from learning_observer.kvs.changes import check_key
 from learning_observer.kvs.codec import Json
 from learning_observer.kvs.errors import KVSError, WrongType
 from learning_observer.kvs.own_loop import of_this_loop
+from learning_observer.kvs.patience import SLOW_S
 from learning_observer.kvs.store import GROUP_KEYS_MAX, Store
 from learning_observer.stream_analytics.batch import Batch, Part
 from learning_observer.stream_analytics.cache import Cache
@@ -32,8 +33,6 @@ from learning_observer.stream_analytics.wakeups import Wakeups
 
 #: So many states of a batch are reduced before the lanes may send what is ready.
 STRIDE: Final = 256
-#: A read that takes so long, in seconds, takes from the time of the commit after it.
-SLOW_S: Final = 0.1
 #: Looked up here once, and not with every event.
 Future = asyncio.Future
 
