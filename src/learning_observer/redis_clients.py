@@ -11,8 +11,9 @@ from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
-from learning_observer import redis_sentinel
+from learning_observer import redis_primary
 from learning_observer.redis_options import address
+from learning_observer.redis_sentinel import Sentinels
 from learning_observer.redis_tls import TLSConnection
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def _options(settings: RedisSettings, module: ModuleType, *, asking: float) -> d
         }
     elif settings.sentinels:
         options |= {
-            "connection_class": redis_sentinel.connection_class(module, tls=settings.tls),
+            "connection_class": redis_primary.connection_class(module, tls=settings.tls),
             "sentinels": _sentinels(settings, min(asking, SENTINEL_TIMEOUT_MAX_S)),
         }
     else:
@@ -89,9 +90,9 @@ def _options(settings: RedisSettings, module: ModuleType, *, asking: float) -> d
     return options
 
 
-def _sentinels(settings: RedisSettings, timeout: float) -> redis_sentinel.Sentinels:
-    tls = {"ssl": True, **_files(settings)} if settings.tls else {}
-    return redis_sentinel.Sentinels(
+def _sentinels(settings: RedisSettings, timeout: float) -> Sentinels:
+    tls = _files(settings) if settings.tls else {}
+    return Sentinels(
         [address(each) for each in settings.sentinels],
         settings.sentinel_service or "",
         {
@@ -103,6 +104,7 @@ def _sentinels(settings: RedisSettings, timeout: float) -> redis_sentinel.Sentin
             **_saves_round_trips(),
             **tls,
         },
+        tls=settings.tls,
     )
 
 

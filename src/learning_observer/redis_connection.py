@@ -81,7 +81,23 @@ class RedisConnection:
             yield
         finally:
             self._clients.pop(asyncio.get_running_loop(), None)
+            await _close(client)
+
+
+async def _close(client: Redis) -> None:
+    """Close all connections of a client, also where the caller is cancelled meanwhile."""
+    cancelled: asyncio.CancelledError | None = None
+    while True:
+        try:
+            # It has a task for each connection: one that is cancelled before it has begun
+            # closes nothing. One that has begun has closed its connection, and only waits.
             await client.aclose()
+        except asyncio.CancelledError as error:
+            cancelled = error
+        else:
+            break
+    if cancelled is not None:
+        raise cancelled
 
 
 _default: RedisConnection | None = None

@@ -1,21 +1,16 @@
-"""The way to a primary that Sentinels know: asked for whenever a connection is opened.
+"""Which server is the primary, asked of Sentinels: when a connection is opened, and now and then.
 
-It is asked for now and then as well, while a connection is in use. A failover that somebody
-asked for, or one of a primary that was only cut off, leaves the old primary alive: for ten
-seconds and more it takes writes, which it forgets when it becomes a replica.
-
-redis-py's own pool for Sentinel does not ask on the way, raises where all connections are busy,
-keeps connections to the Sentinels open, and turns READONLY into a lost connection, so that a
-write which the server refused would count as one with an unknown outcome.
+In between as well, as a failover that somebody asked for, or one of a primary that was only cut
+off, leaves the old primary alive: for ten seconds and more it takes writes, which it forgets when
+it becomes a replica. `redis_primary` has the connections that go where they are told.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from types import ModuleType
-from typing import Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
 import redis.asyncio.connection
 import redis.connection
@@ -26,26 +21,41 @@ from learning_observer.redis_tls import TLSConnection
 
 logger = logging.getLogger(__name__)
 
+#: Host and port.
+Address: TypeAlias = tuple[str, int]
+#: What a Sentinel knows of each primary, by the name of its service: flags, address, epoch.
+States: TypeAlias = dict[str, dict[str, str]]
+
 #: Seconds after which a connection that is in use has the Sentinels asked again.
 ASK_AGAIN_S: Final = 1.0
+#: Flags of a primary that one Sentinel, or enough of them, do not reach.
+DOWN: Final = frozenset({"s_down", "o_down"})
 
 
 class Sentinels:
     """Some Sentinels, and the name under which they know a primary.
 
-    options  for the connections to them: credentials, TLS, time-outs, no retries
+    options  for the connections to them: credentials, files of TLS, time-outs, no retries
+    tls      whether they expect TLS
 
     No connection to them outlives a question. Who answered is asked first the next time, so
     that a dead Sentinel costs its time-out once. The asynchronous part belongs to one event loop.
     """
 
     def __init__(
-        self, addresses: Sequence[tuple[str, int]], service: str, options: Mapping[str, Any]
+        self,
+        addresses: Sequence[Address],
+        service: str,
+        options: Mapping[str, Any],
+        *,
+        tls: bool = False,
     ) -> None:
         self._addresses = list(addresses)
         self._service = service
-        self._options = dict(options)
-        self._known: tuple[str, int] | None = None
+        # RESP2: no HELLO before the questions, and one shape of replies.
+        self._options = {**options, "protocol": 2}
+        self._tls = tls
+        self._known: Address | None = None
         self._epoch = 0  # of what is known: each failover has a higher one
         self._asked_at = 0.0
         self._asking: asyncio.Task[None] | None = None
@@ -55,7 +65,7 @@ class Sentinels:
         places = ", ".join(f"{host}:{port}" for host, port in self._addresses)
         return f"Sentinels({self._service} at {places})"
 
-    async def primary(self, *, or_known: bool = False) -> tuple[str, int]:
+    async def primary(self, *, or_known: bool = False) -> Address:
         """Host and port of the primary now.
 
         or_known  an answer that is older than what is known counts for nothing: a Sentinel that
@@ -68,10 +78,7 @@ class Sentinels:
         answers = _Answers(self._service)
         for host, port in list(self._addresses):
             try:
-                async with redis.asyncio.Redis(host=host, port=port, **self._options) as sentinel:
-                    # During a failover this is the new one, and the state still the old one's.
-                    at = await sentinel.sentinel_get_master_addr_by_name(self._service)
-                    states: Any = await sentinel.sentinel_masters()
+                at, states = await self._ask(host, port)
             except (RedisError, OSError) as error:
                 answers.failed(host, port, error)
             else:
@@ -83,14 +90,12 @@ class Sentinels:
                     return self._learn(host, port, found)
         raise answers.error()
 
-    def primary_blocking(self) -> tuple[str, int]:
+    def primary_blocking(self) -> Address:
         """The same, synchronously."""
         answers = _Answers(self._service)
         for host, port in list(self._addresses):
             try:
-                with redis.Redis(host=host, port=port, **self._options) as sentinel:
-                    at = sentinel.sentinel_get_master_addr_by_name(self._service)
-                    states: Any = sentinel.sentinel_masters()
+                at, states = self._ask_blocking(host, port)
             except (RedisError, OSError) as error:
                 answers.failed(host, port, error)
             else:
@@ -117,16 +122,63 @@ class Sentinels:
         if self._asking is not None:
             self._asking.cancel()
 
+    async def _ask(self, host: str, port: int) -> tuple[Address | None, States]:
+        kind = TLSConnection if self._tls else redis.asyncio.connection.Connection
+        connection = kind(host=host, port=port, **self._options)
+        replies: list[Any] = []
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]
+            for question in self._questions():
+                await connection.send_command(*question)
+                replies.append(await connection.read_response())
+        finally:
+            # It waits for nothing, so that whoever is cancelled, here as well, leaves nothing
+            # open. A client's `aclose` does, if it is cancelled before its tasks have begun.
+            await connection.disconnect(nowait=True)
+        return _address(replies[0]), _states(replies[1])
+
+    def _ask_blocking(self, host: str, port: int) -> tuple[Address | None, States]:
+        kind = redis.connection.SSLConnection if self._tls else redis.connection.Connection
+        connection: Any = kind(host=host, port=port, **self._options)
+        replies: list[Any] = []
+        try:
+            connection.connect()
+            for question in self._questions():
+                connection.send_command(*question)
+                replies.append(connection.read_response())
+        finally:
+            connection.disconnect()
+        return _address(replies[0]), _states(replies[1])
+
+    def _questions(self) -> Iterator[tuple[str, ...]]:
+        # During a failover the first answer is the new one, and the state still the old one's.
+        yield "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service
+        yield "SENTINEL", "MASTERS"
+
     async def _ask_again(self) -> None:
         try:
             await self.primary(or_known=True)
         except RedisError as error:  # the connection that is open may do all the same
             logger.info("%r: %s", self, error)
 
-    def _learn(self, host: str, port: int, found: tuple[str, int]) -> tuple[str, int]:
+    def _learn(self, host: str, port: int, found: Address) -> Address:
         self._addresses.sort(key=lambda address: address != (host, port))
         self._known = found
         return found
+
+
+def _address(reply: list[bytes] | None) -> Address | None:
+    """Host and port of a primary; `None` where the name is not known."""
+    return None if reply is None else (reply[0].decode(), int(reply[1]))
+
+
+def _states(reply: list[list[bytes]]) -> States:
+    """What is known of each primary, by its name. Each comes as field, value, field, value."""
+    states = [
+        {field.decode(): value.decode() for field, value in zip(flat[::2], flat[1::2], strict=True)}
+        for flat in reply
+    ]
+    return {state["name"]: state for state in states}
 
 
 class _Answers:
@@ -141,74 +193,18 @@ class _Answers:
         self._said.append(f"{host}:{port}: {type(error).__name__}: {error}")
         self._refused.append(isinstance(error, AuthenticationError | ResponseError))
 
-    def found(self, host: str, port: int, at: Any, states: Any) -> tuple[str, int] | None:
+    def found(self, host: str, port: int, at: Address | None, states: States) -> Address | None:
         state = states.get(self._service)
         if at is None or state is None:
             self._said.append(f"{host}:{port} knows no {self._service}")
         else:
-            name, number = at
-            found = name.decode() if isinstance(name, bytes) else str(name), int(number)
-            is_down = state["is_sdown"] or state["is_odown"]
-            if not is_down or found != (state["ip"], state["port"]):
-                return found
-            self._said.append(f"{host}:{port} holds {found[0]}:{found[1]} to be down")
+            is_down = not DOWN.isdisjoint(state["flags"].split(","))
+            if not is_down or at != (state["ip"], int(state["port"])):
+                return at
+            self._said.append(f"{host}:{port} holds {at[0]}:{at[1]} to be down")
         self._refused.append(False)
         return None
 
     def error(self) -> RedisError:
         kind = AuthenticationError if all(self._refused) else MasterNotFoundError
         return kind(f"no primary {self._service} is known: {'; '.join(self._said)}")
-
-
-class PrimaryConnection(redis.asyncio.connection.Connection):
-    """A connection that goes where the Sentinels say, and leaves when they say otherwise."""
-
-    def __init__(self, *, sentinels: Sentinels, **options: Any) -> None:
-        super().__init__(**options)
-        self._sentinels = sentinels
-
-    async def connect(self) -> None:
-        if not self.is_connected:
-            self.host, self.port = await self._sentinels.primary()
-        await super().connect()  # type: ignore[no-untyped-call]
-
-    async def send_packed_command(
-        self, command: bytes | str | Iterable[bytes], check_health: bool = True
-    ) -> None:
-        # Before anything of this command is sent: no reply is under way, so none is lost.
-        if self.is_connected and await self._sentinels.have_moved(str(self.host), self.port):
-            await self.disconnect(nowait=True)
-            await self.connect()
-        await super().send_packed_command(command, check_health)
-
-    async def disconnect(self, *args: Any, **kwargs: Any) -> None:
-        self._sentinels.stop_asking()
-        await super().disconnect(*args, **kwargs)
-
-
-class PrimaryTLSConnection(PrimaryConnection, TLSConnection):
-    """The same, with TLS."""
-
-
-class BlockingPrimaryConnection(redis.connection.Connection):
-    """A connection that goes where the Sentinels say when it is opened, synchronously."""
-
-    def __init__(self, *, sentinels: Sentinels, **options: Any) -> None:
-        super().__init__(**options)  # type: ignore[no-untyped-call]
-        self._sentinels = sentinels
-
-    def connect(self) -> None:
-        if not self.is_connected:
-            self.host, self.port = self._sentinels.primary_blocking()
-        super().connect()  # type: ignore[no-untyped-call]
-
-
-class BlockingPrimaryTLSConnection(BlockingPrimaryConnection, redis.connection.SSLConnection):
-    """The same, with TLS."""
-
-
-def connection_class(module: ModuleType, *, tls: bool) -> type[Any]:
-    """The class for pools of `redis.asyncio.connection`, or of its twin `redis.connection`."""
-    if module is redis.asyncio.connection:
-        return PrimaryTLSConnection if tls else PrimaryConnection
-    return BlockingPrimaryTLSConnection if tls else BlockingPrimaryConnection

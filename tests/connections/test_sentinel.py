@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import time
 from collections.abc import Iterator
@@ -142,6 +143,24 @@ def test_nothing_of_the_sentinels_stays_open(setup: SentinelSetup) -> None:
                 break
             assert time.monotonic() < deadline, nameless
             time.sleep(0.05)
+
+
+def test_question_that_is_cancelled_leaves_nothing_open(setup: SentinelSetup) -> None:
+    """At every step: a disconnect cancels it, a deadline does, and a loop that ends."""
+
+    async def main(steps: int) -> bool:
+        options = {"password": SENTINEL_PASSWORD, "retry": Retry(NoBackoff(), 0)}
+        asked = Sentinels([(HOST, setup.sentinels[0].port)], setup.service, options)
+        question = asyncio.create_task(asked.primary())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        return question.done() or not question.cancel()
+
+    steps = 0
+    while not asyncio.run(main(steps)):
+        steps += 1
+        gc.collect()  # a connection that was left open is a warning, and so a failure
+    assert steps > 10
 
 
 def test_who_answered_is_asked_first(setup: SentinelSetup) -> None:

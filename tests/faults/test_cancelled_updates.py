@@ -361,3 +361,30 @@ def test_event_loops_that_end_at_every_step(
         gc.collect()  # a connection that was left open is a warning, and so a failure
         assert clients(raw) == before
     tally("T8", tried, "event loop ended: old or new, no connection left open")
+
+
+def test_close_that_is_cancelled_at_every_step(
+    redis_server: RedisServer, redis_url: str, tally: Tally
+) -> None:
+    """By its caller, and by the event loop that ends: all is closed all the same."""
+
+    async def main(steps: int) -> bool:
+        store = PersistentRedisKVS(connection=RedisSettings(url=redis_url))
+        await asyncio.gather(*(store.set(f"key {number}", number) for number in range(20)))
+        closing = asyncio.create_task(store.aclose())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        return not closing.cancel()
+
+    with redis.Redis.from_url(redis_url) as raw:
+        before = clients(raw)
+        tried = 0
+        for _ in range(5):
+            steps = 0
+            while not asyncio.run(not_stuck(main(steps))):
+                gc.collect()  # a connection that was left open is a warning, and so a failure
+                steps += 1
+            tried += steps
+        assert clients(raw) == before
+    assert tried > 5
+    tally("T8", tried, "a close that is cancelled: no connection left open")
