@@ -1,20 +1,25 @@
 --[[ commit: many changes, each whole or not at all, and the call at most once.
 
   KEYS[1]    record  what this writer's last call did: '<number> <outcomes>'
-  KEYS[2…]   for each change: the guard key, then the keys put, but the guard not twice
+  KEYS[2…]   for each change: the guard key, then the keys put, but the guard not twice;
+             first those that are read, and after them, in the same order, the others
 
   ARGV[1]    number  of this call; the writer counts up after each definite answer
   ARGV[2]    record_ttl_ms  longer than the writer may go on sending this call again
   ARGV[3]    ttl_ms  of the values that are put; 0: they do not expire
-  ARGV[4]    layout  one letter for the guard, then one for each put, then '.'
+  ARGV[4]    read_count  how many KEYS after the first are read
+  ARGV[5]    layout  one letter for the guard, then one for each put, then '.'
                guard  a  put whatever stands there
                       n  put if the guard key is absent
                       v  put if it holds exactly the bytes that follow in ARGV
+                      A  like a, of a key that is not read
                put    s  set the key to the bytes that follow in ARGV
                       r  set it to the same bytes as the put before
-                      x  remove it
-                      S X  the same for the guard key itself
-  ARGV[5…]   the bytes that the layout asks for, in its order
+                      S R  the same of a key that is not read
+                      X  remove the key, which is not read
+                      g  set the guard key to the bytes that follow in ARGV
+                      d  remove it
+  ARGV[6…]   the bytes that the layout asks for, in its order
 
   Returns  {outcomes, detail…}
              outcomes  one letter for each change: c committed, n not committed because
@@ -25,16 +30,39 @@
                        and only its record is answered
   Errors   LOKVS_STALE  a later call of this writer has been made; nothing is done
            OOM, READONLY, NOREPLICAS, MISCONF, NOPERM …  the server's own; nothing is done
-  Cost     O(#KEYS); no change may name a key that another change of the call names
+  Cost     O(#KEYS), and the bytes of what is read; no change may name a key that another
+           change of the call names
 ]]
-local number, record_ttl_ms, ttl_ms, layout = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local number, record_ttl_ms, ttl_ms, read_count, layout = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+
+local byte, call, min = string.byte, redis.call, math.min
+local ABSENT, VALUE, ANY_UNREAD, STOP = 110, 118, 65, 46 -- n v A .
+local REPEAT, REPEAT_UNREAD, REMOVE, SET_GUARD, REMOVE_GUARD = 114, 82, 88, 103, 100 -- r R X g d
+local UNREAD = 97 -- capital letters stand for keys that are not read
+local PART = 4000 -- of a long list: unpack takes some 8,000
 
 -- The server's own words, the code first: Redis 6.2 puts the line of the script before them.
 local function words_of(reply)
   return (string.gsub(string.gsub(reply.err, '^@user_script: %d+: ', ''), '^%-', ''))
 end
 
-local record = redis.call('GET', KEYS[1])
+local function foreign(key)
+  local kind = call('TYPE', key).ok
+  return kind ~= 'none' and kind ~= 'string'
+end
+
+-- Everything is looked at first, and nothing written: an error undoes no write before it.
+-- All in one MGET, which is cheaper for a small value than to ask for the key's kind, and raises
+-- no error where that is a list or hash. Only where nothing is found can such a one stand.
+local read_end = 1 + read_count
+local found = call('MGET', unpack(KEYS, 1, min(PART, read_end)))
+for i = PART + 1, read_end, PART do
+  for j, value in ipairs(call('MGET', unpack(KEYS, i, min(i + PART - 1, read_end)))) do
+    found[i + j - 1] = value
+  end
+end
+
+local record = found[1]
 if record then
   local space = string.find(record, ' ', 1, true)
   local last = string.sub(record, 1, space - 1)
@@ -52,102 +80,96 @@ if record then
   end
 end
 
-local byte, call = string.byte, redis.call
-local ANY, VALUE, REPEAT, REMOVE, REMOVE_GUARD, STOP = 97, 118, 114, 120, 88, 46 -- a v r x X .
-local NEW_KEY = 97 -- puts in small letters name a key of their own
-
-local function foreign(key)
-  local kind = call('TYPE', key).ok
-  return kind ~= 'none' and kind ~= 'string'
-end
-
--- Everything is looked at first, and nothing written: an error undoes no write before it.
--- All guards in one MGET: it costs a third of as many GETs, and a list or hash raises no error.
-local guards, length, at, key_at = {}, #layout, 1, 2
+local others, details, sets, removals = nil, {}, {}, {}
+local count, detail_count, set_count, removal_count = 0, 0, 0, 0
+local at, length, key_at, unread_at, arg_at = 1, #layout, 2, read_end + 1, 6
 while at < length do
-  guards[#guards + 1] = KEYS[key_at]
-  key_at, at = key_at + 1, at + 1
-  local put = byte(layout, at)
-  while put ~= STOP do
-    if put >= NEW_KEY then key_at = key_at + 1 end
-    at = at + 1
-    put = byte(layout, at)
+  count = count + 1
+  local kind, put, then_put, last_put = byte(layout, at, at + 3) -- most have no more letters
+  local outcome, guard, current, detail = 'c', nil, nil, nil
+  if kind == ANY_UNREAD then
+    guard, unread_at = KEYS[unread_at], unread_at + 1
+    if foreign(guard) then outcome, detail = 't', guard end
+  else
+    guard, current, key_at = KEYS[key_at], found[key_at], key_at + 1
+    if kind == VALUE then
+      if current ~= ARGV[arg_at] then outcome, detail = 'n', current end
+      arg_at = arg_at + 1
+    elseif kind == ABSENT and current then
+      outcome, detail = 'n', current
+    end
+    if not current and foreign(guard) then outcome, detail = 't', guard end
   end
+
+  local first_set, first_removal, data = set_count, removal_count, nil
   at = at + 1
-end
-local found = call('MGET', unpack(guards))
-
-local outcomes, details, sets, removals = {}, {}, {}, {}
-local set_count, arg_at, detail_count = 0, 5, 0
-at, key_at = 1, 2
-for i = 1, #guards do
-  local guard, current, kind = guards[i], found[i], byte(layout, at)
-  key_at, at = key_at + 1, at + 1
-
-  local outcome, detail = 'c', current
-  if kind == VALUE then
-    if current ~= ARGV[arg_at] then outcome = 'n' end
-    arg_at = arg_at + 1
-  elseif kind ~= ANY and current then
-    outcome = 'n'
-  end
-  -- Only where nothing was found can something other than a string stand.
-  if not current and foreign(guard) then outcome, detail = 't', guard end
-
-  local first_set, first_removal, data = set_count, #removals, nil
-  local put = byte(layout, at)
   while put ~= STOP do
     local key = guard
-    if put >= NEW_KEY then
-      key, key_at = KEYS[key_at], key_at + 1
+    if put < UNREAD then
+      key, unread_at = KEYS[unread_at], unread_at + 1
       if outcome == 'c' and foreign(key) then outcome, detail = 't', key end
+    elseif put ~= SET_GUARD and put ~= REMOVE_GUARD then
+      key = KEYS[key_at]
+      if not found[key_at] and outcome == 'c' and foreign(key) then outcome, detail = 't', key end
+      key_at = key_at + 1
     end
     if put == REMOVE or put == REMOVE_GUARD then
-      removals[#removals + 1] = key
+      removal_count = removal_count + 1
+      removals[removal_count] = key
     else
-      if put ~= REPEAT then
+      if put ~= REPEAT and put ~= REPEAT_UNREAD then
         data, arg_at = ARGV[arg_at], arg_at + 1
       end
       sets[set_count + 1], sets[set_count + 2] = key, data
       set_count = set_count + 2
     end
     at = at + 1
-    put = byte(layout, at)
+    if then_put then
+      put, then_put, last_put = then_put, last_put, nil
+    else
+      put, then_put, last_put = byte(layout, at, at + 2)
+    end
   end
   at = at + 1
 
   if outcome ~= 'c' then
-    set_count = first_set -- what stands beyond is overwritten or left unread
-    for j = #removals, first_removal + 1, -1 do removals[j] = nil end
+    set_count, removal_count = first_set, first_removal -- what is beyond is overwritten, or unread
     detail_count = detail_count + 1
     details[detail_count] = detail
+    others = others or {}
+    others[count] = outcome
   end
-  outcomes[i] = outcome
+end
+
+local answer = string.rep('c', count)
+if others then
+  local outcomes = {}
+  for i = 1, count do outcomes[i] = others[i] or 'c' end
+  answer = table.concat(outcomes)
 end
 
 -- Then it is all written, or nothing. What keeps a server from writing shows at the first write;
 -- it comes back as it is, since an error of redis.call loses its code on Redis 6.2. What this
 -- user may not do shows at the first use of a command: each is tried before another has changed
 -- a value.
-local answer = table.concat(outcomes)
 local entry, full, again = number .. ' ' .. answer, false, false
 local tried = redis.pcall('SET', KEYS[1], entry, 'PX', record_ttl_ms)
 if tried.err then
-  full = set_count == 0 and #removals > 0 and string.find(words_of(tried), '^OOM')
+  full = set_count == 0 and removal_count > 0 and string.find(words_of(tried), '^OOM')
   if not full then return redis.error_reply(words_of(tried)) end
 end
-if #removals > 0 then
+if removal_count > 0 then
   again = full
   if ttl_ms == '0' and set_count > 0 then -- on the record, as a removal cannot be taken back
     tried, again = redis.pcall('MSET', KEYS[1], entry), true
   end
   if full or not tried.err then
-    tried = redis.pcall('UNLINK', unpack(removals, 1, math.min(4000, #removals)))
+    tried = redis.pcall('UNLINK', unpack(removals, 1, min(PART, removal_count)))
   end
 end
 if set_count > 0 and not (type(tried) == 'table' and tried.err) then
   if ttl_ms == '0' then
-    tried = redis.pcall('MSET', unpack(sets, 1, math.min(4000, set_count)))
+    tried = redis.pcall('MSET', unpack(sets, 1, min(PART, set_count)))
   else
     tried = redis.pcall('SET', sets[1], sets[2], 'PX', ttl_ms)
   end
@@ -159,16 +181,16 @@ if type(tried) == 'table' and tried.err then
   return redis.error_reply(words_of(tried))
 end
 if ttl_ms == '0' then
-  for i = 4001, set_count, 4000 do -- unpack takes some 8,000
-    call('MSET', unpack(sets, i, math.min(i + 3999, set_count)))
+  for i = PART + 1, set_count, PART do
+    call('MSET', unpack(sets, i, min(i + PART - 1, set_count)))
   end
 else
   for i = 3, set_count, 2 do
     call('SET', sets[i], sets[i + 1], 'PX', ttl_ms)
   end
 end
-for i = 4001, #removals, 4000 do
-  call('UNLINK', unpack(removals, i, math.min(i + 3999, #removals)))
+for i = PART + 1, removal_count, PART do
+  call('UNLINK', unpack(removals, i, min(i + PART - 1, removal_count)))
 end
 -- Out of memory, and all that was asked for frees some: after a removal the server, which never
 -- stops a script half way, takes the record as well. Or MSET took its expiry from it.

@@ -206,7 +206,7 @@ def test_record_that_answers_again_lives_as_long_as_a_new_one(redis_url: str) ->
     from learning_observer.kvs.scripts import COMMIT
 
     with redis.Redis.from_url(redis_url) as client:
-        call = ("__lokvs:writer:x", "key", 1, 60_000, 0, "aS.", b"1")
+        call = ("__lokvs:writer:x", "key", 1, 60_000, 0, 1, "ag.", b"1")
         text = COMMIT.text.decode()
         client.eval(text, 2, *map(str, call[:-1]), call[-1])
         client.pexpire("__lokvs:writer:x", 5_000)

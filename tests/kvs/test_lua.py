@@ -116,28 +116,30 @@ def run(client: redis.Redis, call: python_side.Call) -> list[bytes | None]:
 def test_letters_of_the_layout_are_those_that_python_sends() -> None:
     header = HEADERS["commit"]
     guards = re.search(r"guard  (a) .*\n +(n) .*\n +(v) ", header)
-    puts = re.search(r"put    (s) .*\n +(r) .*\n +(x) .*\n +(S) (X) ", header)
+    unread = re.search(r" (A)  like a", header)
+    puts = re.search(r"put    (s) .*\n +(r) .*\n +(S) (R)  .*\n +(X) .*\n +(g) .*\n +(d) ", header)
     assert guards
+    assert unread
     assert puts
     sent: set[str] = set()
     guard_letters: set[str] = set()
-    same = b"1"
-    for expected, data in product((None, Guard.ANY, b"0"), (same, None)):
-        change = Change("g", expected, {"g": data, "a": same, "b": same, "c": None})
-        layout = args(pack([change]))[3].decode()
+    same, large = b"1", b"1" * 1000
+    for expected, data in product((None, Guard.ANY, b"0"), (same, large, None)):
+        puts_of_it = {"g": data, "a": same, "b": same, "c": None, "d": large, "e": large}
+        layout = args(pack([Change("g", expected, puts_of_it)]))[4].decode()
         assert layout.endswith(".")
         guard_letters.add(layout[0])
         sent |= set(layout[1:-1])
-    assert guard_letters == set(guards.groups())
+    assert guard_letters == {*guards.groups(), *unread.groups()}
     assert sent == set(puts.groups())
 
 
-VALUES: dict[str, bytes | None] = {"absent": None, "empty": b"", "one": b"1"}
+VALUES: dict[str, bytes | None] = {"absent": None, "empty": b"", "one": b"1", "big": b"2" * 600}
 
 
 @pytest.mark.parametrize("before", VALUES)
 @pytest.mark.parametrize("put", VALUES)
-@pytest.mark.parametrize("expected", [None, Guard.ANY, b"", b"1"])
+@pytest.mark.parametrize("expected", [None, Guard.ANY, b"", b"1", b"2" * 600])
 def test_commit_does_what_its_header_says(
     client: redis.Redis, before: str, put: str, expected: bytes | Guard | None
 ) -> None:
@@ -164,6 +166,32 @@ def test_commit_does_what_its_header_says(
     with pytest.raises(redis.ResponseError, match="LOKVS_STALE"):
         run(client, pack([Change("g", Guard.ANY, {"g": b"stale"})], number=2))
     assert client.get("p:g") == b"meanwhile"
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+@pytest.mark.parametrize("expected", [None, Guard.ANY, b"old"])
+@pytest.mark.parametrize("foreign", ["g", "a", "b"])
+def test_nothing_is_done_where_a_key_holds_no_string(
+    client: redis.Redis, foreign: str, expected: bytes | Guard | None, size: int
+) -> None:
+    """Whether it is read or asked for its kind; and the others of the call are made."""
+    if expected == b"old":
+        client.set("p:g", expected)
+    client.delete(f"p:{foreign}")
+    client.rpush(f"p:{foreign}", "x")
+    data = b"1" * size
+    changes = [
+        Change("before", None, {"before": data, "removed": None}),
+        Change("g", expected, {"g": data, "a": data, "b": None}),
+        Change("after", Guard.ANY, {"after": data}),
+    ]
+    assert run(client, pack(changes)) == [b"ctc", f"p:{foreign}".encode()]
+    assert client.lrange(f"p:{foreign}", 0, -1) == [b"x"]
+    others = {"g", "a", "b"} - {foreign}
+    assert {key for key in others if client.exists(f"p:{key}")} == (
+        {"g"} & others if expected == b"old" else set()
+    )
+    assert client.mget("p:before", "p:after") == [data, data]
 
 
 def test_commit_of_as_many_changes_as_a_call_may_have(client: redis.Redis) -> None:

@@ -17,7 +17,8 @@ from learning_observer.kvs.packing import Name, WaitingChange, change_of, pack, 
 
 RECORD = b"__lokvs:writer:1"
 names = st.sampled_from(["a", "b", "c", "", "Internal,m.f,STUDENT:x", "\u201cq\u201d", "\x00"])
-puts = st.dictionaries(names, st.none() | st.binary(max_size=20), max_size=4)
+values = st.binary(max_size=20) | st.sampled_from([b"x" * 512, b"y" * 513])
+puts = st.dictionaries(names, st.none() | values, max_size=4)
 changes = st.builds(Change, names, st.none() | st.binary() | st.just(Guard.ANY), puts)
 
 
@@ -69,9 +70,22 @@ def test_no_key_is_named_by_two_changes(packing: Any) -> None:
     first, second = Change("a", None, {"a": b"1", "b": b"2"}), Change("b", None, {"b": b"3"})
     group, left, words = taken(packing, [(first, done), (second, done)], 9, 999, None)
     assert (len(group), len(left)) == (1, 1)
-    assert words == [
-        b"3", RECORD, b"p\xc3\xa4:a", b"p\xc3\xa4:b", b"7", b"600000", b"0", b"nSs.", b"1", b"2",
-    ]  # fmt: skip
+    assert words[:4] == [b"3", RECORD, b"p\xc3\xa4:a", b"p\xc3\xa4:b"]
+    assert words[4:] == [b"7", b"600000", b"0", b"2", b"ngs.", b"1", b"2"]
+
+
+@pytest.mark.parametrize("packing", [pack, pack_purely])
+def test_keys_of_large_values_stand_behind_those_that_are_read(packing: Any) -> None:
+    small, large = b"x" * 512, b"x" * 513
+    queue: list[WaitingChange] = [
+        (Change("a", Guard.ANY, {"a": large, "b": large, "c": small}), done),
+        (Change("d", large, {"d": None, "e": None, "f": small}), done),
+        (Change("g", Guard.ANY, {"g": small}), done),
+    ]
+    words = taken(packing, queue, 9, 1 << 20, None)[2]
+    keys = [word.removeprefix(b"p\xc3\xa4:") for word in words[2:9]]
+    assert keys == [b"c", b"d", b"f", b"g", b"a", b"b", b"e"]
+    assert words[12:14] == [b"4", b"AgRs.vdXs.ag."]
 
 
 def test_large_values_pass_whole() -> None:

@@ -89,6 +89,12 @@ cdef int put_key(Buffer keys, bytes prefix, object name, object key) except -1:
 
 
 cdef object Change = _Change
+#: As in `packing`.
+cdef Py_ssize_t READ_BYTES_MAX = 512
+
+
+cdef inline bint is_read(object put):
+    return put is not None and PyBytes_GET_SIZE(put) <= READ_BYTES_MAX
 
 
 def change_of(str guard not None, expected, dict puts not None, /):
@@ -107,14 +113,14 @@ def change_of(str guard not None, expected, dict puts not None, /):
 
 def pack(waiting, list group, bytes prefix, bytes record, tuple numbers, /,
          int changes_max, Py_ssize_t bytes_max, name=None):
-    cdef Buffer keys = Buffer(), args = Buffer(), layout = Buffer()
-    cdef Py_ssize_t key_count = 1, arg_count = 0
+    cdef Buffer keys = Buffer(), unread = Buffer(), args = Buffer(), layout = Buffer()
+    cdef Py_ssize_t read_count = 0, unread_count = 0, arg_count = 0
     cdef set named = set()
     cdef object popleft = waiting.popleft
     cdef object item, change
     cdef dict puts
     cdef object guard, expected, key, put, before
-    cdef bint own, clash
+    cdef bint own, clash, read
     keys.put_bytes(record)
     while waiting and len(group) < changes_max and args.size < bytes_max:
         item = waiting[0]
@@ -132,9 +138,8 @@ def pack(waiting, list group, bytes prefix, bytes record, tuple numbers, /,
             break
         group.append(popleft())
         named.add(guard)
-        put_key(keys, prefix, name, guard)
-        key_count += 1
         layout.reserve(len(puts) + 2)
+        read = True
         if expected is None:
             layout.put(b"n", 1)
         elif type(expected) is bytes:
@@ -142,30 +147,44 @@ def pack(waiting, list group, bytes prefix, bytes record, tuple numbers, /,
             args.put_bytes(expected)
             arg_count += 1
         else:
-            layout.put(b"a", 1)
+            read = is_read(puts.get(guard))
+            layout.put(b"a" if read else b"A", 1)
+        if read:
+            put_key(keys, prefix, name, guard)
+            read_count += 1
+        else:
+            put_key(unread, prefix, name, guard)
+            unread_count += 1
         before = None
         for key, put in puts.items():
             own = key is guard or key == guard
+            read = is_read(put)
             if not own:
                 named.add(key)
-                put_key(keys, prefix, name, key)
-                key_count += 1
+                if read:
+                    put_key(keys, prefix, name, key)
+                    read_count += 1
+                else:
+                    put_key(unread, prefix, name, key)
+                    unread_count += 1
             if put is None:
-                layout.put(b"X" if own else b"x", 1)
+                layout.put(b"d" if own else b"X", 1)
             elif put is before and not own:
-                layout.put(b"r", 1)
+                layout.put(b"r" if read else b"R", 1)
             else:
-                layout.put(b"S" if own else b"s", 1)
+                layout.put(b"g" if own else b"s" if read else b"S", 1)
                 args.put_bytes(put)
                 arg_count += 1
                 before = put
         layout.put(b".", 1)
-    return 2 + key_count + len(numbers) + arg_count, assembled(
-        key_count, keys, numbers, layout, args
+    numbers += (read_count,)
+    return 3 + read_count + unread_count + len(numbers) + arg_count, assembled(
+        1 + read_count + unread_count, keys, unread, numbers, layout, args
     )
 
 
-cdef bytes assembled(Py_ssize_t key_count, Buffer keys, tuple numbers, Buffer layout, Buffer args):
+cdef bytes assembled(Py_ssize_t key_count, Buffer keys, Buffer unread, tuple numbers,
+                     Buffer layout, Buffer args):
     cdef Buffer head = Buffer(), middle = Buffer()
     cdef object number
     cdef bytes packed
@@ -174,9 +193,11 @@ cdef bytes assembled(Py_ssize_t key_count, Buffer keys, tuple numbers, Buffer la
     for number in numbers:
         middle.put_bytes(str(number).encode())
     middle.put_word(b"", 0, layout.data, layout.size)
-    packed = PyBytes_FromStringAndSize(NULL, head.size + keys.size + middle.size + args.size)
+    packed = PyBytes_FromStringAndSize(
+        NULL, head.size + keys.size + unread.size + middle.size + args.size
+    )
     end = PyBytes_AS_STRING(packed)
-    for part in (head, keys, middle, args):
+    for part in (head, keys, unread, middle, args):
         memcpy(end, (<Buffer>part).data, (<Buffer>part).size)
         end += (<Buffer>part).size
     return packed

@@ -142,12 +142,13 @@ def _uses(prefixes: set[str]) -> Iterator[tuple[str | None, tuple[Any, ...]]]:
         # A key as reducers make them: a user may be limited to those.
         key = f"{prefix}Internal,lo-kvs.check,STUDENT:{absent}"
         yield f"{prefix}*", ("MGET", key)
+        yield f"{prefix}*", ("GET", key)  # on a cluster, where keys are read one by one
         yield f"{prefix}*", ("TYPE", key)
         yield f"{prefix}*", ("SET", key, "", "XX", "PX", 1000)
         yield f"{prefix}*", ("MSET", key, "", key)
         yield f"{prefix}*", ("UNLINK", key)
     record = f"{RESERVED_PREFIX}writer:{absent}"
-    yield f"{RESERVED_PREFIX}*", ("GET", record)
+    yield f"{RESERVED_PREFIX}*", ("MGET", record)
     yield f"{RESERVED_PREFIX}*", ("SET", record, "", "XX", "PX", 1000)
 
 
