@@ -14,21 +14,22 @@ PYX = [
 # Compiled as they are, with the types of the .pxd beside them, and run as they are where
 # there is no compiler. Annotations are for people: what is typed stands in the .pxd.
 PY = [
-    f"learning_observer/stream_analytics/{name}.py"
+    f"learning_observer/{name}.py"
     for name in (
-        "batch",
-        "cache",
-        "clock",
-        "engine",
-        "event_queue",
-        "fold",
-        "held_state",
-        "keyed",
-        "pipeline",
-        "room",
-        "routes",
-        "session",
-        "wakeups",
+        "kvs/intake",
+        "stream_analytics/batch",
+        "stream_analytics/cache",
+        "stream_analytics/clock",
+        "stream_analytics/engine",
+        "stream_analytics/event_queue",
+        "stream_analytics/fold",
+        "stream_analytics/held_state",
+        "stream_analytics/keyed",
+        "stream_analytics/pipeline",
+        "stream_analytics/room",
+        "stream_analytics/routes",
+        "stream_analytics/session",
+        "stream_analytics/wakeups",
     )
 ]
 

@@ -111,14 +111,16 @@ async def _look(settings: Settings) -> dict[str, Any]:
 
 def _engine() -> str:
     """Whether the engine's modules run compiled: they are built from the `.py` beside them."""
+    from learning_observer.kvs import intake
     from learning_observer.stream_analytics import batch, engine, fold, held_state
 
+    modules = (batch, engine, fold, held_state, intake)
     pure = [
         module.__name__.rpartition(".")[2]
-        for module in (batch, engine, fold, held_state)
+        for module in modules
         if str(module.__file__).endswith(".py")
     ]
-    if len(pure) in {0, 4}:
+    if len(pure) in {0, len(modules)}:
         return "pure" if pure else "compiled"
     return f"compiled but for {', '.join(pure)}"
 

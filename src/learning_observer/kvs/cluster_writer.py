@@ -18,8 +18,9 @@ from learning_observer.kvs.changes import RESERVED_PREFIX, Change, Conflict, Out
 from learning_observer.kvs.cluster_requests import Request, Traffic
 from learning_observer.kvs.cluster_slots import slot_of, tag_of
 from learning_observer.kvs.errors import KVSError, WrongType
+from learning_observer.kvs.intake import deliver
 from learning_observer.kvs.key_layout import cluster_name
-from learning_observer.kvs.waiting import Queue, Waiting, deliver
+from learning_observer.kvs.waiting import Queue, Waiting
 from learning_observer.kvs.wire import ATTEMPT_MIN_S, PAUSE_MIN_S, Found
 
 #: The name of a key, without the prefix; many keys are used again and again.

@@ -11,8 +11,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic
 
-from learning_observer.kvs.errors import StoreClosed
-from learning_observer.kvs.waiting import Answer, Item, Queue, Waiting, deliver
+from learning_observer.kvs.intake import Intake, deliver
+from learning_observer.kvs.waiting import Answer, Item, Queue, Waiting
 
 __all__ = ["Lane", "Waiting"]
 
@@ -22,6 +22,8 @@ class Lane(Generic[Item, Answer]):
 
     carry  takes what it will from the left end of the waiting items, at least one, and
            returns them with an answer for each; it never raises
+
+    submit, close  as of `Intake`
     """
 
     def __init__(
@@ -32,38 +34,24 @@ class Lane(Generic[Item, Answer]):
         ],
     ) -> None:
         self._carry = carry
-        self._waiting: Queue[Item, Answer] = Queue()
+        self._intake = Intake(self._begin)
         self._task: asyncio.Task[None] | None = None
-        self._closed = ""
-
-    def submit(
-        self, item: Item, done: Callable[[Answer], object], deadline: float | None = None
-    ) -> None:
-        """Take `item` into the group that leaves next; `done(answer)` is called then.
-
-        With a deadline of its own it leaves with those whose deadlines agree.
-        """
-        if self._closed:
-            raise StoreClosed(self._closed)
-        if deadline is None:
-            self._waiting.append((item, done))
-        else:
-            self._waiting.add_timed(item, done, deadline)
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run())
-
-    def close(self, why: str) -> None:
-        """Take nothing more: `submit` raises `StoreClosed` with this text."""
-        self._closed = why
+        self.submit = self._intake.submit
+        self.close = self._intake.close
 
     async def idle(self) -> None:
         """Wait until everything that was handed in has been answered."""
         while self._task is not None:
             await asyncio.wait([self._task])
 
+    def _begin(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
     async def _run(self) -> None:
+        waiting: Queue[Item, Answer] = self._intake.waiting
         try:
-            while self._waiting:
-                deliver(*await self._carry(self._waiting))
+            while waiting:
+                deliver(*await self._carry(waiting))
         finally:
             self._task = None
+            self._intake.busy = False

@@ -6,15 +6,12 @@ every call. They get one where it is asked for, and where what is before them ta
 
 from __future__ import annotations
 
-import logging
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 from learning_observer.kvs.patience import agree
-
-logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -136,12 +133,3 @@ class Queue(deque[Waiting[Item, Answer]], Generic[Item, Answer]):
         self.append(item)
         self.timed = True
         self._soonest = min(self._soonest, item.deadline)
-
-
-def deliver(group: Sequence[Waiting[Item, Answer]], answers: Sequence[Answer]) -> None:
-    """Tell each of the group its answer."""
-    for waiting, answer in zip(group, answers, strict=True):
-        try:
-            waiting[1](answer)
-        except Exception:
-            logger.exception("a callback failed; the others go on")

@@ -20,8 +20,9 @@ from learning_observer.kvs.answers import Verdict
 from learning_observer.kvs.arrivals import Arrivals
 from learning_observer.kvs.errors import KVSError
 from learning_observer.kvs.exchange import Exchange
+from learning_observer.kvs.intake import deliver
 from learning_observer.kvs.patience import TURN_MIN_S, RetryBudget
-from learning_observer.kvs.waiting import Answer, Item, Queue, Waiting, deliver
+from learning_observer.kvs.waiting import Answer, Item, Queue, Waiting
 from learning_observer.redis_connection import RedisConnection
 
 T = TypeVar("T")

@@ -17,7 +17,7 @@ import functools
 import logging
 import uuid
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from learning_observer.kvs import scripts
 from learning_observer.kvs.changes import RESERVED_PREFIX, Change, Conflict, Outcome
@@ -26,12 +26,12 @@ from learning_observer.kvs.errors import (
     KVSError,
     NotReplicated,
     OutcomeUnknown,
-    StoreClosed,
     WrongType,
 )
 from learning_observer.kvs.exchange import Lost
 from learning_observer.kvs.grouping import CHANGES
-from learning_observer.kvs.waiting import Queue, Waiting, deliver
+from learning_observer.kvs.intake import Intake, deliver
+from learning_observer.kvs.waiting import Queue, Waiting
 from learning_observer.kvs.wire import RECORD_TTL_MIN_MS, Wire
 from learning_observer.redis_connection import RedisConnection
 
@@ -43,6 +43,8 @@ class Writer:
 
     durability   what a call that made anything waits for; by default nothing
     changes_max  changes of one call
+
+    submit, close  as of `Intake`: a change, and its outcome
     """
 
     def __init__(
@@ -66,49 +68,31 @@ class Writer:
         self._record_ttl_ms = max(RECORD_TTL_MIN_MS, round(connection.settings.retry_for * 10_000))
         self._number = 0
         self._loop = asyncio.get_running_loop()
-        self._waiting: Queue[Change, Outcome] = Queue()
-        self._busy = False
+        self._intake = Intake(self._begin)
+        self._waiting: Queue[Change, Outcome] = self._intake.waiting
+        self.submit, self.close = self._intake.submit, self._intake.close
         self._sent: scripts.Call | None = None
         self._task: asyncio.Task[None] | None = None  # that carries, where that needs a task
         self._idle: asyncio.Future[None] | None = None
-        self._closed = ""
-
-    def submit(
-        self, change: Change, done: Callable[[Outcome], object], deadline: float | None = None
-    ) -> None:
-        """Make `change` with the call that leaves next; `done(outcome)` is called then.
-
-        With a deadline of its own it leaves with those whose deadlines agree.
-        """
-        if self._closed:
-            raise StoreClosed(self._closed)
-        if deadline is None:
-            self._waiting.append((change, done))
-        else:
-            self._waiting.add_timed(change, done, deadline)
-        if not self._busy:
-            self._busy = True
-            if self._wire.is_open():
-                self._loop.call_soon(self._go_on)  # what else is handed in until then goes along
-            else:
-                self._task = self._loop.create_task(self._carry_all())
-
-    def close(self, why: str) -> None:
-        """Take nothing more: `submit` raises `StoreClosed` with this text."""
-        self._closed = why
 
     async def aclose(self) -> None:
         """Wait until everything has been answered, then give the connection back."""
-        if self._busy:
+        if self._intake.busy:
             if self._idle is None:
                 self._idle = self._loop.create_future()
             await asyncio.wait([self._idle])
         await self._wire.aclose()
 
+    def _begin(self) -> None:
+        if self._wire.is_open():
+            self._loop.call_soon(self._go_on)  # what else is handed in until then goes along
+        else:
+            self._task = self._loop.create_task(self._carry_all())
+
     def _go_on(self) -> None:
         """Have what waits leave, if anything does."""
         if not self._waiting:
-            self._busy = False
+            self._intake.busy = False
             if self._idle is not None and not self._idle.done():
                 self._idle.set_result(None)
         elif self._wire.is_open() and not self._waiting.timed:

@@ -29,7 +29,7 @@ class Wakeups:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._futures: list[asyncio.Future[Any]] = []
+        self._futures: list[Any] = []
         self._answers: list[Any] = []
 
     def answer(self, future: asyncio.Future[Any], answer: Any) -> None:
@@ -44,9 +44,13 @@ class Wakeups:
         self._futures, self._answers = [], []
         woken = 0
         try:
-            for future in futures:
-                answer = answers[woken]
-                woken += 1
+            for at in range(len(futures)):
+                future, answer = futures[at], answers[at]
+                # What is done with is freed before the next one's caller makes the like again:
+                # in memory that is still in the processor's caches, and that the garbage
+                # collector need not count as more.
+                futures[at] = answers[at] = None
+                woken = at + 1
                 if not future.done():  # done: it was cancelled meanwhile
                     self._wake(future, answer)
         finally:  # left early: the process is to end, and yet nobody is left waiting

@@ -1,0 +1,14 @@
+# Types of what is compiled; the code stands in intake.py.
+
+cimport cython
+
+cdef class Intake:
+    cdef object _begin
+    cdef str _closed
+    cdef public object waiting
+    cdef public bint busy
+    cpdef submit(self, object item, object done, object deadline=*)
+    cpdef close(self, str why)
+
+@cython.locals(at=Py_ssize_t)
+cpdef deliver(object group, object answers)

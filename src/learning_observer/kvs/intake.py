@@ -1,0 +1,64 @@
+"""Where items are handed in, to wait until a group of them leaves, and where that is told.
+
+Every event comes by here twice, so this is compiled.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from learning_observer.kvs.errors import StoreClosed
+from learning_observer.kvs.waiting import Queue, Waiting
+
+logger = logging.getLogger(__name__)
+
+
+class Intake:
+    """What waits, and whether anybody carries it.
+
+    begin    called with nothing when an item comes and nobody carries: somebody is to do so
+    waiting  what was handed in, first come, first served
+    busy     whether somebody carries; who stops doing so says that
+    """
+
+    __slots__ = ("_begin", "_closed", "busy", "waiting")
+
+    def __init__(self, begin: Callable[[], object]) -> None:
+        self._begin = begin
+        self._closed = ""
+        self.waiting: Queue[Any, Any] = Queue()
+        self.busy = False
+
+    def submit(
+        self, item: Any, done: Callable[[Any], object], deadline: float | None = None
+    ) -> None:
+        """Take `item` into the group that leaves next; `done(answer)` is called then.
+
+        With a deadline of its own it leaves with those whose deadlines agree.
+        """
+        if self._closed:
+            raise StoreClosed(self._closed)
+        if deadline is None:
+            self.waiting.append((item, done))
+        else:
+            self.waiting.add_timed(item, done, deadline)
+        if not self.busy:
+            self.busy = True
+            self._begin()
+
+    def close(self, why: str) -> None:
+        """Take nothing more: `submit` raises `StoreClosed` with this text."""
+        self._closed = why
+
+
+def deliver(group: Sequence[Waiting[Any, Any]], answers: Sequence[Any]) -> None:
+    """Tell each of the group its answer."""
+    if len(group) != len(answers):
+        raise ValueError(f"{len(answers)} answers for {len(group)} items")
+    for at in range(len(group)):
+        try:
+            group[at][1](answers[at])
+        except Exception:
+            logger.exception("a callback failed; the others go on")
