@@ -60,7 +60,7 @@ def test_one_reply_after_another(redis_server: RedisServer) -> None:
             assert await reply_to(exchange, "SET", "key", large) == b"OK"
             assert await reply_to(exchange, "GET", "key") == large
             assert await reply_to(exchange, "GET", "not there") is None
-            assert await reply_to(exchange, "MGET", "a", "b") == [None, None]
+            assert await reply_to(exchange, "MGET", "not there", "nor this") == [None, None]
             error = await reply_to(exchange, "LPUSH", "key", "1")
             assert isinstance(error, hiredis.ReplyError)
             assert str(error).startswith("WRONGTYPE")
