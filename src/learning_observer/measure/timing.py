@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 #: The shares of events for which a run keeps the latency.
 QUANTILES: Final = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999)
+
+#: Objects that are made, less those that are freed, between two garbage collections; Python's
+#: default is 700. A thousand sessions make as many objects at a time that all live.
+COLLECT_AFTER: Final = 10_000
 
 #: One event of a session, from its sending to its answer.
 Step: TypeAlias = Callable[[], Awaitable[object]]
@@ -123,24 +128,38 @@ def timed(latencies: list[float], seconds: float) -> Run:
     return Run(len(latencies), seconds, at)
 
 
+@contextlib.contextmanager
+def rare_collections(*, collect_first: bool) -> Iterator[None]:
+    """Have fewer garbage collections, and none of what is there already.
+
+    A server does so after its start; see "A process with many sessions" in docs/operations.md.
+    """
+    thresholds = gc.get_threshold()
+    if collect_first:
+        gc.unfreeze()
+        gc.collect()
+        gc.freeze()
+    gc.set_threshold(COLLECT_AFTER)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+
+
 async def interleaved(
     contestants: Sequence[Contestant], rounds: int, *, collect: bool = True
 ) -> dict[str, list[Run]]:
     """The runs of each contestant, taken in turns (A B A B).
 
     A first round warms up and is discarded, and all are checked at the end, the warm-up's
-    events included. `collect` garbage before each run, where a run is long enough for that, and
-    leave what is there then out of further collections, as a server does after its start.
-    Raises `Miscount`.
+    events included. `collect` garbage before each run, where a run is long enough for that:
+    nobody pays for what the one before left behind. Raises `Miscount`.
     """
     runs: dict[str, list[Run]] = {contestant.name: [] for contestant in contestants}
     for number in range(rounds + 1):
         for contestant in contestants:
-            if collect:
-                gc.unfreeze()
-                gc.collect()  # nobody pays for what the one before left behind
-                gc.freeze()
-            run = await contestant.run()
+            with rare_collections(collect_first=collect):
+                run = await contestant.run()
             if number:
                 runs[contestant.name].append(run)
     for contestant in contestants:

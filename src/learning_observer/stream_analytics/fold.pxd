@@ -7,7 +7,7 @@ cdef class Reducer:
     cdef public bint awaits, declines
 
 cdef class Fold:
-    cdef object _base, _external, _keys
+    cdef object _base, _external, _internal_key, _external_key
     cdef Reducer _reducer
     cdef bint _shown_lent, _stale, _writes_external, _writes_internal
     cdef public bint copies

@@ -68,7 +68,8 @@ class Fold:
     __slots__ = (
         "_base",
         "_external",
-        "_keys",
+        "_external_key",
+        "_internal_key",
         "_reducer",
         "_shown_lent",
         "_stale",
@@ -81,7 +82,7 @@ class Fold:
 
     def __init__(self, reducer: Reducer, keys: StateKeys) -> None:
         self._reducer = reducer
-        self._keys = keys
+        self._internal_key, self._external_key = keys
         self.begin(None, UNREAD)
 
     def begin(self, data: bytes | None, state: Any) -> None:
@@ -110,7 +111,7 @@ class Fold:
         state = self.state
         if state is UNREAD:
             data = self._reducer.null if self.data is None else self.data
-            state = decode(self._keys.internal, data)
+            state = decode(self._internal_key, data)
         if self.copies:
             copy = plain_copy(state)
             if copy is not NOT_PLAIN:  # old data can hold what is read and not written
@@ -146,16 +147,16 @@ class Fold:
         if internal is not False:
             state = internal if internal_owned else plain_copy(internal)
             if state is NOT_PLAIN:
-                data, state = _text(self._keys.internal, internal), UNREAD
+                data, state = _text(self._internal_key, internal), UNREAD
         if external is internal and external is not False:
             shown_data = state if data is None else data
             if wanted:
-                shown = plain_copy(internal) if data is None else decode(self._keys.external, data)
+                shown = plain_copy(internal) if data is None else decode(self._external_key, data)
         elif external is not False:
             shown = shown_data = external if external_owned else plain_copy(external)
             if shown is NOT_PLAIN:
-                shown_data = _text(self._keys.external, external)
-                shown = decode(self._keys.external, shown_data) if wanted else False
+                shown_data = _text(self._external_key, external)
+                shown = decode(self._external_key, shown_data) if wanted else False
         # Both halves are JSON: from here on nothing fails.
         if internal is not False:
             self._writes_internal = True
@@ -190,15 +191,15 @@ class Fold:
                 if self._external is self.state:
                     self._external = self.data  # one object, encoded once and sent once
                 self._stale = False
-            puts[self._keys.internal] = self.data
+            puts[self._internal_key] = self.data
         if self._writes_external:
             external = self._external
-            puts[self._keys.external] = (
+            puts[self._external_key] = (
                 external if type(external) is bytes else encode_plain(external)
             )
         if not puts and not verify:
             return None
-        return change_of(self._keys.internal, self._base, puts)
+        return change_of(self._internal_key, self._base, puts)
 
 
 def _awaits(function: ReducerFunction) -> bool:
