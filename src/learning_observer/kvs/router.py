@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
@@ -33,6 +32,16 @@ Item: TypeAlias = Mapping[str, Any] | Store | Callable[[], Store]
 Opened: TypeAlias = dict[str, tuple[Store, tuple[Entry, RedisSettings | None]]]
 
 
+class Same:
+    """Returns the same store each time."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def __call__(self) -> Store:
+        return self.store
+
+
 class KVSRouter:
     """Owns a store for each configured name.
 
@@ -51,6 +60,7 @@ class KVSRouter:
         items: Mapping[str, Item] | Iterable[tuple[str, Item]] | None = None,
     ) -> None:
         self._items: dict[str, Callable[[], Store]] = {}
+        self._default: Store | None = None  # where it is always the same: spares the look-up
         # What the stores that this router made were made from.
         self._sources: dict[str, tuple[Entry, RedisSettings | None]] = {}
         self._retired: list[Store] = []
@@ -68,6 +78,8 @@ class KVSRouter:
 
     def __call__(self) -> Store:
         """The default store. Raises `NotStarted` where there is none yet."""
+        if self._default is not None:
+            return self._default
         make = self._items.get("default")
         if make is None:
             raise NotStarted(
@@ -97,7 +109,7 @@ class KVSRouter:
         Raises `MissingKVSParameters` with the faults of its options; then nothing changes.
         """
         if isinstance(item, Store):
-            self._add_made(name, functools.partial(_same, item))
+            self._add_made(name, Same(item))
         elif callable(item):
             self._add_made(name, item)
         else:
@@ -111,6 +123,7 @@ class KVSRouter:
         """Forget the store `name`; it is closed with the router. `KeyError` without one."""
         self._retire(name)
         del self._items[name]
+        self._note_default()
 
     def configure(
         self, block: object, *, check: Callable[[Sequence[Entry]], list[str]] | None = None
@@ -173,22 +186,24 @@ class KVSRouter:
         for name, (store, source) in opened.items():
             self._retire(name)
             self._sources[name] = source
-            self._items[name] = functools.partial(_same, store)
+            self._items[name] = Same(store)
+        self._note_default()
 
     def _add_made(self, name: str, make: Callable[[], Store]) -> None:
         if _is_reserved(name):
             raise MissingKVSParameters([f"kvs.{name}: this name is reserved; choose another one"])
         self._retire(name)
         self._items[name] = make
+        self._note_default()
+
+    def _note_default(self) -> None:
+        make = self._items.get("default")
+        self._default = make.store if isinstance(make, Same) else None
 
     def _retire(self, name: str) -> None:
         # Only what the router made is its to close.
         if self._sources.pop(name, None) is not None:
             self._retired.append(self._items[name]())
-
-
-def _same(store: Store) -> Store:
-    return store
 
 
 def _is_reserved(name: str) -> bool:

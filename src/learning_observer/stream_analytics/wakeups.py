@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
+#: Looked up here once, and not with every event.
+InvalidStateError = asyncio.InvalidStateError
 #: Whether futures tell who waits for them, as CPython's do. Others are woken asyncio's way.
 TELL: Final = hasattr(asyncio.Future, "_callbacks")
 
@@ -51,8 +53,7 @@ class Wakeups:
                 # collector need not count as more.
                 futures[at] = answers[at] = None
                 woken = at + 1
-                if not future.done():  # done: it was cancelled meanwhile
-                    self._wake(future, answer)
+                self._wake(future, answer)
         finally:  # left early: the process is to end, and yet nobody is left waiting
             for at in range(woken, len(futures)):
                 self.answer(futures[at], answers[at])
@@ -63,10 +64,13 @@ class Wakeups:
         if waiting is not None and len(waiting) == 1:
             callback, context = waiting[0]
             future.remove_done_callback(callback)
-        if type(answer) is Failed:
-            future.set_exception(answer.error)
-        else:
-            future.set_result(answer)
+        try:
+            if type(answer) is Failed:
+                future.set_exception(answer.error)
+            else:
+                future.set_result(answer)
+        except InvalidStateError:  # it was cancelled meanwhile
+            return
         if callback is not None:
             try:
                 context.run(callback, future)
