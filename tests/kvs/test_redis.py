@@ -30,6 +30,7 @@ from learning_observer.kvs import (
 from learning_observer.kvs.changes import RESERVED_PREFIX
 from learning_observer.kvs.configuration import entry_faults
 from learning_observer.kvs.single_server import ServerTraffic
+from learning_observer.kvs.writer import ENOUGH
 from learning_observer.redis_connection import RedisSettings
 from learning_observer.testing.server import RedisServer
 
@@ -298,6 +299,26 @@ def test_many_tasks_share_few_connections(client: redis.Redis, where: RedisSetti
             await asyncio.gather(*(store.update(f"key {at}", lambda _: 1) for at in range(1_000)))
             assert len(client.client_list()) - before <= where.pool_size
             assert len(await store.keys()) == 1_000
+
+    asyncio.run(main())
+
+
+def test_a_part_of_a_burst_leaves_before_the_rest_is_handed_in(
+    client: redis.Redis, where: RedisSettings
+) -> None:
+    """So the server works on it meanwhile; what follows leaves together, as ever."""
+
+    def calls() -> int:
+        return int(client.info("commandstats")["cmdstat_evalsha"]["calls"])
+
+    async def main() -> None:
+        async with PersistentRedisKVS(connection=where, lanes=1) as store:
+            await store.set("key", 0)  # the connection is there
+            for burst, leaves in ((ENOUGH - 1, 1), (ENOUGH, 1), (3 * ENOUGH, 2)):
+                before = calls()
+                changes = [Change(f"{at}", Guard.ANY, {f"{at}": b"1"}) for at in range(burst)]
+                assert await store.commit(changes) == [None] * burst
+                assert calls() - before == leaves
 
     asyncio.run(main())
 

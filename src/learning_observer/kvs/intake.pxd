@@ -3,7 +3,8 @@
 cimport cython
 
 cdef class Intake:
-    cdef object _begin
+    cdef object _begin, _hurry
+    cdef Py_ssize_t _enough
     cdef str _closed
     cdef public object waiting
     cdef public bint busy

@@ -19,14 +19,22 @@ class Intake:
     """What waits, and whether anybody carries it.
 
     begin    called with nothing when an item comes and nobody carries: somebody is to do so
+    enough   when so many wait `hurry` is called: what has begun need not wait for more
     waiting  what was handed in, first come, first served
     busy     whether somebody carries; who stops doing so says that
     """
 
-    __slots__ = ("_begin", "_closed", "busy", "waiting")
+    __slots__ = ("_begin", "_closed", "_enough", "_hurry", "busy", "waiting")
 
-    def __init__(self, begin: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        begin: Callable[[], object],
+        enough: int = 0,
+        hurry: Callable[[], object] | None = None,
+    ) -> None:
         self._begin = begin
+        self._enough = enough
+        self._hurry = hurry
         self._closed = ""
         self.waiting: Queue[Any, Any] = Queue()
         self.busy = False
@@ -47,6 +55,8 @@ class Intake:
         if not self.busy:
             self.busy = True
             self._begin()
+        elif self._hurry is not None and len(self.waiting) == self._enough:
+            self._hurry()
 
     def close(self, why: str) -> None:
         """Take nothing more: `submit` raises `StoreClosed` with this text."""
