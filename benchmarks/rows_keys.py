@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final, NamedTuple
 
 from redis.asyncio import Redis
@@ -90,6 +90,16 @@ async def _over_keys(setting: Setting) -> Result:
             result.lines.append(
                 compare("P6", work, runs, last, first, of=event_us, unit="us", target=flat)
             )
+            bare = [
+                _plainly(f"{kind}, plain, {database.keys:,} keys", setting, database, cache_bytes)
+                for database in (databases[0], databases[-1])
+            ]
+            plain = await interleaved(bare, setting.rounds)
+            work = "the same keys by MGET and MSET, CPU time of Redis alone"
+            names = [contestant.name for contestant in bare]
+            result.lines.append(
+                compare("P6", work, plain, names[-1], names[0], of=event_us, unit="us")
+            )
             curves[kind] = [
                 (database.keys, middle([event_us(run) for run in runs[contestant.name]]).median)
                 for database, contestant in zip(databases, contestants, strict=True)
@@ -126,11 +136,9 @@ def _processing(name: str, setting: Setting, database: Database, cache_bytes: in
     different ones, so that every event is a commit.
     """
     pipeline = Pipeline(declared(REDUCER))
-    active = min(ACTIVE, database.keys) if cache_bytes else database.keys
-    step = database.keys // active
-    students = itertools.cycle(range(0, database.keys, step))
+    students = _students(database, cache_bytes)
     touched: set[int] = set()
-    length = 500 if setting.quick else ROUND_EVENTS
+    length, size = _round(setting, database)
     running: engine.Engine | None = None
 
     async def run() -> Run:
@@ -140,7 +148,6 @@ def _processing(name: str, setting: Setting, database: Database, cache_bytes: in
         chosen = list(itertools.islice(students, length))
         touched.update(chosen)
         runs = [(*pipeline.plan(event)[0], event) for event in map(_event, chosen)]
-        size = min(GROUP, active)
         began = time.perf_counter()
         for start in range(0, length, size):
             part = runs[start : start + size]
@@ -156,6 +163,43 @@ def _processing(name: str, setting: Setting, database: Database, cache_bytes: in
             await pipe.execute()
 
     return Contestant(name, run, check)
+
+
+def _plainly(name: str, setting: Setting, database: Database, cache_bytes: int) -> Contestant:
+    """Read and write both halves of as many states, and nothing more: what Redis itself takes.
+
+    The seconds of a run are those that the server was at work.
+    """
+    students = _students(database, cache_bytes)
+    length, size = _round(setting, database)
+    client = database.client
+
+    async def at_work_s() -> float:
+        told: dict[str, Any] = await client.info("cpu")
+        return float(told["used_cpu_user"]) + float(told["used_cpu_sys"])
+
+    async def run() -> Run:
+        began = await at_work_s()
+        for _ in range(0, length, size):
+            part = list(itertools.islice(students, size))
+            keys = [f"{half}{student}" for half in (KEY, EXTERNAL) for student in part]
+            texts: Any = await client.mget(keys)
+            await client.mset(dict(zip(keys, texts, strict=True)))
+        return Run(length, await at_work_s() - began)
+
+    return Contestant(name, run)
+
+
+def _round(setting: Setting, database: Database) -> tuple[int, int]:
+    """How many events a round has, and how many of them are under way at a time."""
+    length = 500 if setting.quick else ROUND_EVENTS
+    return length, min(GROUP, ACTIVE, database.keys)
+
+
+def _students(database: Database, cache_bytes: int) -> Iterator[int]:
+    """Those who write, over and over: all there are, or the active ones, spread over the keys."""
+    active = min(ACTIVE, database.keys) if cache_bytes else database.keys
+    return itertools.cycle(range(0, database.keys, database.keys // active))
 
 
 async def _memory(database: Database) -> Line:
