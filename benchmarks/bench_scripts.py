@@ -1,4 +1,7 @@
-"""What the scripts cost, in groups of 1 to 500, beside plain commands on as many keys.
+"""What the scripts cost, in groups of 1 to 250, beside plain commands on as many keys.
+
+And what a value of 100 KB costs by the script, by WATCH and MULTI, and by a bare SET: Lua hashes
+every byte, which the way without it spares at the price of a second round trip.
 
     pytest benchmarks/bench_scripts.py --benchmark-only
 
@@ -23,6 +26,7 @@ from learning_observer.testing.server import RedisServer
 
 GROUPS: Final = (1, 64, 250)
 ROUNDS: Final = 200
+LARGE: Final = b"x" * 100_000
 TEXT: Final = b'{"count":1,"note":"' + b"n" * 280 + b'"}'
 
 
@@ -153,3 +157,37 @@ def test_read(benchmark: BenchmarkFixture, place: Place, group: int) -> None:
 def test_mget(benchmark: BenchmarkFixture, place: Place, group: int) -> None:
     place.run(place.client.mset(dict.fromkeys(keys(group), TEXT)))
     rounds(benchmark, place, group, lambda: lambda: place.client.mget(keys(group)))
+
+
+def test_large_by_script(benchmark: BenchmarkFixture, place: Place) -> None:
+    bare = Writer(place, "large")
+    place.run(place.client.set("large", LARGE))
+
+    def prepare() -> Callable[[], Awaitable[Any]]:
+        call = bare.call([Change("large", LARGE, {"large": LARGE, "shown": TEXT})])
+        return lambda: bare.send(call)
+
+    rounds(benchmark, place, 1, prepare)
+    benchmark.group = "100 KB"
+
+
+def test_large_by_watch(benchmark: BenchmarkFixture, place: Place) -> None:
+    place.run(place.client.set("large", LARGE))
+
+    async def compare_and_set() -> None:
+        async with place.client.pipeline() as pipe:
+            await pipe.watch("large", "record")
+            stored, _ = await pipe.mget("large", "record")
+            assert stored == LARGE
+            pipe.multi()
+            pipe.mset({"large": LARGE, "shown": TEXT})
+            pipe.set("record", b"7 c", px=600_000)
+            await pipe.execute()
+
+    rounds(benchmark, place, 1, lambda: compare_and_set)
+    benchmark.group = "100 KB"
+
+
+def test_large_by_set(benchmark: BenchmarkFixture, place: Place) -> None:
+    rounds(benchmark, place, 1, lambda: lambda: place.client.set("large", LARGE))
+    benchmark.group = "100 KB"

@@ -6,22 +6,30 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections.abc import AsyncIterator, Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any
 
-from redis.asyncio import Redis
-
+from benchmarks.keys_setting import (
+    ACTIVE,
+    EXTERNAL,
+    KEY,
+    KEYS,
+    NULL,
+    QUICK_KEYS,
+    REDUCER,
+    Database,
+    event_for,
+    filled,
+    key_for,
+    round_of,
+    students_of,
+)
 from benchmarks.rows_bytes import over_bytes
 from benchmarks.setting import Setting, check_count
 from benchmarks.work import (
-    counting,
     declared,
-    event_of,
-    flat_state,
-    keys_of,
     text_size,
 )
-from learning_observer.kvs import Store, codec
+from learning_observer.kvs import codec
 from learning_observer.measure.machine import resident_bytes
 from learning_observer.measure.report import (
     Chart,
@@ -35,17 +43,6 @@ from learning_observer.stream_analytics import engine
 from learning_observer.stream_analytics.limits import Limits
 from learning_observer.stream_analytics.pipeline import Pipeline
 
-#: Keys of the stores that are compared, each in a database of its own of one server.
-KEYS: Final = (1_000, 10_000, 100_000, 1_000_000)
-QUICK_KEYS: Final = (100, 1_000)
-KEY_STATE_BYTES: Final = 100
-ACTIVE: Final = 1_000  # students who are writing now, whatever the store holds besides
-GROUP: Final = 500
-ROUND_EVENTS: Final = 30_000
-NULL: Final = flat_state(KEY_STATE_BYTES)
-REDUCER: Final = counting(NULL, "of_many_keys")
-KEY, EXTERNAL = keys_of(REDUCER, "many-")  # a student's number follows
-
 
 async def p6(setting: Setting) -> Result:
     """Flat in keys, memory bounded, and in bytes not much over a SET of them."""
@@ -57,14 +54,6 @@ async def p6(setting: Setting) -> Result:
     return result
 
 
-class Database(NamedTuple):
-    """A database with so many states, and the store on it."""
-
-    keys: int
-    client: Redis
-    store: Store
-
-
 async def _over_keys(setting: Setting) -> Result:
     counts = QUICK_KEYS if setting.quick else KEYS
     await setting.fresh()
@@ -72,7 +61,7 @@ async def _over_keys(setting: Setting) -> Result:
     curves: dict[str, list[tuple[float, float]]] = {}
     async with contextlib.AsyncExitStack() as opened:
         databases = [
-            await opened.enter_async_context(_filled(setting, number, count))
+            await opened.enter_async_context(filled(setting, number, count))
             for number, count in enumerate(counts)
         ]
         for kind, cache_bytes in (("active", Limits().cache_bytes), ("cold", 0)):
@@ -110,25 +99,6 @@ async def _over_keys(setting: Setting) -> Result:
     return result
 
 
-@contextlib.asynccontextmanager
-async def _filled(setting: Setting, number: int, count: int) -> AsyncIterator[Database]:
-    """Database `number` of the server, with `count` states, both halves of each."""
-    text, shown = codec.encode(NULL), codec.encode({"count": 0, "last_time": None})
-    async with (
-        Redis.from_url(setting.url(number)) as client,
-        setting.store_type(connection=setting.where(number)) as store,
-    ):
-        for start in range(0, count, 10_000):
-            async with client.pipeline(transaction=False) as pipe:
-                for first in range(start, min(start + 10_000, count), 1000):
-                    students = range(first, min(first + 1000, count))
-                    pipe.mset({_key(student): text for student in students})
-                    # Else each event on a state makes a key, but for the few of a small store.
-                    pipe.mset({f"{EXTERNAL}{student}": shown for student in students})
-                await pipe.execute()
-        yield Database(count, client, store)
-
-
 def _processing(name: str, setting: Setting, database: Database, cache_bytes: int) -> Contestant:
     """Events of as many students as there are, or of the active ones, spread over the keys.
 
@@ -136,9 +106,9 @@ def _processing(name: str, setting: Setting, database: Database, cache_bytes: in
     different ones, so that every event is a commit.
     """
     pipeline = Pipeline(declared(REDUCER))
-    students = _students(database, cache_bytes)
+    students = students_of(database, cache_bytes)
     touched: set[int] = set()
-    length, size = _round(setting, database)
+    length, size = round_of(setting, database)
     running: engine.Engine | None = None
 
     async def run() -> Run:
@@ -147,7 +117,7 @@ def _processing(name: str, setting: Setting, database: Database, cache_bytes: in
             running = engine.Engine(database.store, Limits(cache_bytes=cache_bytes))
         chosen = list(itertools.islice(students, length))
         touched.update(chosen)
-        runs = [(*pipeline.plan(event)[0], event) for event in map(_event, chosen)]
+        runs = [(*pipeline.plan(event)[0], event) for event in map(event_for, chosen)]
         began = time.perf_counter()
         for start in range(0, length, size):
             part = runs[start : start + size]
@@ -155,11 +125,11 @@ def _processing(name: str, setting: Setting, database: Database, cache_bytes: in
         return Run(length, time.perf_counter() - began)
 
     async def check(sent: int) -> None:
-        await check_count(name, database.client, map(_key, touched), sent)
+        await check_count(name, database.client, map(key_for, touched), sent)
         # What this contestant counted must not be counted for the next one on the database.
         async with database.client.pipeline(transaction=False) as pipe:
             for student in touched:
-                pipe.set(_key(student), codec.encode(NULL))
+                pipe.set(key_for(student), codec.encode(NULL))
             await pipe.execute()
 
     return Contestant(name, run, check)
@@ -170,8 +140,8 @@ def _plainly(name: str, setting: Setting, database: Database, cache_bytes: int) 
 
     The seconds of a run are those that the server was at work.
     """
-    students = _students(database, cache_bytes)
-    length, size = _round(setting, database)
+    students = students_of(database, cache_bytes)
+    length, size = round_of(setting, database)
     client = database.client
 
     async def at_work_s() -> float:
@@ -190,18 +160,6 @@ def _plainly(name: str, setting: Setting, database: Database, cache_bytes: int) 
     return Contestant(name, run)
 
 
-def _round(setting: Setting, database: Database) -> tuple[int, int]:
-    """How many events a round has, and how many of them are under way at a time."""
-    length = 500 if setting.quick else ROUND_EVENTS
-    return length, min(GROUP, ACTIVE, database.keys)
-
-
-def _students(database: Database, cache_bytes: int) -> Iterator[int]:
-    """Those who write, over and over: all there are, or the active ones, spread over the keys."""
-    active = min(ACTIVE, database.keys) if cache_bytes else database.keys
-    return itertools.cycle(range(0, database.keys, database.keys // active))
-
-
 async def _memory(database: Database) -> Line:
     """How much this process grows while it works on ever more states, by the cache's bound."""
     pipeline = Pipeline(declared(REDUCER))
@@ -209,11 +167,11 @@ async def _memory(database: Database) -> Line:
     students = range(min(database.keys, 150_000))
     for start in range(0, len(students), 2000):
         part = students[start : start + 2000]
-        for error in await pipeline.process_batch(list(map(_event, part)), store=database.store):
+        for error in await pipeline.process_batch(list(map(event_for, part)), store=database.store):
             if error is not None:
                 raise error
     after = resident_bytes()
-    await check_count("memory", database.client, map(_key, students), len(students))
+    await check_count("memory", database.client, map(key_for, students), len(students))
     bound = Limits().cache_bytes
     grown = 0 if before is None or after is None else max(0, after - before)
     return Line(
@@ -232,11 +190,3 @@ async def _memory(database: Database) -> Line:
 def event_us(run: Run) -> float:
     """Microseconds an event."""
     return run.event_us
-
-
-def _event(student: int) -> dict[str, Any]:
-    return event_of(f"many-{student}")
-
-
-def _key(student: int) -> str:
-    return f"{KEY}{student}"
