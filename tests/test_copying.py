@@ -17,7 +17,7 @@ from learning_observer.kvs import (
     PersistentRedisKVS,
     Store,
 )
-from learning_observer.kvs.store import GROUP_KEYS_MAX
+from learning_observer.kvs.primitives import GROUP_KEYS_MAX
 from learning_observer.redis_connection import RedisSettings
 from learning_observer.testing.server import RedisServer
 

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.setting import Setting
 
 from learning_observer.kvs import Change, Conflict, Outcome, PersistentRedisKVS
-from learning_observer.kvs.store import Submit
+from learning_observer.kvs.primitives import Submit
 from learning_observer.measure.report import Result
 
 #: A commit that is interfered with: each so many, so that it happens in the smallest run.

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from learning_observer.cli.bench import bench
 from learning_observer.kvs import InMemoryKVS
-from learning_observer.kvs.store import Submit
+from learning_observer.kvs.primitives import Submit
 from learning_observer.simulate import simulate, write_study_log
 
 QUICK = ["--sessions", "1,16", "--seconds", "0.02", "--rounds", "1"]

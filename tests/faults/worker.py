@@ -28,7 +28,7 @@ from learning_observer.kvs.cluster_requests import Request
 from learning_observer.kvs.cluster_routes import ClusterRoutes
 from learning_observer.kvs.cluster_slots import Address
 from learning_observer.kvs.cluster_writer import SlotWriter
-from learning_observer.kvs.store import Submit
+from learning_observer.kvs.primitives import Submit
 from learning_observer.redis_connection import RedisSettings
 from learning_observer.stream_analytics.engine import Engine
 from learning_observer.stream_analytics.helpers import KeyStateType, student_event_reducer

@@ -10,7 +10,7 @@ import pytest
 
 from learning_observer import settings
 from learning_observer.kvs import Change, InMemoryKVS, Outcome
-from learning_observer.kvs.store import Submit
+from learning_observer.kvs.primitives import Submit
 from learning_observer.prestartup import StartupCheck
 from learning_observer.stream_analytics.engine import Engine
 from learning_observer.stream_analytics.fold import Reducer, StateKeys

@@ -157,7 +157,7 @@ async def _stream(simulated: Class, target: Opened) -> int:
 async def _remove_earlier(store: Store) -> int:
     """Remove the states of simulated students, and of nobody else. Returns their number."""
     from learning_observer.kvs import Change, Guard
-    from learning_observer.kvs.store import GROUP_KEYS_MAX
+    from learning_observer.kvs.primitives import GROUP_KEYS_MAX
     from learning_observer.stream_analytics.keys import parse_key
 
     found: list[str] = []

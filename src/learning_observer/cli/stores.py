@@ -192,7 +192,7 @@ async def _write_dump(store: Store, put: Callable[[bytes], object]) -> tuple[int
 
 async def _stored(store: Store) -> AsyncIterator[tuple[str, bytes]]:
     """Every key with its bytes, read in groups."""
-    from learning_observer.kvs.store import GROUP_KEYS_MAX
+    from learning_observer.kvs.primitives import GROUP_KEYS_MAX
 
     async def read(group: list[str]) -> list[tuple[str, bytes]]:
         found = zip(group, await store.read(group), strict=True)

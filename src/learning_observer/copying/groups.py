@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Final, TypeAlias
 
 from learning_observer.kvs import Store, WrongType
-from learning_observer.kvs.store import GROUP_KEYS_MAX
+from learning_observer.kvs.primitives import GROUP_KEYS_MAX
 
 #: Values that are held at once, in bytes, as far as those to come are like those before.
 GROUP_BYTES: Final = 4 * 1024 * 1024

@@ -24,7 +24,7 @@ from learning_observer.kvs.errors import InvalidKey, Refused, StoreClosed, short
 from learning_observer.kvs.grouping import USUAL, Grouping
 from learning_observer.kvs.key_layout import cluster_pattern, key_of_cluster_name
 from learning_observer.kvs.patience import RetryBudget
-from learning_observer.kvs.store import Submit
+from learning_observer.kvs.primitives import Submit
 from learning_observer.kvs.wire import RECORD_TTL_MIN_MS, Found, scan_strings
 from learning_observer.redis_connection import RedisSettings
 

@@ -15,8 +15,9 @@ from learning_observer.kvs.durability import WAIT_TIMEOUT_S, Durability
 from learning_observer.kvs.errors import ClearRefused, InvalidKey, KVSError
 from learning_observer.kvs.grouping import CHANGES, LANES, Grouping
 from learning_observer.kvs.patience import RetryBudget
+from learning_observer.kvs.primitives import GROUP_KEYS_MAX, Submit
 from learning_observer.kvs.single_server import ServerTraffic
-from learning_observer.kvs.store import GROUP_KEYS_MAX, Store, Submit
+from learning_observer.kvs.store import Store
 from learning_observer.redis_connection import RedisSettings, default_settings
 
 Item = TypeVar("Item")

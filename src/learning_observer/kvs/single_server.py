@@ -17,7 +17,7 @@ from learning_observer.kvs.key_layout import single_pattern
 from learning_observer.kvs.lane import Lane
 from learning_observer.kvs.own_loop import OwnLoop
 from learning_observer.kvs.patience import RetryBudget
-from learning_observer.kvs.store import GROUP_KEYS_MAX, Submit
+from learning_observer.kvs.primitives import GROUP_KEYS_MAX, Submit
 from learning_observer.kvs.waiting import Queue, Waiting
 from learning_observer.kvs.wire import Found, Wire, scan_strings
 from learning_observer.kvs.writer import Writer

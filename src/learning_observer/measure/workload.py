@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from learning_observer.kvs import Store, codec
 from learning_observer.kvs.codec import Json
-from learning_observer.kvs.store import GROUP_KEYS_MAX
+from learning_observer.kvs.primitives import GROUP_KEYS_MAX
 from learning_observer.measure.timing import Miscount
 from learning_observer.stream_analytics.fold import Event, Reducer, StateKeys
 from learning_observer.stream_analytics.pipeline import Pipeline

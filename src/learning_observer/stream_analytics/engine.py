@@ -20,7 +20,8 @@ from learning_observer.kvs.codec import Json
 from learning_observer.kvs.errors import KVSError, WrongType
 from learning_observer.kvs.own_loop import of_this_loop
 from learning_observer.kvs.patience import SLOW_S
-from learning_observer.kvs.store import GROUP_KEYS_MAX, Store
+from learning_observer.kvs.primitives import GROUP_KEYS_MAX
+from learning_observer.kvs.store import Store
 from learning_observer.stream_analytics.batch import Batch, Part
 from learning_observer.stream_analytics.cache import Cache
 from learning_observer.stream_analytics.clock import Clock

@@ -15,7 +15,7 @@ from learning_observer.kvs.errors import (
     OutcomeUnknown,
     Unavailable,
 )
-from learning_observer.kvs.store import Submit
+from learning_observer.kvs.primitives import Submit
 from learning_observer.stream_analytics.batch import Part
 from learning_observer.stream_analytics.event_queue import EventQueue, Keeper
 from learning_observer.stream_analytics.fold import (
