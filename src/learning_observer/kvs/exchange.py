@@ -19,6 +19,8 @@ from redis.asyncio.connection import AbstractConnection
 from learning_observer.kvs import answers
 
 BUFFER_BYTES: Final = 64 * 1024
+#: As redis-py puts it.
+CLOSED: Final = "Connection closed by server."
 
 
 class Lost:
@@ -100,13 +102,13 @@ class Exchange(asyncio.BufferedProtocol):
             done(reply)
 
     def eof_received(self) -> bool | None:
-        self.lose(ConnectionError("Connection closed by server."))
+        self.lose(ConnectionError(CLOSED))
         answer: bool | None = self._before.eof_received()
         return answer
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._before.connection_lost(exc)
-        self.lose(exc or ConnectionError("Connection closed by server."))
+        self.lose(exc or ConnectionError(CLOSED))
 
     def pause_writing(self) -> None:
         self._before.pause_writing()
