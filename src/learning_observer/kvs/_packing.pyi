@@ -6,6 +6,9 @@ from learning_observer.kvs.packing import Name, WaitingChange, WaitingChanges
 @disjoint_base
 class Buffer: ...
 
+@disjoint_base
+class Keys: ...
+
 def change_of(
     guard: str, expected: bytes | Guard | None, puts: dict[str, bytes | None], /
 ) -> Change: ...

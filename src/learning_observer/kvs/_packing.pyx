@@ -78,14 +78,30 @@ cdef class Buffer:
         return self.put_word(b"", 0, PyBytes_AS_STRING(word), PyBytes_GET_SIZE(word))
 
 
-cdef int put_key(Buffer keys, bytes prefix, object name, object key) except -1:
-    cdef Py_ssize_t size = 0
-    cdef const char* text
-    if name is not None:
-        key = name(key)
-    text = PyUnicode_AsUTF8AndSize(key, &size)
-    keys.put_word(PyBytes_AS_STRING(prefix), PyBytes_GET_SIZE(prefix), text, size)
-    return 0
+cdef class Keys:
+    """The keys of a call: those that are read, and the others, which stand behind them."""
+
+    cdef Buffer read, unread
+    cdef Py_ssize_t count, read_count
+    cdef bytes prefix
+    cdef object name
+
+    def __cinit__(self, bytes prefix, name):
+        self.read, self.unread = Buffer(), Buffer()
+        self.prefix, self.name = prefix, name
+
+    cdef int put(self, object key, bint read) except -1:
+        cdef Py_ssize_t size = 0
+        cdef const char* text
+        if self.name is not None:
+            key = self.name(key)
+        text = PyUnicode_AsUTF8AndSize(key, &size)
+        (self.read if read else self.unread).put_word(
+            PyBytes_AS_STRING(self.prefix), PyBytes_GET_SIZE(self.prefix), text, size
+        )
+        self.count += 1
+        self.read_count += read
+        return 0
 
 
 cdef object Change = _Change
@@ -113,15 +129,16 @@ def change_of(str guard not None, expected, dict puts not None, /):
 
 def pack(waiting, list group, bytes prefix, bytes record, tuple numbers, /,
          int changes_max, Py_ssize_t bytes_max, name=None):
-    cdef Buffer keys = Buffer(), unread = Buffer(), args = Buffer(), layout = Buffer()
-    cdef Py_ssize_t read_count = 0, unread_count = 0, arg_count = 0
+    cdef Keys keys = Keys(prefix, name)
+    cdef Buffer args = Buffer(), layout = Buffer()
+    cdef Py_ssize_t arg_count = 0
     cdef set named = set()
     cdef object popleft = waiting.popleft
     cdef object item, change
     cdef dict puts
     cdef object guard, expected, key, put, before
     cdef bint own, clash, read
-    keys.put_bytes(record)
+    keys.read.put_bytes(record)
     while waiting and len(group) < changes_max and args.size < bytes_max:
         item = waiting[0]
         change = (<tuple>item)[0]  # a Change: a tuple of three
@@ -149,24 +166,14 @@ def pack(waiting, list group, bytes prefix, bytes record, tuple numbers, /,
         else:
             read = is_read(puts.get(guard))
             layout.put(b"a" if read else b"A", 1)
-        if read:
-            put_key(keys, prefix, name, guard)
-            read_count += 1
-        else:
-            put_key(unread, prefix, name, guard)
-            unread_count += 1
+        keys.put(guard, read)
         before = None
         for key, put in puts.items():
             own = key is guard or key == guard
             read = is_read(put)
             if not own:
                 named.add(key)
-                if read:
-                    put_key(keys, prefix, name, key)
-                    read_count += 1
-                else:
-                    put_key(unread, prefix, name, key)
-                    unread_count += 1
+                keys.put(key, read)
             if put is None:
                 layout.put(b"d" if own else b"X", 1)
             elif put is before and not own:
@@ -177,27 +184,25 @@ def pack(waiting, list group, bytes prefix, bytes record, tuple numbers, /,
                 arg_count += 1
                 before = put
         layout.put(b".", 1)
-    numbers += (read_count,)
-    return 3 + read_count + unread_count + len(numbers) + arg_count, assembled(
-        1 + read_count + unread_count, keys, unread, numbers, layout, args
-    )
+    numbers += (keys.read_count,)
+    # Besides: how many keys there are, the record, and the layout.
+    return 3 + keys.count + len(numbers) + arg_count, assembled(keys, numbers, layout, args)
 
 
-cdef bytes assembled(Py_ssize_t key_count, Buffer keys, Buffer unread, tuple numbers,
-                     Buffer layout, Buffer args):
+cdef bytes assembled(Keys keys, tuple numbers, Buffer layout, Buffer args):
     cdef Buffer head = Buffer(), middle = Buffer()
     cdef object number
     cdef bytes packed
     cdef char* end
-    head.put_bytes(str(key_count).encode())
+    head.put_bytes(str(1 + keys.count).encode())  # with the record
     for number in numbers:
         middle.put_bytes(str(number).encode())
     middle.put_word(b"", 0, layout.data, layout.size)
     packed = PyBytes_FromStringAndSize(
-        NULL, head.size + keys.size + unread.size + middle.size + args.size
+        NULL, head.size + keys.read.size + keys.unread.size + middle.size + args.size
     )
     end = PyBytes_AS_STRING(packed)
-    for part in (head, keys, unread, middle, args):
+    for part in (head, keys.read, keys.unread, middle, args):
         memcpy(end, (<Buffer>part).data, (<Buffer>part).size)
         end += (<Buffer>part).size
     return packed
