@@ -1,7 +1,7 @@
-"""What the scripts cost, in groups of 1 to 250, beside plain commands on as many keys.
+"""What the script costs, in groups of 1 to 250, beside plain commands on as many keys.
 
-And what a value of 100 KB costs by the script, by WATCH and MULTI, and by a bare SET: Lua hashes
-every byte, which the way without it spares at the price of a second round trip.
+And what a value of 100 KB costs by the script, by a transaction, and by a bare SET: Lua hashes
+every byte, which a transaction spares at the price of a second round trip.
 
     pytest benchmarks/bench_scripts.py --benchmark-only
 
@@ -22,6 +22,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from redis.asyncio import Redis
 
 from learning_observer.kvs import Change, Guard, scripts
+from learning_observer.kvs.conversation import converse
+from learning_observer.kvs.transactions import Transaction, packed_transaction
 from learning_observer.testing.server import RedisServer
 
 GROUPS: Final = (1, 64, 250)
@@ -36,11 +38,13 @@ class Place:
     def __init__(self, url: str) -> None:
         self.loop = asyncio.new_event_loop()
         self.client = Redis.from_url(url)
+        self.connection: Any = self.run(self.client.connection_pool.get_connection())
 
     def run(self, work: Awaitable[Any]) -> Any:
         return self.loop.run_until_complete(work)
 
     def close(self) -> None:
+        self.run(self.connection.disconnect())
         self.run(self.client.aclose())
         self.loop.close()
 
@@ -49,8 +53,7 @@ class Place:
 def place() -> Iterator[Place]:
     with RedisServer() as server:
         place = Place(server.url)
-        for script in (scripts.COMMIT, scripts.READ):
-            place.run(place.client.script_load(script.text))
+        place.run(place.client.script_load(scripts.COMMIT.text))
         yield place
         place.close()
 
@@ -64,16 +67,24 @@ class Writer:
         self._number = 0
 
     def call(self, changes: list[Change]) -> scripts.Call:
+        return scripts.packed_call(*self._head(changes), **self._numbers())
+
+    def transaction(self, changes: list[Change]) -> Transaction:
+        bounds = {"changes_max": len(changes), "large_bytes": 0}
+        return packed_transaction(*self._head(changes), **self._numbers(), **bounds)
+
+    def _head(self, changes: list[Change]) -> tuple[Any, Any]:
+        return deque((change, lambda _: None) for change in changes), []
+
+    def _numbers(self) -> dict[str, Any]:
         self._number += 1
-        return scripts.packed_call(
-            deque((change, lambda _: None) for change in changes),
-            [],
-            prefix=b"",
-            record=self._record,
-            number=self._number,
-            record_ttl_ms=600_000,
-            ttl_ms=0,
-        )
+        return {
+            "prefix": b"",
+            "record": self._record,
+            "number": self._number,
+            "record_ttl_ms": 600_000,
+            "ttl_ms": 0,
+        }
 
     async def send(self, call: scripts.Call) -> None:
         reader = hiredis.Reader()
@@ -143,17 +154,6 @@ def test_mset(benchmark: BenchmarkFixture, place: Place, group: int) -> None:
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_read(benchmark: BenchmarkFixture, place: Place, group: int) -> None:
-    place.run(place.client.mset(dict.fromkeys(keys(group), TEXT)))
-
-    def read() -> Awaitable[Any]:
-        return place.client.evalsha(scripts.READ.digest, group, *keys(group))
-
-    rounds(benchmark, place, group, lambda: read)
-    assert place.run(read()) == [TEXT] * group
-
-
-@pytest.mark.parametrize("group", GROUPS)
 def test_mget(benchmark: BenchmarkFixture, place: Place, group: int) -> None:
     place.run(place.client.mset(dict.fromkeys(keys(group), TEXT)))
     rounds(benchmark, place, group, lambda: lambda: place.client.mget(keys(group)))
@@ -171,20 +171,15 @@ def test_large_by_script(benchmark: BenchmarkFixture, place: Place) -> None:
     benchmark.group = "100 KB"
 
 
-def test_large_by_watch(benchmark: BenchmarkFixture, place: Place) -> None:
+def test_large_by_transaction(benchmark: BenchmarkFixture, place: Place) -> None:
+    bare = Writer(place, "transaction")
     place.run(place.client.set("large", LARGE))
+    changes = [Change("large", LARGE, {"large": LARGE, "shown": TEXT})]
 
-    async def compare_and_set() -> None:
-        async with place.client.pipeline() as pipe:
-            await pipe.watch("large", "record")
-            stored, _ = await pipe.mget("large", "record")
-            assert stored == LARGE
-            pipe.multi()
-            pipe.mset({"large": LARGE, "shown": TEXT})
-            pipe.set("record", b"7 c", px=600_000)
-            await pipe.execute()
+    async def commit() -> None:
+        assert await converse(place.connection, bare.transaction(changes).rounds()) == ("c", [])
 
-    rounds(benchmark, place, 1, lambda: compare_and_set)
+    rounds(benchmark, place, 1, lambda: commit)
     benchmark.group = "100 KB"
 
 

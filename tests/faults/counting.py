@@ -48,7 +48,8 @@ class Counted:
 
 
 def is_commit(request: bytes) -> bool:
-    return b"EVAL" in request
+    """Whether it makes changes: by the script, or by a transaction, of which it may be a look."""
+    return b"EVAL" in request or b"WATCH" in request or b"MULTI" in request
 
 
 def count_while(
@@ -78,8 +79,12 @@ def count_through_proxy(
     processes: int,
     only: Callable[[bytes], bool] | None = None,
     records: str = "on",
+    scripts: str = "on",
 ) -> Counted:
-    """Let workers count behind a proxy until so many faults have struck them."""
+    """Let workers count behind a proxy until so many faults have struck them.
+
+    With `scripts` off all commits go by transactions, as those of large values do.
+    """
     proxy = FaultProxy("127.0.0.1", server.port, seed=seed, faults=kinds, only=only, stall_s=0.05)
     start = time.monotonic()
 
@@ -91,11 +96,17 @@ def count_through_proxy(
     with proxy.run_in_thread():
         # A reply that is late by 0.3 s is given up: a stall is no fault for the store then.
         counted = count_while(
-            until_struck, server, processes=processes, url=proxy.url, timeout=0.3, records=records
+            until_struck,
+            server,
+            processes=processes,
+            url=proxy.url,
+            timeout=0.3,
+            records=records,
+            scripts=scripts,
         )
     counted.faults.update(proxy.counts)
     tell(
-        f"seed {seed}, records {records}: {counted.faults.total()} faults "
+        f"seed {seed}, records {records}, scripts {scripts}: {counted.faults.total()} faults "
         f"{ {str(fault): count for fault, count in sorted(counted.faults.items())} } "
         f"in {proxy.requests} requests, {time.monotonic() - start:.1f} s; "
         f"acknowledged {dict(counted.acknowledged)}, stored {counted.stored}, "

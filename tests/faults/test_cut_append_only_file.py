@@ -14,6 +14,7 @@ from tests.faults.worker import key_of
 from tests.faults.workers import tell
 
 from learning_observer.kvs import scripts
+from learning_observer.kvs.conversation import converse
 from learning_observer.redis_connection import RedisSettings
 from learning_observer.stream_analytics.helpers import KeyStateType
 from learning_observer.testing.server import RedisServer
@@ -72,7 +73,7 @@ async def sent_again(url: str, call: scripts.Call) -> str:
     """The outcomes of a call that is sent once more, as a writer does that has no answer."""
     connection = await RedisSettings(url=url).client().connection_pool.get_connection()  # type: ignore[no-untyped-call]
     try:
-        outcomes, _ = await scripts.commit(connection, call)
+        outcomes, _ = await converse(connection, call.rounds())
     finally:
         await connection.disconnect()
     return outcomes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.faults.counting import KEYS, count_through_proxy, is_commit
 from tests.faults.stored import student_counts
 from tests.faults.tally import Tally
@@ -23,11 +24,22 @@ FAULTS = {
 }
 
 
+@pytest.mark.parametrize("scripts", ["on", "off"])
 def test_a_thousand_faults_change_no_count(
-    redis_server: RedisServer, redis_url: str, seed: int, tally: Tally
+    redis_server: RedisServer,
+    redis_url: str,
+    seed: int,
+    tally: Tally,
+    scripts: str,
 ) -> None:
     run = count_through_proxy(
-        redis_server, seed=seed, faults=1_000, kinds=FAULTS, processes=PROCESSES, only=is_commit
+        redis_server,
+        seed=seed,
+        faults=1_000,
+        kinds=FAULTS,
+        processes=PROCESSES,
+        only=is_commit,
+        scripts=scripts,
     )
     assert run.errors == {}
     assert all(run.acknowledged[key] > 50 for key in KEYS)
@@ -39,12 +51,14 @@ def test_a_thousand_faults_change_no_count(
     tally(
         "T1",
         run.faults.total(),
-        f"{run.acknowledged.total():,} events exact, {run.lost} replies lost (seed {seed})",
+        f"{run.acknowledged.total():,} events exact, {run.lost} replies lost (seed {seed})"
+        + (", by transactions" if scripts == "off" else ""),
     )
 
 
+@pytest.mark.parametrize("scripts", ["on", "off"])
 def test_counts_show_when_the_writers_record_is_not_found(
-    redis_server: RedisServer, redis_url: str, seed: int
+    redis_server: RedisServer, redis_url: str, seed: int, scripts: str
 ) -> None:
     """The test above can fail: without the record a call that is sent again is made again."""
     run = count_through_proxy(
@@ -55,6 +69,7 @@ def test_counts_show_when_the_writers_record_is_not_found(
         processes=PROCESSES,
         only=is_commit,
         records="off",
+        scripts=scripts,
     )
     assert run.errors == {}
     assert run.lost > 50

@@ -9,7 +9,7 @@ from tests.faults.counting import KEYS, count_while
 from tests.faults.tally import Tally
 from tests.faults.workers import tell
 
-from learning_observer.kvs.scripts import COMMIT, READ
+from learning_observer.kvs.scripts import COMMIT
 from learning_observer.testing.server import RedisServer
 
 PROCESSES = 3
@@ -57,8 +57,7 @@ def test_errors_surface_when_a_forgotten_script_is_not_sent(
     with redis.Redis.from_url(redis_url) as client:
 
         def load() -> None:
-            for script in (READ, COMMIT):
-                client.script_load(script.text)
+            client.script_load(COMMIT.text)
 
         def flush() -> None:
             for _ in range(20):

@@ -50,6 +50,7 @@ WORKS = {
     "nothing dangerous": Rights(
         (*EVERYTHING, "-@dangerous"), "unknown", "could not determine whether data is persisted"
     ),
+    "no transactions": Rights((*EVERYTHING, "-@transaction")),
     "no CLIENT": Rights((*EVERYTHING, "-client", "-ping")),
     "what the docs name": Rights(
         NEEDED[NEEDED.index("~states:*") :],

@@ -22,13 +22,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from learning_observer.kvs import KVS, OutcomeUnknown, PersistentRedisKVS, Store, scripts
+from learning_observer.kvs import KVS, OutcomeUnknown, PersistentRedisKVS, Store, calls, scripts
 from learning_observer.kvs.changes import RESERVED_PREFIX, Change, Guard, Outcome
 from learning_observer.kvs.cluster_requests import Request
 from learning_observer.kvs.cluster_routes import ClusterRoutes
 from learning_observer.kvs.cluster_slots import Address
 from learning_observer.kvs.cluster_writer import SlotWriter
+from learning_observer.kvs.conversation import Rounds
 from learning_observer.kvs.primitives import Submit
+from learning_observer.kvs.transactions import Transaction
 from learning_observer.redis_connection import RedisSettings
 from learning_observer.stream_analytics.engine import Engine
 from learning_observer.stream_analytics.helpers import KeyStateType, student_event_reducer
@@ -62,23 +64,35 @@ def one_more(value: Any) -> int:
     return int(value or 0) + 1
 
 
+def other_record() -> bytes:
+    """The name of a record that no call has left."""
+    return f"{RESERVED_PREFIX}writer:{uuid.uuid4().hex}".encode()
+
+
 def forget_records() -> None:
     """Look for the record of a call where none can be, at each attempt to send it."""
-    commit = scripts.commit
+    rounds = scripts.Call.rounds
 
-    async def commit_without_record(connection: Any, call: scripts.Call) -> Any:
-        other = f"{RESERVED_PREFIX}writer:{uuid.uuid4().hex}".encode()
-        packed = re.sub(RECORD, other, call.packed, count=1)
-        return await commit(connection, call._replace(packed=packed))
+    def rounds_without_record(call: scripts.Call) -> Rounds:
+        packed = re.sub(RECORD, other_record(), call.packed, count=1)
+        return rounds(call._replace(packed=packed))
 
-    scripts.commit = commit_without_record
+    scripts.Call.rounds = rounds_without_record  # type: ignore[method-assign,assignment]
+
+    transaction = Transaction.rounds
+
+    def transaction_without_record(call: Transaction) -> Rounds:
+        call._record = other_record()
+        return transaction(call)
+
+    kind: Any = Transaction
+    kind.rounds = transaction_without_record
 
     packed = SlotWriter.packed
 
     def packed_without_record(self: SlotWriter, *, whole: bool) -> bytes:
         if self._call is not None:
-            other = f"{RESERVED_PREFIX}writer:{uuid.uuid4().hex}".encode()
-            changed = re.sub(RECORD, other, self._call.packed, count=1)
+            changed = re.sub(RECORD, other_record(), self._call.packed, count=1)
             self._call = self._call._replace(packed=changed)
         return packed(self, whole=whole)
 
@@ -96,15 +110,7 @@ def forget_redirections() -> None:
 
 def send_no_script() -> None:
     """Send EVALSHA alone, as if a server never forgot its scripts."""
-
-    async def run_by_digest(
-        script: scripts.Script, connection: Any, words: int, packed: bytes
-    ) -> object:
-        await scripts.send(connection, words + 2, script.by_digest, packed)
-        return await connection.read_response()
-
-    kind: Any = scripts.Script
-    kind.run = run_by_digest
+    scripts.Call.by_text = scripts.Call.by_digest  # type: ignore[method-assign]
 
 
 def forget_guards() -> None:
@@ -125,12 +131,18 @@ def forget_guards() -> None:
     kind.way = way_without_guard
 
 
+def commit_by_transactions() -> None:
+    """Take every change for a large one."""
+    calls.LARGE_BYTES = 0  # type: ignore[misc]
+
+
 #: What an option `<name>=off` takes away, so that a test can show that it would see it.
 PROTECTIONS: Final = {
     "records": forget_records,
     "fallback": send_no_script,
     "guards": forget_guards,
     "asking": forget_redirections,
+    "scripts": commit_by_transactions,
 }
 
 

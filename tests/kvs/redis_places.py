@@ -14,6 +14,11 @@ def settings_for(port: int, *, retry_for: float = 10.0, timeout: float = 5.0) ->
     return RedisSettings(host="127.0.0.1", port=port, retry_for=retry_for, timeout=timeout)
 
 
+def reads_or_commits(request: bytes) -> bool:
+    """Whether a request to a single server reads keys or makes changes: what a call is about."""
+    return any(word in request for word in (b"MGET", b"EVAL", b"WATCH", b"MULTI"))
+
+
 def raw_bytes(client: redis.Redis, key: str | bytes) -> bytes | None:
     """What is stored under `key`, a string."""
     data = client.get(key)

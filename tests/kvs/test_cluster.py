@@ -32,9 +32,9 @@ from learning_observer.kvs import (
     kvs_startup_check,
 )
 from learning_observer.kvs.cluster import ClusterTraffic
+from learning_observer.kvs.conversation import Connection
 from learning_observer.kvs.durability import Durability
 from learning_observer.kvs.key_layout import cluster_name
-from learning_observer.kvs.scripts import Connection
 from learning_observer.redis_connection import RedisSettings
 from learning_observer.stream_analytics.helpers import student_event_reducer
 from learning_observer.stream_analytics.pipeline import Pipeline

@@ -24,6 +24,7 @@ from learning_observer.kvs import (
     TimedOut,
     Unavailable,
     cluster_lane,
+    conversation,
 )
 from learning_observer.redis_connection import RedisSettings
 from learning_observer.testing import ClusterServers
@@ -178,7 +179,7 @@ def test_replay_that_needs_a_read_has_one_deadline_for_both(
 ) -> None:
     """The record answers the call that was sent again, and reading what it met then hangs."""
     tag = tag_on(own_cluster, LOST)
-    reply = cluster_lane._reply
+    reply = conversation.reply_on
 
     async def main() -> None:
         async with PersistentRedisKVS(connection=settings_of(own_cluster, 5)) as store:
@@ -197,7 +198,7 @@ def test_replay_that_needs_a_read_has_one_deadline_for_both(
 
             try:
                 with monkeypatch.context() as patch:
-                    patch.setattr(cluster_lane, "_reply", late_lost_and_then_silent)
+                    patch.setattr(cluster_lane, "reply_on", late_lost_and_then_silent)
                     change = Change(tag, b"0", {tag: b"2"})
                     start = time.monotonic()
                     (outcome,) = await store.commit([change])

@@ -24,6 +24,7 @@ from learning_observer.kvs import (
     Store,
     Unavailable,
     cluster_lane,
+    conversation,
 )
 from learning_observer.kvs.cluster_writer import SlotWriter
 from learning_observer.redis_connection import RedisSettings
@@ -175,8 +176,8 @@ class LostReplies:
         self.lost = 0
         self._share = share
         self._random = random.Random(seed)
-        self._reply = cluster_lane._reply
-        monkeypatch.setattr(cluster_lane, "_reply", self.reply)
+        self._reply = conversation.reply_on
+        monkeypatch.setattr(cluster_lane, "reply_on", self.reply)
 
     async def reply(self, connection: Any) -> object:
         found = await self._reply(connection)

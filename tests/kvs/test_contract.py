@@ -19,6 +19,7 @@ from learning_observer.kvs import (
     InMemoryKVS,
     PersistentRedisKVS,
     Store,
+    calls,
     kvs_startup_check,
 )
 from learning_observer.kvs.file_names import is_digest, path_of
@@ -123,6 +124,37 @@ class TestRedisEphemeral(OnRedis):
 
     def make_store(self) -> Store:
         return EphemeralRedisKVS(30, connection=self.where)
+
+
+class ByTransactions(OnRedis):
+    """Every change is taken for a large one."""
+
+    @pytest.fixture(autouse=True)
+    def all_are_large(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(calls, "LARGE_BYTES", 0)
+
+    @pytest.fixture(autouse=True)
+    def no_scripts(self, place: None) -> Iterator[None]:
+        stats: Any = self.client.info("commandstats")
+        yield
+        after: Any = self.client.info("commandstats")
+        for command in ("cmdstat_evalsha", "cmdstat_eval"):
+            assert after.get(command) == stats.get(command)
+
+
+class TestRedisByTransactions(ByTransactions):
+    clear_needs_everything = True
+
+    def make_store(self) -> Store:
+        return PersistentRedisKVS(connection=self.where)
+
+
+class TestRedisEphemeralByTransactions(ByTransactions):
+    prefix = "large:"
+    ttl_s = 30
+
+    def make_store(self) -> Store:
+        return EphemeralRedisKVS(30, prefix=self.prefix, connection=self.where)
 
 
 class OnCluster(StoreContract):

@@ -31,7 +31,7 @@ from learning_observer.kvs import (
     TimedOut,
     Unavailable,
 )
-from learning_observer.kvs.scripts import COMMIT, READ
+from learning_observer.kvs.scripts import COMMIT
 from learning_observer.testing.proxy import Fault, FaultProxy
 from learning_observer.testing.server import RedisServer
 
@@ -44,7 +44,7 @@ def is_commit(request: bytes) -> bool:
 
 
 def is_read(request: bytes) -> bool:
-    return READ.digest.encode() in request
+    return b"MGET" in request
 
 
 def is_scan_or_read(request: bytes) -> bool:

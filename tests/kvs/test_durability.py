@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 import redis
-from tests.kvs.redis_places import raw_bytes, settings_for
+from tests.kvs.redis_places import raw_bytes, reads_or_commits, settings_for
 
 from learning_observer import settings
 from learning_observer.kvs import (
@@ -177,7 +177,7 @@ def test_lost_reply_does_not_make_a_copy_of_what_has_none(
 
     async def main() -> None:
         async with (
-            FaultProxy("127.0.0.1", primary.port, only=lambda request: b"EVAL" in request) as proxy,
+            FaultProxy("127.0.0.1", primary.port, only=reads_or_commits) as proxy,
             PersistentRedisKVS(
                 connection=settings_for(proxy.port), wait_replicas=1, wait_timeout=0.3
             ) as store,

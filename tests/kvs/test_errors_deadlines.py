@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 import pytest
 from redis.exceptions import ResponseError
-from tests.kvs.redis_places import settings_for
+from tests.kvs.redis_places import reads_or_commits, settings_for
 
 from learning_observer.kvs import (
     ConnectionLost,
@@ -252,9 +252,7 @@ def test_replay_that_needs_a_read_has_one_deadline_for_both(redis_server: RedisS
     """The record answers the re-sent call, and reading what stood in its way then hangs."""
 
     async def main() -> None:
-        async with FaultProxy(
-            "127.0.0.1", redis_server.port, only=lambda request: b"EVAL" in request
-        ) as proxy:
+        async with FaultProxy("127.0.0.1", redis_server.port, only=reads_or_commits) as proxy:
             where = settings_for(proxy.port, retry_for=RETRY_FOR, timeout=0.3)
             async with PersistentRedisKVS(connection=where) as store:
                 await store.set("key", 0)

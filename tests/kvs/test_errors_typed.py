@@ -13,7 +13,7 @@ from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisClusterException, SlotNotCoveredError
 from redis.exceptions import TimeoutError as RedisTimeoutError
-from tests.kvs.redis_places import closed_port, settings_for
+from tests.kvs.redis_places import closed_port, reads_or_commits, settings_for
 from tests.kvs.test_redis_faults import server_that_answers
 
 from learning_observer.kvs import (
@@ -201,7 +201,7 @@ def test_unknown_outcome_keeps_its_cause(redis_server: RedisServer, redis_url: s
     async def main() -> None:
         faults = {Fault.SWALLOW_CLOSE: 1.0}
         async with FaultProxy(
-            "127.0.0.1", redis_server.port, faults=faults, only=lambda request: b"EVAL" in request
+            "127.0.0.1", redis_server.port, faults=faults, only=reads_or_commits
         ) as proxy:
             where = settings_for(proxy.port, retry_for=0.3)
             async with PersistentRedisKVS(connection=where) as store:

@@ -13,6 +13,7 @@ import redis
 from tests.kvs.redis_places import settings_for
 
 from learning_observer.kvs import Change, Conflict, Guard, PersistentRedisKVS
+from learning_observer.kvs.conversation import RoundTrip
 from learning_observer.kvs.exchange import BUFFER_BYTES, Exchange, Lost
 from learning_observer.kvs.writer import Writer
 from learning_observer.testing.server import RedisServer
@@ -47,10 +48,11 @@ async def until_closed(exchange: Exchange) -> None:
 
 async def reply_to(exchange: Exchange, *words: Any) -> Any:
     future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    exchange.send(packed(*words), future.set_result)
+    exchange.send(RoundTrip(packed(*words)), future.set_result)
     assert not exchange.is_open
     async with asyncio.timeout(10):
-        return await future
+        replies = await future
+        return replies if isinstance(replies, Lost) else replies[0]
 
 
 def test_one_reply_after_another(redis_server: RedisServer) -> None:
@@ -120,7 +122,7 @@ def test_what_is_no_reply_is_lost(redis_server: RedisServer) -> None:
     async def main() -> None:
         async with opened(redis_server) as (_, exchange):
             answers: list[Any] = []
-            exchange.send(packed("BLPOP", "nothing", 0), answers.append)
+            exchange.send(RoundTrip(packed("BLPOP", "nothing", 0)), answers.append)
             nonsense = b"?what\r\n"
             exchange.get_buffer(-1)[: len(nonsense)] = nonsense
             exchange.buffer_updated(len(nonsense))

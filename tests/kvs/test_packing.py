@@ -13,7 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from learning_observer.kvs import Change, Guard
-from learning_observer.kvs.packing import Name, WaitingChange, change_of, pack, pack_purely
+from learning_observer.kvs.packing import (
+    Name,
+    WaitingChange,
+    change_of,
+    pack,
+    pack_purely,
+    size_of,
+)
+from learning_observer.kvs.scripts import UNBOUNDED
 
 RECORD = b"__lokvs:writer:1"
 names = st.sampled_from(["a", "b", "c", "", "Internal,m.f,STUDENT:x", "\u201cq\u201d", "\x00"])
@@ -27,13 +35,18 @@ def done(_: object) -> None:
 
 
 def taken(
-    packing: Any, queue: list[WaitingChange], most: int, size: int, name: Name | None
+    packing: Any,
+    queue: list[WaitingChange],
+    most: int,
+    size: int,
+    name: Name | None,
+    large: int = UNBOUNDED,
 ) -> tuple[list[WaitingChange], list[WaitingChange], list[bytes]]:
     """What a twin took, what it left, and the words that it made."""
     waiting = deque(queue)
     group: list[WaitingChange] = []
     count, packed = packing(
-        waiting, group, b"p\xc3\xa4:", RECORD, (7, 600_000, 0), most, size, name
+        waiting, group, b"p\xc3\xa4:", RECORD, (7, 600_000, 0), most, size, large, name
     )
     reader = hiredis.Reader()
     reader.feed(b"*%d\r\n" % count + packed)
@@ -48,11 +61,17 @@ def taken(
 @given(
     found=st.lists(changes, min_size=1, max_size=8),
     most=st.integers(1, 9),
+    large=st.sampled_from([UNBOUNDED, 1025, 30]),
     name=st.sampled_from([None, "{{{}}}".format]),
 )
-def test_twins_pack_alike(found: list[Change], most: int, name: Name | None) -> None:
+def test_twins_pack_alike(found: list[Change], most: int, large: int, name: Name | None) -> None:
     queue: list[WaitingChange] = [(change, done) for change in found]
-    assert taken(pack, queue, most, 1 << 20, name) == taken(pack_purely, queue, most, 1 << 20, name)
+    mine, other = (taken(p, queue, most, 1 << 20, name, large) for p in (pack, pack_purely))
+    assert mine == other
+    assert all(
+        size_of(change.expected, change.puts) < large
+        for change in (waiting[0] for waiting in mine[0])
+    )
 
 
 @pytest.mark.parametrize("packing", [pack, pack_purely])

@@ -465,8 +465,8 @@ def test_lanes_and_groups_are_as_the_store_says(redis_url: str) -> None:
             traffic = store._running()
             assert isinstance(traffic, ServerTraffic)
             # Each lane has made at least a tenth of what it had to make, in a call each.
-            assert [writer._number >= 2 for writer in traffic._writers] == [True] * 4
-            assert sum(writer._number for writer in traffic._writers) >= 20
+            assert [writer._calls._number >= 2 for writer in traffic._writers] == [True] * 4
+            assert sum(writer._calls._number for writer in traffic._writers) >= 20
             assert await store.multiget([f"key {at}" for at in range(200)]) == list(range(200))
 
     asyncio.run(main())

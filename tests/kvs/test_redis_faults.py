@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import redis
-from tests.kvs.redis_places import closed_port, raw_bytes, settings_for
+from tests.kvs.redis_places import closed_port, raw_bytes, reads_or_commits, settings_for
 
 from learning_observer.kvs import (
     OutcomeUnknown,
@@ -22,7 +22,8 @@ from learning_observer.kvs import (
     Store,
     Unavailable,
 )
-from learning_observer.kvs.scripts import COMMIT, Connection, Script
+from learning_observer.kvs.conversation import Rounds
+from learning_observer.kvs.scripts import COMMIT, Call
 from learning_observer.testing.proxy import Fault, FaultProxy
 from learning_observer.testing.server import RedisServer
 
@@ -35,10 +36,6 @@ LOST = {
     Fault.SWALLOW_CLOSE: 0.12,
     Fault.HALF_CLOSE: 0.04,
 }
-
-
-def is_script(request: bytes) -> bool:
-    return b"EVAL" in request
 
 
 async def count_through(store: Store) -> int:
@@ -54,7 +51,9 @@ async def count_through(store: Store) -> int:
 
 async def counted_and_returned(server: RedisServer, seed: int) -> tuple[int, int, int]:
     async with (
-        FaultProxy("127.0.0.1", server.port, seed=seed, faults=LOST, only=is_script) as proxy,
+        FaultProxy(
+            "127.0.0.1", server.port, seed=seed, faults=LOST, only=reads_or_commits
+        ) as proxy,
         PersistentRedisKVS(connection=settings_for(proxy.port, retry_for=30)) as store,
     ):
         returned = await count_through(store)
@@ -76,19 +75,17 @@ def test_counting_shows_when_calls_are_not_recorded(
     redis_server: RedisServer, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The test above can fail: here the record of a call is looked for where none can be."""
-    run = Script.run
+    rounds = Call.rounds
     sent = 0
 
-    async def run_without_record(
-        script: Script, connection: Connection, words: int, packed: bytes
-    ) -> object:
+    def rounds_without_record(call: Call) -> Rounds:
         nonlocal sent
-        if script.name == "commit":
-            sent += 1
-            packed = re.sub(b"writer:[0-9a-f]{32}", b"writer:%032x" % sent, packed, count=1)
-        return await run(script, connection, words, packed)
+        sent += 1
+        record = b"writer:%032x" % sent
+        packed = re.sub(b"writer:[0-9a-f]{32}", record, call.packed, count=1)
+        return rounds(call._replace(packed=packed))
 
-    monkeypatch.setattr(Script, "run", run_without_record)
+    monkeypatch.setattr(Call, "rounds", rounds_without_record)
     counted, returned, lost = asyncio.run(counted_and_returned(redis_server, seed=7))
     assert lost > 10
     assert counted > returned
@@ -99,7 +96,7 @@ def test_one_commit_struck_by_each_fault(
     redis_server: RedisServer, redis_url: str, fault: Fault
 ) -> None:
     async def main() -> None:
-        async with FaultProxy("127.0.0.1", redis_server.port, only=is_script) as proxy:
+        async with FaultProxy("127.0.0.1", redis_server.port, only=reads_or_commits) as proxy:
             where = settings_for(proxy.port, timeout=0.15)
             async with PersistentRedisKVS(connection=where) as store:
                 await store.set("counter", 0)
@@ -128,7 +125,7 @@ def test_cancelled_caller_disturbs_nobody_on_its_connection(
     redis_server: RedisServer, redis_url: str
 ) -> None:
     async def main() -> None:
-        async with FaultProxy("127.0.0.1", redis_server.port, only=is_script) as proxy:
+        async with FaultProxy("127.0.0.1", redis_server.port, only=reads_or_commits) as proxy:
             async with PersistentRedisKVS(connection=settings_for(proxy.port)) as store:
                 await store.multiset({"a": 0, "b": 0})
                 connections = proxy.connections
@@ -202,13 +199,13 @@ def test_server_that_never_answers() -> None:
 
 @asynccontextmanager
 async def server_that_answers(*answers: bytes) -> AsyncIterator[int]:
-    """A server that answers scripts with these, the last one again and again; its port."""
+    """A server that answers reads and commits with these, the last again and again; its port."""
     left = list(answers)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while request := await reader.read(100_000):
-                if is_script(request):
+                if reads_or_commits(request):
                     writer.write(left.pop(0) if len(left) > 1 else left[0])
                 elif b"HELLO" in request:
                     writer.write(b"%1\r\n$5\r\nproto\r\n:3\r\n")
@@ -301,7 +298,7 @@ def test_lost_for_longer_than_the_deadline_is_unknown(
     async def main() -> None:
         faults = {Fault.SWALLOW_CLOSE: 1.0}
         async with FaultProxy(
-            "127.0.0.1", redis_server.port, faults=faults, only=is_script
+            "127.0.0.1", redis_server.port, faults=faults, only=reads_or_commits
         ) as proxy:
             where = settings_for(proxy.port, retry_for=0.3)
             async with PersistentRedisKVS(connection=where) as store:
@@ -324,7 +321,7 @@ def test_refused_after_a_lost_reply_is_unknown() -> None:
             client.script_load(COMMIT.text)
 
             def strikes(request: bytes) -> bool:
-                if not is_script(request):
+                if not reads_or_commits(request):
                     return False
                 client.config_set("requirepass", "changed meanwhile")
                 return True

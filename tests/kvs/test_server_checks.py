@@ -80,7 +80,8 @@ def test_sound_server(redis_server: RedisServer, redis_url: str) -> None:
         assert names(client) == set()
     assert [str(finding) for finding in report.findings if finding.severity != OK] == []
     assert {finding.check for finding in report.findings} == {
-        *("reachable", "version", "role", "Lua", "rights", "persistence", "saves", "eviction")
+        *("reachable", "version", "role", "Lua", "rights", "persistence", "saves", "eviction"),
+        "large values",
     }
     assert report.ping_us is not None
     assert 0 < report.ping_us < 1e6
@@ -253,18 +254,26 @@ def test_what_a_user_may_not_see_is_no_fault(redis_server: RedisServer, rights: 
 
 def test_nothing_but_the_needed_rights(redis_server: RedisServer) -> None:
     needed = ["+eval", "+evalsha", "+get", "+mget", "+set", "+mset", "+unlink", "+type", "+scan"]
-    with user_with(redis_server, "~states:*", "~__lokvs:*", *needed) as user:
+    useful = ["+watch", "+unwatch", "+copy"]  # and MULTI and EXEC, whose lack shows at a commit
+    with user_with(redis_server, "~states:*", "~__lokvs:*", *needed, *useful) as user:
         report = looked(redis_server.url, STATES, user=user)
         assert report.worst == UNKNOWN
         assert found(report, "rights").severity == OK
+        assert found(report, "large values").what == "they go by transactions"
     for command in needed:
-        fewer = [each for each in needed if each != command]
+        fewer = [each for each in [*needed, *useful] if each != command]
         with user_with(redis_server, "~states:*", "~__lokvs:*", *fewer) as user:
             report = looked(redis_server.url, STATES, user=user)
         (finding,) = [each for each in report.findings if each.severity == ERROR]
         assert finding.check == ("Lua" if command.startswith("+eval") else "rights")
         assert command.removeprefix("+").upper() in finding.what
         assert command in finding.way_out
+    for command in useful:
+        fewer = [each for each in [*needed, *useful] if each != command]
+        with user_with(redis_server, "~states:*", "~__lokvs:*", *fewer) as user:
+            finding = found(looked(redis_server.url, STATES, user=user), "large values")
+        assert finding.severity == OK
+        assert f"no right to {command.removeprefix('+').upper()} (" in finding.what
 
 
 @pytest.mark.parametrize(

@@ -21,5 +21,6 @@ def pack(
     /,
     changes_max: int,
     bytes_max: int,
+    large_bytes: int,
     name: Name | None = None,
 ) -> tuple[int, bytes]: ...

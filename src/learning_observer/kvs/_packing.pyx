@@ -128,7 +128,7 @@ def change_of(str guard not None, expected, dict puts not None, /):
 
 
 def pack(waiting, list group, bytes prefix, bytes record, tuple numbers, /,
-         int changes_max, Py_ssize_t bytes_max, name=None):
+         int changes_max, Py_ssize_t bytes_max, Py_ssize_t large_bytes, name=None):
     cdef Keys keys = Keys(prefix, name)
     cdef Buffer args = Buffer(), layout = Buffer()
     cdef Py_ssize_t arg_count = 0
@@ -138,6 +138,7 @@ def pack(waiting, list group, bytes prefix, bytes record, tuple numbers, /,
     cdef dict puts
     cdef object guard, expected, key, put, before
     cdef bint own, clash, read
+    cdef Py_ssize_t size
     keys.read.put_bytes(record)
     while waiting and len(group) < changes_max and args.size < bytes_max:
         item = waiting[0]
@@ -147,11 +148,14 @@ def pack(waiting, list group, bytes prefix, bytes record, tuple numbers, /,
         if guard in named:
             break
         clash = False
-        for key in puts:
+        size = PyBytes_GET_SIZE(expected) if type(expected) is bytes else 0
+        for key, put in puts.items():
             if key in named:
                 clash = True
                 break
-        if clash:
+            if put is not None:
+                size += PyBytes_GET_SIZE(put)
+        if clash or size >= large_bytes:
             break
         group.append(popleft())
         named.add(guard)

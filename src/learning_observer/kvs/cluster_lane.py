@@ -11,20 +11,13 @@ import logging
 from collections import deque
 from typing import Final, Protocol
 
-from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import (
-    AskError,
-    AuthenticationError,
-    BusyLoadingError,
-    MovedError,
-    NoScriptError,
-    ResponseError,
-)
+from redis.exceptions import AskError, MovedError, NoScriptError
 
 from learning_observer.kvs import answers
 from learning_observer.kvs.answers import Verdict
 from learning_observer.kvs.cluster_requests import Request
 from learning_observer.kvs.cluster_slots import Address
+from learning_observer.kvs.conversation import reply_on
 from learning_observer.kvs.durability import NO_WAITING, Durability
 from learning_observer.kvs.errors import KVSError
 from learning_observer.kvs.wire import Wire
@@ -122,8 +115,8 @@ class NodeLane(Wire):
                 await connection.send_packed_command(commands, check_health=False)
                 for request in group:
                     if request.ask_at is not None:
-                        await _reply(connection)
-                    reply = await _reply(connection)
+                        await reply_on(connection)
+                    reply = await reply_on(connection)
                     answered += 1
                     if isinstance(reply, Exception):
                         self._judge(request, reply)
@@ -215,11 +208,3 @@ class NodeLane(Wire):
     def _redirected(self, error: AskError) -> Address:
         # A node that does not know a host leaves it empty: it is the one that was asked.
         return error.host or self.address[0], error.port
-
-
-async def _reply(connection: AbstractConnection) -> object:
-    """The next reply; an error that the node answered is returned, as others follow it."""
-    try:
-        return await connection.read_response(disconnect_on_error=False)
-    except (ResponseError, BusyLoadingError, AuthenticationError) as error:
-        return error

@@ -14,8 +14,9 @@ from typing import Any, ClassVar, Protocol
 
 from hiredis import pack_command
 
-from learning_observer.kvs import answers, scripts
+from learning_observer.kvs import answers
 from learning_observer.kvs.cluster_slots import Address
+from learning_observer.kvs.conversation import ProtocolMismatch
 from learning_observer.kvs.errors import KVSError, OutcomeUnknown, WrongType
 from learning_observer.kvs.wire import Found
 
@@ -144,7 +145,7 @@ class KeyRead(Request):
 
     def answered(self, reply: object, shortfall: KVSError | None = None) -> None:
         if reply is not None and not isinstance(reply, bytes):
-            raise scripts.ProtocolMismatch("GET", reply)
+            raise ProtocolMismatch("GET", reply)
         self._finish(reply)
 
     def failed(self, error: KVSError) -> None:

@@ -108,9 +108,7 @@ class SlotWriter(Request):
             finally:
                 if source is not self._waiting:
                     self._waiting.put_back(source)
-        if whole:
-            return b"*%d\r\n%b%b" % (call.words + 2, scripts.COMMIT.by_text, call.packed)
-        return scripts.command(call)
+        return call.by_text() if whole else call.by_digest()
 
     def answered(self, reply: object, shortfall: KVSError | None = None) -> None:
         call = self._call_in_flight()

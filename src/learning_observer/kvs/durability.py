@@ -14,7 +14,7 @@ from hiredis import pack_command
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from learning_observer.kvs import scripts
+from learning_observer.kvs.conversation import Connection, ProtocolMismatch
 from learning_observer.kvs.errors import KVSError, NotReplicated
 
 WAIT_TIMEOUT_S: Final = 1.0
@@ -50,7 +50,7 @@ class Durability:
         """Seconds that a commit may take for it."""
         return self.timeout if self.waits else 0.0
 
-    async def check(self, connection: scripts.Connection) -> None:
+    async def check(self, connection: Connection) -> None:
         """Before the first write on a connection: whether the server can confirm at all.
 
         Raises redis-py's ResponseError where it cannot.
@@ -66,16 +66,7 @@ class Durability:
                 ) from error
             raise
 
-    async def commit(
-        self, connection: scripts.Connection, call: scripts.Call
-    ) -> tuple[str, list[bytes | None] | None, NotReplicated | None]:
-        """`scripts.commit`, and then what the server could not confirm of it in time."""
-        outcomes, details = await scripts.commit(connection, call)
-        if "c" not in outcomes:
-            return outcomes, details, None
-        return outcomes, details, await self.confirm(connection)
-
-    async def confirm(self, connection: scripts.Connection) -> NotReplicated | None:
+    async def confirm(self, connection: Connection) -> NotReplicated | None:
         """Wait for what was written on this connection; what could not be confirmed in time."""
         try:
             on_disk, copies = await self._ask(connection, self.replicas)
@@ -92,7 +83,7 @@ class Durability:
             waited_s=self.timeout,
         )
 
-    async def _ask(self, connection: scripts.Connection, replicas: int) -> tuple[bool, int]:
+    async def _ask(self, connection: Connection, replicas: int) -> tuple[bool, int]:
         """Wait, and tell whether it is on the server's disk, and how many replicas have it."""
         timeout_ms = round(self.timeout * 1000)
         words: Any = ("WAIT", replicas, timeout_ms)
@@ -104,7 +95,7 @@ class Durability:
             return False, reply
         if self.aof and isinstance(reply, list) and len(reply) == 2:
             return reply[0] >= 1, reply[1]
-        raise scripts.ProtocolMismatch(str(words[0]), reply)
+        raise ProtocolMismatch(str(words[0]), reply)
 
 
 NO_WAITING: Final = Durability()

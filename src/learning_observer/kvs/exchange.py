@@ -1,4 +1,4 @@
-"""One command and one reply at a time, straight on the transport of a connection.
+"""One round trip at a time, straight on the transport of a connection.
 
 redis-py opens connections, greets the server and judges its errors. For the commits that go
 well, and that is nearly all, its way of a reply (a stream, a parser, seven coroutines, a task
@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeAlias
 
 import hiredis
 from redis.asyncio.connection import AbstractConnection
 
 from learning_observer.kvs import answers
+from learning_observer.kvs.conversation import RoundTrip
 
 BUFFER_BYTES: Final = 64 * 1024
 #: As redis-py puts it.
@@ -24,7 +25,7 @@ CLOSED: Final = "Connection closed by server."
 
 
 class Lost:
-    """Stands in the place of a reply that will not come, and says why."""
+    """Stands in the place of replies that will not come, or not all of them, and says why."""
 
     __slots__ = ("error",)
 
@@ -32,10 +33,14 @@ class Lost:
         self.error = error
 
 
+#: Is called once, with the replies to what was sent.
+Done: TypeAlias = Callable[[list[Any] | Lost], object]
+
+
 class Exchange(asyncio.BufferedProtocol):
     """The replies of one connection, from when it is made until `end`.
 
-    is_open  whether a command can be sent: none is under way, and the connection is there
+    is_open  whether anything can be sent: nothing is under way, and the connection is there
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:
@@ -44,7 +49,9 @@ class Exchange(asyncio.BufferedProtocol):
         self._before: Any = transport.get_protocol()
         self._reader = hiredis.Reader()
         self._buffer = memoryview(bytearray(BUFFER_BYTES))
-        self._done: Callable[[Any], object] | None = None
+        self._done: Done | None = None
+        self._replies: list[Any] = []
+        self._expected = 0
         self.is_open = True
         transport.set_protocol(self)
 
@@ -57,24 +64,28 @@ class Exchange(asyncio.BufferedProtocol):
             return None
         return cls(transport)
 
-    def send(self, command: bytes, done: Callable[[Any], object]) -> None:
-        """Send a command; `done(reply)` is called once, with `Lost` where none will come."""
+    def send(self, trip: RoundTrip, done: Done) -> None:
+        """Send commands; `done(replies)` is called once, with `Lost` where one will not come.
+
+        An error of the server stands among the replies as an exception.
+        """
         self._done = done
+        self._replies, self._expected = [], trip.replies
         self.is_open = False
         try:
-            self._transport.write(command)
+            self._transport.write(trip.commands)
         except answers.FAULTS as error:
             self.lose(error)
 
     def lose(self, error: Exception) -> None:
-        """The reply that is under way will not come, or not in time. Nothing can be sent more."""
+        """What is under way will not come, or not in time. Nothing can be sent more."""
         done, self._done = self._done, None
         self.is_open = False
         if done is not None:
             done(Lost(error))
 
     def end(self) -> None:
-        """Give the connection back to redis-py's way. No reply may be under way."""
+        """Give the connection back to redis-py's way. Nothing may be under way."""
         self.is_open = False
         if not self._transport.is_closing():
             self._transport.set_protocol(self._before)
@@ -88,18 +99,21 @@ class Exchange(asyncio.BufferedProtocol):
         received: Any = self._buffer[:nbytes]  # hiredis's stub wants bytes; any buffer will do
         self._reader.feed(received)
         try:
-            reply = self._reader.gets()
+            while True:
+                reply = self._reader.gets()
+                if reply is False:  # not all of it has come
+                    return
+                self._replies.append(reply)
+                if len(self._replies) >= self._expected:
+                    break
         except hiredis.ProtocolError as error:
             self.lose(error)
             return
-        if reply is False:  # not all of it has come
-            return
         done, self._done = self._done, None
-        if done is None:
-            self.is_open = False  # a reply to nothing: whose is the next one?
-        else:
-            self.is_open = True
-            done(reply)
+        # A reply to nothing, now or behind the others: whose is the next one?
+        self.is_open = done is not None and not self._reader.has_data()
+        if done is not None:
+            done(self._replies)
 
     def eof_received(self) -> bool | None:
         self.lose(ConnectionError(CLOSED))

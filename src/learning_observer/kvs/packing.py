@@ -10,7 +10,7 @@ digest, or the text, of the script:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
 from hiredis import pack_command
@@ -37,12 +37,14 @@ def pack_purely(  # noqa: PLR0917 - as the compiled one
     /,
     changes_max: int,
     bytes_max: int,
+    large_bytes: int,
     name: Name | None = None,
 ) -> tuple[int, bytes]:
     """Move changes from the left end of `waiting` into `group`, and pack them.
 
     numbers      of the call: its own, record_ttl_ms, ttl_ms
     changes_max  changes at most; `bytes_max`: no change more when they have so many bytes
+    large_bytes  no change, and none after it, that has so many bytes
 
     No two changes of a call name the same key: the script looks at all keys before it
     writes any. Returns how many words it is, and the words as they are sent.
@@ -56,6 +58,8 @@ def pack_purely(  # noqa: PLR0917 - as the compiled one
     while waiting and len(group) < changes_max and size < bytes_max:
         guard, expected, puts = waiting[0][0]
         if guard in named or not named.isdisjoint(puts):
+            break
+        if size_of(expected, puts) >= large_bytes:
             break
         group.append(waiting.popleft())
         named.add(guard)
@@ -96,6 +100,12 @@ def pack_purely(  # noqa: PLR0917 - as the compiled one
     return len(every), packed[packed.index(b"\n") + 1 :]
 
 
+def size_of(expected: object, puts: Mapping[str, bytes | None]) -> int:
+    """The bytes of a change, those expected and those put together."""
+    size = len(expected) if isinstance(expected, bytes) else 0
+    return size + sum(len(put) for put in puts.values() if put is not None)
+
+
 def _is_read(put: bytes | None) -> bool:
     """Whether the key under which this is put, or which is removed, is read by the script."""
     return put is not None and len(put) <= READ_BYTES_MAX
@@ -107,4 +117,12 @@ else:
     pack = pack_purely
     change_of = Change
 
-__all__ = ["Name", "WaitingChange", "WaitingChanges", "change_of", "pack", "pack_purely"]
+__all__ = [
+    "Name",
+    "WaitingChange",
+    "WaitingChanges",
+    "change_of",
+    "pack",
+    "pack_purely",
+    "size_of",
+]

@@ -103,7 +103,7 @@ def ask(client: Redis, prefixes: set[str], *, times: int = 1) -> Answers:
         save=_setting(save, "save"),
         appendfsync=_setting(appendfsync, "appendfsync"),
         probes=[
-            Probe(str(words[0]), pattern, words_of(answer))
+            Probe(str(words[0]).upper(), pattern, words_of(answer))
             for (pattern, words), answer in zip(uses, used, strict=True)
             if isinstance(answer, RedisError)
         ],
@@ -147,6 +147,9 @@ def _uses(prefixes: set[str]) -> Iterator[tuple[str | None, tuple[Any, ...]]]:
         yield f"{prefix}*", ("SET", key, "", "XX", "PX", 1000)
         yield f"{prefix}*", ("MSET", key, "", key)
         yield f"{prefix}*", ("UNLINK", key)
+        yield f"{prefix}*", ("watch", key)  # in capitals redis-py would send it at once
+        yield f"{prefix}*", ("COPY", key, f"{key}:copy")
+    yield None, ("UNWATCH",)
     record = f"{RESERVED_PREFIX}writer:{absent}"
     yield f"{RESERVED_PREFIX}*", ("MGET", record)
     yield f"{RESERVED_PREFIX}*", ("SET", record, "", "XX", "PX", 1000)

@@ -14,6 +14,9 @@ from learning_observer.kvs.server_answers import Answers, words_of
 from learning_observer.kvs.server_findings import REACHABLE, Finding, Severity
 
 VERSION_MIN: Final = (6, 2)
+SCRIPTS: Final = frozenset({"EVAL", "EVALSHA"})
+#: For large values; without them these go by scripts. MULTI and EXEC cannot be asked for alone.
+TRANSACTIONS: Final = frozenset({"WATCH", "UNWATCH", "COPY"})
 #: What a server says that cannot take writes now, whoever asks.
 NO_WRITES: Final = {
     "OOM": "raise `maxmemory`, or remove keys",
@@ -186,18 +189,7 @@ def _scripts_and_rights(answers: Answers, entries: Sequence[Entry]) -> Iterator[
             patterns.setdefault(probe.pattern, probe.words)
         elif code == "NOPERM" or "unknown command" in probe.words:
             commands.add(probe.command)
-    scripts = sorted(commands & {"EVAL", "EVALSHA"})
-    if scripts:
-        way = f"allow it for this user (ACL SETUSER … {_granted(scripts)})"
-        what = f"Lua is not allowed: no right to {', '.join(scripts)}"
-        yield Finding(Severity.ERROR, "Lua", names, what, way)
-    else:
-        yield Finding(Severity.OK, "Lua", names, "scripts are allowed")
-    rest = sorted(commands - {"EVAL", "EVALSHA"})
-    if rest:
-        way = f"allow them for this user (ACL SETUSER … {_granted(rest)})"
-        what = f"no right to the commands {', '.join(rest)}"
-        yield Finding(Severity.ERROR, "rights", names, what, way)
+    yield from _commands(commands, names)
     for pattern, words in patterns.items():
         way = f"allow them for this user (ACL SETUSER … ~{pattern})"
         whose, lacking = "the store's keys", _names_of(pattern, entries)
@@ -207,11 +199,35 @@ def _scripts_and_rights(answers: Answers, entries: Sequence[Entry]) -> Iterator[
             way += ", or give the store a `prefix` that the user's key patterns allow"
         what = f"no right to {whose}, {pattern} ({words})"
         yield Finding(Severity.ERROR, "rights", lacking, what, way)
-    if not rest and not patterns:
-        yield Finding(Severity.OK, "rights", names, "the user may do all that the stores do")
+    if not commands - SCRIPTS - TRANSACTIONS and not patterns:
+        yield Finding(Severity.OK, "rights", names, "the user may do all that the stores need")
     for code, words in refusals.items():
         way = NO_WRITES[code]
         yield Finding(Severity.ERROR, "writes", names, f"it takes no writes now: {words}", way)
+
+
+def _commands(withheld: set[str], names: tuple[str, ...]) -> Iterator[Finding]:
+    """What the commands that the user may not use are needed for."""
+    scripts = sorted(withheld & SCRIPTS)
+    if scripts:
+        way = f"allow it for this user (ACL SETUSER … {_granted(scripts)})"
+        what = f"Lua is not allowed: no right to {', '.join(scripts)}"
+        yield Finding(Severity.ERROR, "Lua", names, what, way)
+    else:
+        yield Finding(Severity.OK, "Lua", names, "scripts are allowed")
+    transactions = sorted(withheld & TRANSACTIONS)
+    what = "they go by transactions"
+    if transactions:
+        what = (
+            f"they go by Lua, which takes the server longer: no right to {', '.join(transactions)} "
+            "(ACL SETUSER … +watch +unwatch +multi +exec +copy)"
+        )
+    yield Finding(Severity.OK, "large values", names, what)
+    rest = sorted(withheld - SCRIPTS - TRANSACTIONS)
+    if rest:
+        way = f"allow them for this user (ACL SETUSER … {_granted(rest)})"
+        what = f"no right to the commands {', '.join(rest)}"
+        yield Finding(Severity.ERROR, "rights", names, what, way)
 
 
 def _names_of(pattern: str, entries: Sequence[Entry]) -> tuple[str, ...]:

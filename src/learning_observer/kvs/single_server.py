@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 
-from learning_observer.kvs import scripts
+from learning_observer.kvs import reading
 from learning_observer.kvs.changes import Change, Outcome
 from learning_observer.kvs.durability import Durability
 from learning_observer.kvs.errors import KVSError, WrongType
@@ -120,7 +120,7 @@ class Reader:
         names = [(self._prefix + each[0]).encode() for each in group]
         try:
             found = await self._wire.run(
-                lambda connection: scripts.read(connection, names),
+                lambda connection: reading.read(connection, names),
                 deadline=deadline,
                 writes=False,
                 waiting=waiting,

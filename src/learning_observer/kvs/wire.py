@@ -15,11 +15,12 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from redis.asyncio.connection import AbstractConnection
 
-from learning_observer.kvs import answers, scripts
+from learning_observer.kvs import answers, reading
 from learning_observer.kvs.answers import Verdict
 from learning_observer.kvs.arrivals import Arrivals
+from learning_observer.kvs.conversation import Connection, RoundTrip
 from learning_observer.kvs.errors import KVSError
-from learning_observer.kvs.exchange import Exchange
+from learning_observer.kvs.exchange import Done, Exchange
 from learning_observer.kvs.intake import deliver
 from learning_observer.kvs.patience import TURN_MIN_S, RetryBudget
 from learning_observer.kvs.waiting import Answer, Item, Queue, Waiting
@@ -49,7 +50,7 @@ class Wire:
         self,
         connection: RedisConnection,
         *,
-        greet: Callable[[scripts.Connection], Awaitable[None]] | None = None,
+        greet: Callable[[Connection], Awaitable[None]] | None = None,
         extra_s: float = 0.0,
     ) -> None:
         self._connection = connection
@@ -69,7 +70,7 @@ class Wire:
 
     async def run(
         self,
-        operation: Callable[[scripts.Connection], Awaitable[T]],
+        operation: Callable[[Connection], Awaitable[T]],
         *,
         deadline: float | None = None,
         writes: bool = True,
@@ -154,19 +155,23 @@ class Wire:
         """Whether the event loop ends, and its connections are closed: nobody waits any more."""
         return not self._connection.is_open()
 
-    def send(self, command: bytes, done: Callable[[Any], object], waiting: Queue[Any, Any]) -> None:
-        """Send a command once, while `is_open()`; `done(reply)` is called, or `done(Lost)`.
+    def send(self, trip: RoundTrip, done: Done, waiting: Queue[Any, Any]) -> None:
+        """Send commands once, while `is_open()`; `done(replies)` is called, or `done(Lost)`.
 
-        What is no good reply is for `run`, which tries again.
+        What are no good replies is for `run`, which tries again.
         """
         now = self._clock()
         self.deadline = now + self._try_for_s
         self._arrivals.begin(waiting, now)
+        self.send_next(trip, done)
+
+    def send_next(self, trip: RoundTrip, done: Done) -> None:
+        """Send more of what `send` began, from within its `done`."""
         if self._exchange is not None:
-            self._exchange.send(command, done)
+            self._exchange.send(trip, done)
 
     def replied(self, waiting: Queue[Any, Any]) -> None:
-        """The reply to what was sent is a good one."""
+        """The replies to what was sent are good ones, and there is no more to send."""
         self._arrivals.end(waiting, in_vain=0)
 
     def _too_slow(self, taken_s: float) -> None:
@@ -257,7 +262,7 @@ async def scan_strings(
     cursor = b"0"
     try:
         while True:
-            step = functools.partial(scripts.scan, cursor=cursor, pattern=pattern)
+            step = functools.partial(reading.scan, cursor=cursor, pattern=pattern)
             with budget.part(lambda: connection.in_vain) as deadline:
                 cursor, names = await wire.run(step, deadline=deadline, writes=False)
             for name in names:

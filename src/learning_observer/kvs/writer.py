@@ -13,22 +13,22 @@ it is, or its deadline has passed; and whatever waits meanwhile with it.
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
-import uuid
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from learning_observer.kvs import scripts
-from learning_observer.kvs.changes import RESERVED_PREFIX, Change, Conflict, Outcome
-from learning_observer.kvs.durability import NO_WAITING, Durability
-from learning_observer.kvs.errors import (
-    KVSError,
-    NotReplicated,
-    OutcomeUnknown,
-    WrongType,
+from learning_observer.kvs import reading
+from learning_observer.kvs.calls import AnyCall, Calls
+from learning_observer.kvs.changes import Change, Outcome
+from learning_observer.kvs.conversation import (
+    Connection,
+    Outcomes,
+    ProtocolMismatch,
+    Rounds,
+    converse,
 )
+from learning_observer.kvs.durability import NO_WAITING, Durability
+from learning_observer.kvs.errors import KVSError, NotReplicated, OutcomeUnknown
 from learning_observer.kvs.exchange import Lost
 from learning_observer.kvs.grouping import CHANGES
 from learning_observer.kvs.intake import Intake, deliver
@@ -66,18 +66,17 @@ class Writer:
             self._wire = Wire(connection)
         else:
             self._wire = Wire(connection, greet=durability.check, extra_s=durability.extra_s)
+        record_ttl_ms = max(RECORD_TTL_MIN_MS, round(connection.settings.retry_for * 10_000))
+        self._calls = Calls(
+            prefix=prefix, ttl_ms=ttl_ms, record_ttl_ms=record_ttl_ms, changes_max=changes_max
+        )
         self._changes_max = changes_max
-        self._prefix = prefix.encode()
-        self._ttl_ms = ttl_ms
-        self._record = f"{RESERVED_PREFIX}writer:{uuid.uuid4().hex}".encode()
-        self._record_ttl_ms = max(RECORD_TTL_MIN_MS, round(connection.settings.retry_for * 10_000))
-        self._number = 0
         self._loop = asyncio.get_running_loop()
         self._intake = Intake(self._begin, ENOUGH, self._hurry)
         self._beginning: asyncio.Handle | None = None  # until the first of a burst leaves
         self._waiting: Queue[Change, Outcome] = self._intake.waiting
         self.submit, self.close = self._intake.submit, self._intake.close
-        self._sent: scripts.Call | None = None
+        self._sent: tuple[AnyCall, Rounds] | None = None
         self._task: asyncio.Task[None] | None = None  # that carries, where that needs a task
         self._idle: asyncio.Future[None] | None = None
 
@@ -119,54 +118,64 @@ class Writer:
     def _send(self) -> None:
         group: list[Waiting[Change, Outcome]] = []
         try:
-            self._sent = self._packed(self._waiting, group)
+            call = self._calls.next(self._waiting, group)
         except Exception as error:  # noqa: BLE001 - told to those whom it befell
             # Not here: somebody may be handing in another change.
-            self._loop.call_soon(deliver, group, [self._broken(error)] * len(group))
+            self._loop.call_soon(deliver, group, [_broken(error)] * len(group))
             self._loop.call_soon(self._go_on)
         else:
-            self._wire.send(scripts.command(self._sent), self._replied, self._waiting)
+            rounds = call.rounds()
+            self._sent = call, rounds
+            self._wire.send(next(rounds), self._replied, self._waiting)
 
-    def _replied(self, reply: object) -> None:
-        call = self._call_in_flight()
-        outcomes = self._outcomes_at_once(call, reply)
+    def _replied(self, replies: list[object] | Lost) -> None:
+        call, rounds = self._in_flight()
+        if isinstance(replies, Lost):
+            self._carry_in_task(call, replies.error)
+            return
+        outcomes: Sequence[Outcome] | None = None
+        if not any(isinstance(reply, Exception) for reply in replies):
+            try:
+                trip = rounds.send(replies)
+            except StopIteration as finished:
+                outcomes = self._outcomes_at_once(*finished.value)
+            except OutcomeUnknown as error:
+                outcomes = [error] * len(call.group)
+            except ProtocolMismatch:
+                pass
+            else:
+                self._sent = call, rounds
+                self._wire.send_next(trip, self._replied)
+                return
         if outcomes is None:
-            self._carry_in_task(call, reply.error if isinstance(reply, Lost) else None)
+            self._carry_in_task(call)
             return
         self._wire.replied(self._waiting)
         deliver(call.group, outcomes)
         self._go_on()
 
-    def _call_in_flight(self) -> scripts.Call:
-        call, self._sent = self._sent, None
-        if call is None:
+    def _in_flight(self) -> tuple[AnyCall, Rounds]:
+        sent, self._sent = self._sent, None
+        if sent is None:
             raise RuntimeError("a reply to a call that was not sent")
-        return call
+        return sent
 
-    def _outcomes_at_once(self, call: scripts.Call, reply: object) -> Sequence[Outcome] | None:
-        """The outcomes, if the reply tells them all."""
-        if isinstance(reply, Lost | Exception):
-            return None
-        try:
-            letters, details = scripts.outcomes_of(call, reply)
-        except scripts.ProtocolMismatch:
-            return None
+    def _outcomes_at_once(
+        self, letters: str, details: list[bytes | None] | None
+    ) -> Sequence[Outcome] | None:
+        """The outcomes, if the replies tell them all."""
         if not letters.strip("c"):
             return [None] * len(letters)
-        return None if details is None else self._outcomes(letters, details, None)
+        return None if details is None else self._calls.outcomes(letters, details)
 
     # -- in a task, until all is well ----------------------------------------------------------
 
-    def _carry_in_task(
-        self, call: scripts.Call | None = None, lost: Exception | None = None
-    ) -> None:
+    def _carry_in_task(self, call: AnyCall | None = None, lost: Exception | None = None) -> None:
         # The tasks of a loop that ends have been cancelled: one more would be left behind.
         if not self._wire.is_over():
             self._task = self._loop.create_task(self._carry_all(call, lost))
 
-    async def _carry_all(
-        self, call: scripts.Call | None = None, lost: Exception | None = None
-    ) -> None:
+    async def _carry_all(self, call: AnyCall | None = None, lost: Exception | None = None) -> None:
         """Carry what waits, and `call` first, which may have been carried out."""
         try:
             while call is not None or self._waiting:
@@ -179,7 +188,7 @@ class Writer:
         self._go_on()
 
     async def _carry(
-        self, call: scripts.Call | None, lost: Exception | None
+        self, call: AnyCall | None, lost: Exception | None
     ) -> tuple[Sequence[Waiting[Change, Outcome]], Sequence[Outcome]]:
         waiting = self._waiting
         group: list[Waiting[Change, Outcome]] = []
@@ -190,95 +199,57 @@ class Writer:
                 group, deadline = call.group, self._wire.deadline
             else:
                 call, deadline = self._next_call(group)
-            if self._durability is None:
-                letters, details = await self._wire.run(
-                    functools.partial(scripts.commit, call=call),
-                    deadline=deadline,
-                    waiting=waiting,
-                    lost=lost,
-                )
-            else:
-                commit = functools.partial(self._durability.commit, call=call)
-                letters, details, short = await self._wire.run(
-                    commit, deadline=deadline, waiting=waiting
-                )
+            (letters, details), short = await self._wire.run(
+                self._operation(call), deadline=deadline, waiting=waiting, lost=lost
+            )
+            self._calls.answered(call)
         except KVSError as error:
             late = self._wire.too_late(waiting)
             unsent = self._wire.gave_up or error
             return [*group, *late], [error] * len(group) + [unsent] * len(late)
         except Exception as error:
             logger.exception("a commit failed")
-            return group, [self._broken(error)] * len(group)
+            return group, [_broken(error)] * len(group)
         if not letters.strip("c"):
             return group, [short] * len(group)
         if details is None:
             try:
-                details = await self._read_afresh(group, letters)
+                details = await self._read_afresh(call, letters)
             except KVSError as error:  # what was made was made, all the same
                 return group, [short if letter == "c" else error for letter in letters]
-        return group, self._outcomes(letters, details, short)
+        return group, self._calls.outcomes(letters, details, short)
 
-    def _next_call(
-        self, group: list[Waiting[Change, Outcome]]
-    ) -> tuple[scripts.Call, float | None]:
+    def _operation(
+        self, call: AnyCall
+    ) -> Callable[[Connection], Awaitable[tuple[Outcomes, NotReplicated | None]]]:
+        """Make the call, and tell what the server could not confirm of it in time."""
+
+        async def commit(connection: Connection) -> tuple[Outcomes, NotReplicated | None]:
+            outcomes = await converse(connection, call.rounds())
+            if self._durability is None or "c" not in outcomes[0]:
+                return outcomes, None
+            return outcomes, await self._durability.confirm(connection)
+
+        return commit
+
+    def _next_call(self, group: list[Waiting[Change, Outcome]]) -> tuple[AnyCall, float | None]:
         """The next call, of what moves into `group`; and until when it is tried."""
         if not self._waiting.timed:
-            return self._packed(self._waiting, group), None
+            return self._calls.next(self._waiting, group), None
         source, deadline = self._wire.take(self._waiting, self._changes_max)
         try:
-            return self._packed(source, group), deadline
+            return self._calls.next(source, group), deadline
         finally:
             self._waiting.put_back(source)
 
-    # -- either way ---------------------------------------------------------------------------
-
-    def _packed(
-        self, source: deque[Waiting[Change, Outcome]], group: list[Waiting[Change, Outcome]]
-    ) -> scripts.Call:
-        self._number += 1
-        return scripts.packed_call(
-            source,
-            group,
-            prefix=self._prefix,
-            record=self._record,
-            number=self._number,
-            record_ttl_ms=self._record_ttl_ms,
-            ttl_ms=self._ttl_ms,
-            changes_max=self._changes_max,
-        )
-
-    def _outcomes(
-        self, letters: str, details: list[bytes | None], made: NotReplicated | None
-    ) -> list[Outcome]:
-        detail = iter(details)
-        return [
-            made if letter == "c" else self._not_made(letter, next(detail)) for letter in letters
-        ]
-
-    def _broken(self, error: Exception) -> Outcome:
-        return OutcomeUnknown(f"a commit failed: {error!r}")
-
-    def _not_made(self, letter: str, detail: bytes | None) -> Outcome:
-        if letter == "n":
-            return Conflict(detail)
-        return WrongType((detail or b"").removeprefix(self._prefix).decode())
-
-    async def _read_afresh(
-        self,
-        group: Sequence[Waiting[Change, Outcome]],
-        letters: str,
-    ) -> list[bytes | None]:
+    async def _read_afresh(self, call: AnyCall, letters: str) -> list[bytes | None]:
         """The details of what was not made, as far as they can be told afterwards."""
-        lacking = [
-            (letter, self._prefix + each[0].guard.encode())
-            for letter, each in zip(letters, group, strict=True)
-            if letter != "c"
-        ]
+        lacking = self._calls.lacking(call, letters)
         names = [name for _, name in lacking]
         if not names:
             return []
         found = await self._wire.run(
-            lambda connection: scripts.read(connection, names),
+            lambda connection: reading.read(connection, names),
             deadline=self._wire.deadline,
             writes=False,
             waiting=self._waiting,
@@ -288,3 +259,7 @@ class Writer:
             name if letter == "t" else data if isinstance(data, bytes) else None
             for (letter, name), data in zip(lacking, found, strict=True)
         ]
+
+
+def _broken(error: Exception) -> Outcome:
+    return OutcomeUnknown(f"a commit failed: {error!r}")

@@ -1,0 +1,74 @@
+"""What is said to a server to make a commit, and what follows from its replies, without I/O.
+
+A commit is a generator of round trips: it yields a command, or several that leave together,
+is sent their replies, and returns what became of its changes. Who drives it brings the
+connection: `writer` straight on a transport while all is well, `converse` on one of redis-py's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+from redis.exceptions import AuthenticationError, BusyLoadingError, ResponseError
+
+#: What became of a call's changes, a letter each (`c` made, `n` conflict, `t` wrong type), and a
+#: detail for each that was not made; `None` where only the record of a call made before told it.
+Outcomes: TypeAlias = tuple[str, list[bytes | None] | None]
+
+
+class RoundTrip(NamedTuple):
+    """Commands as they are sent, and how many replies they have."""
+
+    commands: bytes
+    replies: int = 1
+
+
+#: An error of the server stands among the replies as an exception.
+Rounds: TypeAlias = Generator[RoundTrip, Sequence[object], Outcomes]
+
+
+class Connection(Protocol):
+    """What is needed of a redis-py connection: commands, and one reply after another."""
+
+    async def send_packed_command(
+        self, command: list[bytes], check_health: bool = True
+    ) -> None: ...
+
+    async def read_response(self, *, disconnect_on_error: bool = True) -> Any: ...
+
+
+async def converse(connection: Connection, rounds: Rounds) -> Outcomes:
+    """Have the whole conversation, on a connection of redis-py."""
+    replies: Sequence[object] = ()
+    while True:
+        try:
+            trip = rounds.send(replies) if replies else next(rounds)
+        except StopIteration as finished:
+            outcomes: Outcomes = finished.value
+            return outcomes
+        await connection.send_packed_command([trip.commands], check_health=False)
+        replies = [await reply_on(connection) for _ in range(trip.replies)]
+
+
+async def reply_on(connection: Connection) -> object:
+    """The next reply; an error that the server answered is returned, as others follow it."""
+    try:
+        return await connection.read_response(disconnect_on_error=False)
+    except (ResponseError, BusyLoadingError, AuthenticationError) as error:
+        return error
+
+
+def good(replies: Sequence[object]) -> Sequence[Any]:
+    """The replies, where none is an error; else the first error is raised."""
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return replies
+
+
+class ProtocolMismatch(Exception):
+    """A reply that our commands cannot have: it came from something else, or to something else."""
+
+    def __init__(self, command: str, reply: object) -> None:
+        super().__init__(f"{command} cannot have answered {reply!r:.200}")
