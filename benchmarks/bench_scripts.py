@@ -63,28 +63,18 @@ class Writer:
 
     def __init__(self, place: Place, name: str) -> None:
         self._client = place.client
-        self._record = f"__lokvs:writer:{name}".encode()
+        self._settings = scripts.WriterSettings(f"__lokvs:writer:{name}".encode())
         self._number = 0
 
     def call(self, changes: list[Change]) -> scripts.Call:
-        return scripts.packed_call(*self._head(changes), **self._numbers())
+        return scripts.packed_call(self._waiting(changes), [], self._settings, self._number)
 
     def transaction(self, changes: list[Change]) -> Transaction:
-        bounds = {"changes_max": len(changes), "large_bytes": 0}
-        return packed_transaction(*self._head(changes), **self._numbers(), **bounds)
+        return packed_transaction(self._waiting(changes), [], self._settings, self._number, 0)
 
-    def _head(self, changes: list[Change]) -> tuple[Any, Any]:
-        return deque((change, lambda _: None) for change in changes), []
-
-    def _numbers(self) -> dict[str, Any]:
+    def _waiting(self, changes: list[Change]) -> Any:
         self._number += 1
-        return {
-            "prefix": b"",
-            "record": self._record,
-            "number": self._number,
-            "record_ttl_ms": 600_000,
-            "ttl_ms": 0,
-        }
+        return deque((change, lambda _: None) for change in changes)
 
     async def send(self, call: scripts.Call) -> None:
         reader = hiredis.Reader()

@@ -13,6 +13,7 @@ import redis
 from tests.faults.worker import fault_count, key_of, metadata_of, one_more
 
 from learning_observer.kvs import KVS, Change, EphemeralRedisKVS, Guard, PersistentRedisKVS, scripts
+from learning_observer.kvs.conversation import Outcomes, Rounds
 from learning_observer.redis_connection import RedisSettings
 from learning_observer.stream_analytics.helpers import KeyStateType
 
@@ -61,18 +62,19 @@ def contents_of(client: redis.Redis) -> Contents:
 @contextmanager
 def every_call_seen(see: Callable[[scripts.Call, str], None]) -> Iterator[None]:
     """Have `see(call, outcomes)` called after each call that the stores' writers make."""
-    outcomes_of = scripts.outcomes_of
+    kind: Any = scripts.Call
+    rounds = kind.rounds
 
-    def tell(call: scripts.Call, reply: object) -> Any:
-        answer = outcomes_of(call, reply)
+    def tell(call: scripts.Call) -> Rounds:
+        answer: Outcomes = yield from rounds(call)
         see(call, answer[0])
         return answer
 
-    scripts.outcomes_of = tell
+    kind.rounds = tell
     try:
         yield
     finally:
-        scripts.outcomes_of = outcomes_of
+        kind.rounds = rounds
 
 
 async def make_history(url: str, size: Callable[[], int], seed: int) -> History:

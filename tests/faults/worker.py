@@ -30,6 +30,7 @@ from learning_observer.kvs.cluster_slots import Address
 from learning_observer.kvs.cluster_writer import SlotWriter
 from learning_observer.kvs.conversation import Rounds
 from learning_observer.kvs.primitives import Submit
+from learning_observer.kvs.scripts import Call
 from learning_observer.kvs.transactions import Transaction
 from learning_observer.redis_connection import RedisSettings
 from learning_observer.stream_analytics.engine import Engine
@@ -82,7 +83,8 @@ def forget_records() -> None:
     transaction = Transaction.rounds
 
     def transaction_without_record(call: Transaction) -> Rounds:
-        call._record = other_record()
+        record = re.sub(RECORD, other_record(), call._writer.record)
+        call._writer = call._writer._replace(record=record)
         return transaction(call)
 
     kind: Any = Transaction
@@ -90,8 +92,8 @@ def forget_records() -> None:
 
     packed = SlotWriter.packed
 
-    def packed_without_record(self: SlotWriter, *, whole: bool) -> bytes:
-        if self._call is not None:
+    def packed_without_record(self: SlotWriter, *, whole: bool) -> bytes | None:
+        if isinstance(self._call, Call):
             changed = re.sub(RECORD, other_record(), self._call.packed, count=1)
             self._call = self._call._replace(packed=changed)
         return packed(self, whole=whole)

@@ -27,6 +27,7 @@ from learning_observer.kvs import (
     conversation,
 )
 from learning_observer.kvs.cluster_writer import SlotWriter
+from learning_observer.kvs.scripts import Call
 from learning_observer.redis_connection import RedisSettings
 from learning_observer.testing import ClusterServers
 
@@ -191,8 +192,8 @@ def forget_records(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look for the record of a call where none can be, at each attempt to send it."""
     packed = SlotWriter.packed
 
-    def packed_without_record(self: SlotWriter, *, whole: bool) -> bytes:
-        if self._call is not None:
+    def packed_without_record(self: SlotWriter, *, whole: bool) -> bytes | None:
+        if isinstance(self._call, Call):
             other = f"writer:{uuid.uuid4().hex}".encode()
             changed = re.sub(b"writer:[0-9a-f]{32}", other, self._call.packed, count=1)
             self._call = self._call._replace(packed=changed)

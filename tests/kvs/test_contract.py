@@ -126,13 +126,15 @@ class TestRedisEphemeral(OnRedis):
         return EphemeralRedisKVS(30, connection=self.where)
 
 
-class ByTransactions(OnRedis):
-    """Every change is taken for a large one."""
+class AllAreLarge:
+    """Every change is made by a transaction."""
 
     @pytest.fixture(autouse=True)
     def all_are_large(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(calls, "LARGE_BYTES", 0)
 
+
+class ByTransactions(AllAreLarge, OnRedis):
     @pytest.fixture(autouse=True)
     def no_scripts(self, place: None) -> Iterator[None]:
         stats: Any = self.client.info("commandstats")
@@ -202,6 +204,13 @@ class TestClusterEphemeralWithPrefix(OnCluster):
 
     def make_store(self) -> Store:
         return EphemeralRedisKVS(30, prefix=self.prefix, connection=self.where)
+
+
+class TestClusterByTransactions(AllAreLarge, OnCluster):
+    clear_needs_everything = True
+
+    def make_store(self) -> Store:
+        return PersistentRedisKVS(connection=self.where)
 
 
 class Routed:

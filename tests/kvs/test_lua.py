@@ -82,11 +82,8 @@ def pack(changes: list[Change], number: int = 1) -> python_side.Call:
     call = python_side.packed_call(
         waiting,
         [],
-        prefix=b"p:",
-        record=b"__lokvs:writer:test",
-        number=number,
-        record_ttl_ms=60_000,
-        ttl_ms=0,
+        python_side.WriterSettings(b"__lokvs:writer:test", b"p:", record_ttl_ms=60_000),
+        number,
     )
     assert not waiting
     return call

@@ -45,11 +45,8 @@ def words(changes: list[Change], *, number: int, ttl_ms: int) -> list[bytes]:
     call = scripts.packed_call(
         waiting,
         [],
-        prefix=b"",
-        record=b"__lokvs:writer:x",
-        number=number,
-        record_ttl_ms=60_000,
-        ttl_ms=ttl_ms,
+        scripts.WriterSettings(b"__lokvs:writer:x", ttl_ms=ttl_ms, record_ttl_ms=60_000),
+        number,
     )
     assert not waiting
     reader = hiredis.Reader()

@@ -24,10 +24,10 @@ from learning_observer.kvs import (
     OutOfMemory,
     PersistentRedisKVS,
     WrongType,
-    scripts,
 )
 from learning_observer.kvs.calls import LARGE_BYTES
 from learning_observer.kvs.conversation import Connection, Outcomes, RoundTrip, converse
+from learning_observer.kvs.scripts import WriterSettings
 from learning_observer.kvs.transactions import Transaction, packed_transaction
 from learning_observer.testing.server import RedisServer
 
@@ -71,34 +71,15 @@ def on_connection(
     return asyncio.run(main())
 
 
+def writer_with(ttl_ms: int = 0, changes_max: int = 500) -> WriterSettings:
+    return WriterSettings(RECORD, b"p:", ttl_ms, 60_000, changes_max)
+
+
 def transaction(found: list[Change], *, number: int = 1, ttl_ms: int = 0) -> Transaction:
     waiting: deque[Any] = deque((change, print) for change in found)
-    made = packed_transaction(
-        waiting,
-        [],
-        prefix=b"p:",
-        record=RECORD,
-        number=number,
-        record_ttl_ms=60_000,
-        ttl_ms=ttl_ms,
-        changes_max=500,
-        large_bytes=0,
-    )
+    made = packed_transaction(waiting, [], writer_with(ttl_ms), number, 0)
     assert len(made.group) + len(waiting) == len(found)
     return made
-
-
-def by_script(made: Transaction, *, number: int = 1, ttl_ms: int = 0) -> scripts.Call:
-    """The same changes, as a call of the script."""
-    return scripts.packed_call(
-        deque(made.group),
-        [],
-        prefix=b"p:",
-        record=RECORD,
-        number=number,
-        record_ttl_ms=60_000,
-        ttl_ms=ttl_ms,
-    )
 
 
 def stored(client: redis.Redis) -> dict[bytes, tuple[Any, bool]]:
@@ -139,7 +120,7 @@ def test_a_transaction_does_what_the_script_does(
             assert again == ((outcomes[0][0], None) if "c" in outcomes[0][0] else outcomes[0])
             assert stored(client) == contents
             prepare(client, before)
-            outcomes.append(await converse(connection, by_script(made, ttl_ms=ttl_ms).rounds()))
+            outcomes.append(await converse(connection, made.by_script().rounds()))
             assert stored(client) == contents
             return outcomes
 
@@ -155,17 +136,7 @@ def test_it_takes_what_is_large_from_the_left() -> None:
             for at, size in enumerate(sizes)
         )
         waiting.append((Change("k0", None, {"k0": b"x" * 500}), print))
-        made = packed_transaction(
-            waiting,
-            [],
-            prefix=b"",
-            record=RECORD,
-            number=1,
-            record_ttl_ms=1,
-            ttl_ms=0,
-            changes_max=most,
-            large_bytes=large,
-        )
+        made = packed_transaction(waiting, [], writer_with(changes_max=most), 1, large)
         taken = [waiting[0] for waiting in made.group]
         return [len(change.puts[change.guard] or b"") for change in taken]
 
@@ -185,7 +156,7 @@ def test_a_later_call_has_been_made(server: RedisServer, client: redis.Redis) ->
             await converse(connection, transaction([stale], number=2).rounds())
         assert client.get("p:g") == b"later"
         # The script knows the transaction's record, and the other way round.
-        call = by_script(transaction([stale]), number=4)
+        call = transaction([stale], number=4).by_script()
         assert await converse(connection, call.rounds()) == ("c", [])
         with pytest.raises(ResponseError, match="LOKVS_STALE call 3 comes after call 4"):
             await converse(connection, transaction([change], number=3).rounds())

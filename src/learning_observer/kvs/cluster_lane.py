@@ -17,7 +17,7 @@ from learning_observer.kvs import answers
 from learning_observer.kvs.answers import Verdict
 from learning_observer.kvs.cluster_requests import Request
 from learning_observer.kvs.cluster_slots import Address
-from learning_observer.kvs.conversation import reply_on
+from learning_observer.kvs.conversation import ANSWERED, Connection, converse, reply_on
 from learning_observer.kvs.durability import NO_WAITING, Durability
 from learning_observer.kvs.errors import KVSError
 from learning_observer.kvs.wire import Wire
@@ -100,11 +100,11 @@ class NodeLane(Wire):
             self._task = None
 
     async def _carry(self) -> None:
-        group, commands = self._taken()
-        if not group:
+        group, commands, talks = self._taken()
+        if not group and not talks:
             return
         self._began = asyncio.get_running_loop().time()
-        limit = min(self._began + self._attempt_s, *(each.deadline for each in group))
+        limit = min(self._began + self._attempt_s, *(each.deadline for each in [*group, *talks]))
         answered = 0
         sent = False
         unconfirmed: list[tuple[Request, object]] = []
@@ -112,11 +112,10 @@ class NodeLane(Wire):
             async with asyncio.timeout_at(limit):
                 connection = await self._connected()
                 sent = True
-                await connection.send_packed_command(commands, check_health=False)
-                for request in group:
-                    if request.ask_at is not None:
-                        await reply_on(connection)
-                    reply = await reply_on(connection)
+                if commands:
+                    await connection.send_packed_command(commands, check_health=False)
+                for request in [*group, *talks]:
+                    reply = await _answer(connection, request, talk=answered >= len(group))
                     answered += 1
                     if isinstance(reply, Exception):
                         self._judge(request, reply)
@@ -131,7 +130,8 @@ class NodeLane(Wire):
                         self._take_answer(request, reply, shortfall)
         except Exception as error:  # noqa: BLE001 - told to all who wait, one by one
             await self._drop()
-            self._lost([each for each, _ in unconfirmed] + group[answered:], error, sent=sent)
+            left = [*group, *talks][answered:]
+            self._lost([each for each, _ in unconfirmed] + left, error, sent=sent)
         except BaseException:
             await self._drop()  # a reply may be under way: nobody else must read it
             raise
@@ -148,9 +148,10 @@ class NodeLane(Wire):
                 request.unsure = request.unsure or (sent and request.writes)
                 self._judged.lost(request, error)
 
-    def _taken(self) -> tuple[list[Request], list[bytes]]:
-        """The requests of the next pipeline, and their commands."""
+    def _taken(self) -> tuple[list[Request], list[bytes], list[Request]]:
+        """The requests of the next pipeline, their commands, and those that take more than one."""
         group: list[Request] = []
+        talks: list[Request] = []
         commands: list[bytes] = []
         size = 0
         whole_sent = False
@@ -168,12 +169,15 @@ class NodeLane(Wire):
                 logger.exception("a request cannot be packed")
                 request.failed(request.misunderstood(error))
                 continue
+            if packed is None:
+                talks.append(request)
+                continue
             if request.ask_at is not None:
                 commands.append(ASKING)
             commands.append(packed)
             size += len(packed)
             group.append(request)
-        return group, commands
+        return group, commands, talks
 
     def _takes(self, request: Request) -> bool:
         """Whether it still waits here: it may have been given up, or waits elsewhere by now."""
@@ -184,7 +188,9 @@ class NodeLane(Wire):
         return True
 
     def _judge(self, request: Request, reply: Exception) -> None:
-        if isinstance(reply, NoScriptError):
+        if isinstance(reply, KVSError):
+            request.failed(reply)
+        elif isinstance(reply, NoScriptError):
             request.unknown += 1
             self.add(request)
         elif isinstance(reply, MovedError):
@@ -208,3 +214,15 @@ class NodeLane(Wire):
     def _redirected(self, error: AskError) -> Address:
         # A node that does not know a host leaves it empty: it is the one that was asked.
         return error.host or self.address[0], error.port
+
+
+async def _answer(connection: Connection, request: Request, *, talk: bool) -> object:
+    """The reply to a request, or what a conversation comes to; or the error that ends it."""
+    if not talk:
+        if request.ask_at is not None:
+            await reply_on(connection)
+        return await reply_on(connection)
+    try:
+        return await converse(connection, request.rounds())
+    except (*ANSWERED, KVSError) as error:
+        return error

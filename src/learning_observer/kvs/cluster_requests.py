@@ -16,7 +16,7 @@ from hiredis import pack_command
 
 from learning_observer.kvs import answers
 from learning_observer.kvs.cluster_slots import Address
-from learning_observer.kvs.conversation import ProtocolMismatch
+from learning_observer.kvs.conversation import ProtocolMismatch, Rounds
 from learning_observer.kvs.errors import KVSError, OutcomeUnknown, WrongType
 from learning_observer.kvs.wire import Found
 
@@ -68,12 +68,22 @@ class Request(abc.ABC):
         self.timer: asyncio.TimerHandle | None = None
 
     @abc.abstractmethod
-    def packed(self, *, whole: bool) -> bytes:
-        """The command; with the script's text where `whole`, else with its digest."""
+    def packed(self, *, whole: bool) -> bytes | None:
+        """The command; with the script's text where `whole`, else with its digest.
+
+        `None`: it takes several round trips, see `rounds`.
+        """
+
+    def rounds(self) -> Rounds:
+        """The conversation that it takes instead of one command."""
+        raise NotImplementedError
 
     @abc.abstractmethod
     def answered(self, reply: object, shortfall: KVSError | None = None) -> None:
-        """The node gave this answer; `shortfall` is what its changes lack to be safe."""
+        """The node gave this answer, or the conversation came to it.
+
+        shortfall  what its changes lack to be safe
+        """
 
     @abc.abstractmethod
     def failed(self, error: KVSError) -> None:

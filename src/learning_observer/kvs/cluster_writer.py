@@ -1,7 +1,7 @@
 """The writer of a slot: its changes leave in groups, each at most once, wherever the slot is.
 
-Each slot has a writer, with a record in that slot: `lua/commit.lua` finds what the call did
-before wherever the slot is, because the record moves with the slot. A writer has one call in
+Each slot has a writer, with a record in that slot: what a call did before is found wherever the
+slot is, because the record moves with the slot. A writer has one call in
 flight, sends it again under the same number, and counts up only after a definite answer or
 after giving up.
 """
@@ -13,13 +13,16 @@ import functools
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from learning_observer.kvs import scripts
-from learning_observer.kvs.changes import RESERVED_PREFIX, Change, Conflict, Outcome
+from learning_observer.kvs.calls import AnyCall, Calls, not_made, told
+from learning_observer.kvs.changes import RESERVED_PREFIX, Change, Outcome
 from learning_observer.kvs.cluster_requests import Request, Traffic
 from learning_observer.kvs.cluster_slots import slot_of, tag_of
-from learning_observer.kvs.errors import KVSError, WrongType
+from learning_observer.kvs.conversation import Rounds
+from learning_observer.kvs.errors import KVSError
 from learning_observer.kvs.intake import deliver
 from learning_observer.kvs.key_layout import cluster_name
+from learning_observer.kvs.scripts import WriterSettings, outcomes_of
+from learning_observer.kvs.transactions import Transaction
 from learning_observer.kvs.waiting import Queue, Waiting
 from learning_observer.kvs.wire import ATTEMPT_MIN_S, PAUSE_MIN_S, Found
 
@@ -32,14 +35,11 @@ class SlotWriter(Request):
 
     __slots__ = (
         "_call",
-        "_changes_max",
+        "_calls",
         "_leading",
-        "_number",
-        "_prefix",
-        "_record",
         "_traffic",
-        "_ttls_ms",
         "_waiting",
+        "_writer",
         "busy",
     )
 
@@ -56,20 +56,19 @@ class SlotWriter(Request):
         changes_max: int,
     ) -> None:
         super().__init__(slot)
-        self._changes_max = changes_max
-        self._prefix = prefix
         self._traffic = traffic
-        self._record = f"{RESERVED_PREFIX}writer:{writer}:{{{tag_of(slot)}}}".encode()
-        self._ttls_ms = ttls_ms
-        self._number = 0
+        record = f"{RESERVED_PREFIX}writer:{writer}:{{{tag_of(slot)}}}".encode()
+        record_ttl_ms, ttl_ms = ttls_ms
+        self._writer = WriterSettings(record, prefix, ttl_ms, record_ttl_ms, changes_max, name_of)
+        self._calls = Calls(self._writer)
         self._waiting: Queue[Change, Outcome] = Queue()
         self._leading = 0  # those that the request was sent for, until they are in a call
-        self._call: scripts.Call | None = None
+        self._call: AnyCall | None = None
         self.busy = False
 
     def takes(self, key: str) -> bool:
         """Whether `key` lies in this slot."""
-        return slot_of(self._prefix + name_of(key).encode()) == self.slot
+        return slot_of(self._writer.name_of(key)) == self.slot
 
     def submit(
         self, change: Change, done: Callable[[Outcome], object], deadline: float | None = None
@@ -85,46 +84,30 @@ class SlotWriter(Request):
             self._traffic.begun()
             self._traffic.send(self, deadline)
 
-    def packed(self, *, whole: bool) -> bytes:
+    def packed(self, *, whole: bool) -> bytes | None:
         call = self._call
         if call is None:
-            self._number += 1
-            record_ttl_ms, ttl_ms = self._ttls_ms
-            source: deque[Waiting[Change, Outcome]] = self._waiting
-            if self._waiting.timed:
-                source, _ = self._take()
-            try:
-                call = self._call = scripts.packed_call(
-                    source,
-                    [],
-                    prefix=self._prefix,
-                    record=self._record,
-                    number=self._number,
-                    record_ttl_ms=record_ttl_ms,
-                    ttl_ms=ttl_ms,
-                    changes_max=self._changes_max,
-                    name=name_of,
-                )
-            finally:
-                if source is not self._waiting:
-                    self._waiting.put_back(source)
+            call = self._call = self._next_call()
+        if isinstance(call, Transaction):
+            if self.ask_at is None:
+                return None
+            call = call.by_script()  # what is asked of the other node is one command
         return call.by_text() if whole else call.by_digest()
+
+    def rounds(self) -> Rounds:
+        return self._call_in_flight().rounds()
 
     def answered(self, reply: object, shortfall: KVSError | None = None) -> None:
         call = self._call_in_flight()
-        outcomes, details = scripts.outcomes_of(call, reply)
-        if not outcomes.strip("c"):
-            self._finish([shortfall] * len(call.group))
+        # A conversation has told what the reply means.
+        letters, details = reply if isinstance(reply, tuple) else outcomes_of(call.group, reply)
+        self._calls.made(call)
+        if not letters.strip("c"):
+            self._finish([shortfall] * len(letters))
         elif details is None:
-            self._read_afresh(call, outcomes, shortfall)
+            self._read_afresh(call, letters, shortfall)
         else:
-            detail = iter(details)
-            self._finish(
-                [
-                    shortfall if letter == "c" else self._not_made(letter, next(detail))
-                    for letter in outcomes
-                ]
-            )
+            self._finish(told(letters, details, shortfall, self._key_of))
 
     def failed(self, error: KVSError) -> None:
         call, self._call = self._call, None
@@ -164,17 +147,24 @@ class SlotWriter(Request):
     def _take(self) -> tuple[deque[Waiting[Change, Outcome]], float]:
         """Take out those whose deadlines agree with the first one's; and the soonest of these."""
         now = asyncio.get_running_loop().time()
-        return self._waiting.take(now, self._traffic.try_for_s, self._changes_max)
+        return self._waiting.take(now, self._traffic.try_for_s, self._writer.changes_max)
 
-    def _not_made(self, letter: str, detail: bytes | None) -> Outcome:
-        if letter == "n":
-            return Conflict(detail)
-        return WrongType(self._traffic.key_of(detail or b"") or repr(detail))
+    def _next_call(self) -> AnyCall:
+        if not self._waiting.timed:
+            return self._calls.next(self._waiting, [])
+        source, _ = self._take()
+        try:
+            return self._calls.next(source, [])
+        finally:
+            self._waiting.put_back(source)
 
-    def _read_afresh(self, call: scripts.Call, outcomes: str, shortfall: KVSError | None) -> None:
+    def _key_of(self, name: bytes) -> str:
+        return self._traffic.key_of(name) or repr(name)
+
+    def _read_afresh(self, call: AnyCall, letters: str, shortfall: KVSError | None) -> None:
         """The call had been made before: what its conflicts met can only be read now."""
-        found: list[Outcome] = [shortfall] * len(outcomes)
-        lacking = [at for at, letter in enumerate(outcomes) if letter != "c"]
+        found: list[Outcome] = [shortfall] * len(letters)
+        lacking = self._calls.lacking(call, letters)
         left = len(lacking)
 
         def take(at: int, name: bytes, data: Found) -> None:
@@ -183,17 +173,17 @@ class SlotWriter(Request):
                 found[at] = data
             else:
                 # A guard that has become something else by now is told by the retry that follows.
-                found[at] = self._not_made(outcomes[at], name if outcomes[at] == "t" else data)
+                letter = letters[at]
+                found[at] = not_made(letter, name if letter == "t" else data, self._key_of)
             left -= 1
             if not left:
                 self._finish(found)
 
-        for at in lacking:
-            name = self._prefix + name_of(call.group[at][0].guard).encode()
+        for at, name in lacking:
             done = functools.partial(take, at, name)
             self._traffic.read_name(name, self.slot, done, self.deadline)
 
-    def _call_in_flight(self) -> scripts.Call:
+    def _call_in_flight(self) -> AnyCall:
         if self._call is None:
             raise RuntimeError("an answer to a call that was not sent")
         return self._call

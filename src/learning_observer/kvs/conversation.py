@@ -8,13 +8,17 @@ connection: `writer` straight on a transport while all is well, `converse` on on
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from redis.exceptions import AuthenticationError, BusyLoadingError, ResponseError
 
 #: What became of a call's changes, a letter each (`c` made, `n` conflict, `t` wrong type), and a
 #: detail for each that was not made; `None` where only the record of a call made before told it.
 Outcomes: TypeAlias = tuple[str, list[bytes | None] | None]
+
+
+#: What a server answered, and redis-py raises.
+ANSWERED: Final = (ResponseError, BusyLoadingError, AuthenticationError)
 
 
 class RoundTrip(NamedTuple):
@@ -55,7 +59,7 @@ async def reply_on(connection: Connection) -> object:
     """The next reply; an error that the server answered is returned, as others follow it."""
     try:
         return await connection.read_response(disconnect_on_error=False)
-    except (ResponseError, BusyLoadingError, AuthenticationError) as error:
+    except ANSWERED as error:
         return error
 
 

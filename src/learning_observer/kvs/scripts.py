@@ -10,6 +10,7 @@ import functools
 import hashlib
 import sys
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Final, NamedTuple
@@ -63,8 +64,34 @@ def _begin(words: int, *named: Any) -> bytes:
 GROUP_BYTES_MAX: Final = 4 * 1024 * 1024
 #: No change is that large.
 UNBOUNDED: Final = sys.maxsize
+#: A record outlives every attempt to send its call, and bytes that a dropped connection may
+#: still bring to the server after the last of them.
+RECORD_TTL_MIN_MS: Final = 600_000
 
 COMMIT: Final = Script.load("commit")
+
+
+class WriterSettings(NamedTuple):
+    """What all calls of one writer share.
+
+    record         the name of its record, which no writer used before
+    prefix         of the keys
+    ttl_ms         of the values that are put; 0: they do not expire
+    record_ttl_ms  longer than the writer may go on sending a call again
+    changes_max    changes of one call
+    name           makes of a key the one that stands behind the prefix, where they differ
+    """
+
+    record: bytes
+    prefix: bytes = b""
+    ttl_ms: int = 0
+    record_ttl_ms: int = RECORD_TTL_MIN_MS
+    changes_max: int = CHANGES
+    name: Name | None = None
+
+    def name_of(self, key: str) -> bytes:
+        """The name of a key in Redis."""
+        return self.prefix + (key if self.name is None else self.name(key)).encode()
 
 
 class Call(NamedTuple):
@@ -95,49 +122,43 @@ class Call(NamedTuple):
         (reply,) = yield RoundTrip(self.by_digest())
         if isinstance(reply, NoScriptError):
             (reply,) = yield RoundTrip(self.by_text())
-        return outcomes_of(self, good([reply])[0])
+        return outcomes_of(self.group, good([reply])[0])
 
 
 def packed_call(
     waiting: deque[Waiting[Change, Outcome]],
     group: list[Waiting[Change, Outcome]],
-    *,
-    prefix: bytes,
-    record: bytes,
+    writer: WriterSettings,
     number: int,
-    record_ttl_ms: int,
-    ttl_ms: int,
-    changes_max: int = CHANGES,
+    *,
     bytes_max: int = GROUP_BYTES_MAX,
     large_bytes: int = UNBOUNDED,
-    name: Name | None = None,
 ) -> Call:
-    """The call `number` of the writer that has this record.
+    """The call `number` of a writer.
 
-    As many changes as a call may have, `changes_max` at most, move from the left end of
-    `waiting` into `group`; none from the first on that has `large_bytes` or more. `name` makes
-    of a key the one that stands in Redis behind the prefix, where they differ.
+    As many changes as a call may have move from the left end of `waiting` into `group`; none
+    from the first on that has `large_bytes` or more.
     """
     words, packed = pack(
         waiting,
         group,
-        prefix,
-        record,
-        (number, record_ttl_ms, ttl_ms),
-        changes_max,
+        writer.prefix,
+        writer.record,
+        (number, writer.record_ttl_ms, writer.ttl_ms),
+        writer.changes_max,
         bytes_max,
         large_bytes,
-        name,
+        writer.name,
     )
     return Call(group, words, packed)
 
 
-def outcomes_of(call: Call, reply: object) -> Outcomes:
-    """What the conversation returns, from the reply to the call."""
+def outcomes_of(group: Sequence[object], reply: object) -> Outcomes:
+    """What the conversation returns, from the reply to a call of this group."""
     if not isinstance(reply, list) or not reply or not isinstance(reply[0], bytes):
         raise ProtocolMismatch("commit.lua", reply)
     outcomes = reply[0].decode()
-    if len(outcomes) != len(call.group):
+    if len(outcomes) != len(group):
         raise ProtocolMismatch("commit.lua", reply)
     details = len(outcomes) - outcomes.count("c")
     return outcomes, (reply[1:] if len(reply) == 1 + details else None)

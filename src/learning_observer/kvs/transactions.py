@@ -17,11 +17,18 @@ from typing import Any, Final
 
 from redis.exceptions import ExecAbortError, ResponseError
 
-from learning_observer.kvs import answers, scripts
+from learning_observer.kvs import answers
 from learning_observer.kvs.changes import Change, Guard, Outcome
 from learning_observer.kvs.conversation import ProtocolMismatch, Rounds, RoundTrip, good
 from learning_observer.kvs.errors import OutcomeUnknown
 from learning_observer.kvs.packing import size_of
+from learning_observer.kvs.scripts import (
+    GROUP_BYTES_MAX,
+    UNBOUNDED,
+    Call,
+    WriterSettings,
+    packed_call,
+)
 from learning_observer.kvs.waiting import Waiting
 
 _END: Final = b"\r\n"
@@ -36,19 +43,11 @@ class Transaction:
     """
 
     def __init__(
-        self,
-        group: list[Waiting[Change, Outcome]],
-        *,
-        prefix: bytes,
-        record: bytes,
-        number: int,
-        record_ttl_ms: int,
-        ttl_ms: int,
+        self, group: list[Waiting[Change, Outcome]], writer: WriterSettings, number: int
     ) -> None:
         self.group = group
         self.refused = False
-        self._prefix, self._record, self._number = prefix, record, number
-        self._record_ttl_ms, self._ttl_ms = record_ttl_ms, ttl_ms
+        self._writer, self._number = writer, number
         self._changes = [waiting[0] for waiting in group]
 
     def rounds(self) -> Rounds:
@@ -59,7 +58,12 @@ class Transaction:
             if answers.code_of(error) != "NOPERM" and "unknown command" not in str(error):
                 raise
         self.refused = True
-        return (yield from self._script())
+        return (yield from self.by_script().rounds())
+
+    def by_script(self) -> Call:
+        """The same call, made by the script."""
+        writer = self._writer._replace(changes_max=len(self.group))
+        return packed_call(deque(self.group), [], writer, self._number, bytes_max=UNBOUNDED)
 
     def _transaction(self) -> Rounds:
         names = list(dict.fromkeys(self._names()))
@@ -86,14 +90,14 @@ class Transaction:
 
     def _look(self, names: list[bytes]) -> RoundTrip:
         guards = [
-            self._prefix + change.guard.encode()
+            self._writer.name_of(change.guard)
             for change in self._changes
             if change.expected is not Guard.ANY
         ]
         commands: list[tuple[Any, ...]] = [
             (b"UNWATCH",),  # of a conversation before that had nothing to write
-            (b"WATCH", self._record, *names),
-            (b"MGET", self._record, *guards),
+            (b"WATCH", self._writer.record, *names),
+            (b"MGET", self._writer.record, *guards),
             *((b"TYPE", name) for name in names),
         ]
         return RoundTrip(_packed(commands), len(commands))
@@ -113,7 +117,7 @@ class Transaction:
         values = iter(standing)
         for guard, expected, puts in self._changes:
             current = expected if expected is Guard.ANY else next(values)
-            guard_name, *names = (self._prefix + key.encode() for key in (guard, *puts))
+            guard_name, *names = map(self._writer.name_of, (guard, *puts))
             foreign = [name for name in names if kinds[name] not in _PLAIN]
             if kinds[guard_name] not in _PLAIN:
                 foreign.insert(0, guard_name)
@@ -126,12 +130,12 @@ class Transaction:
         return "".join(letters), details
 
     def _writes(self, letters: str) -> Iterator[tuple[Any, ...]]:
-        expiry = (b"PX", self._ttl_ms) if self._ttl_ms else ()
+        expiry = (b"PX", self._writer.ttl_ms) if self._writer.ttl_ms else ()
         yield (b"MULTI",)
         for letter, change in zip(letters, self._changes, strict=True):
             before: tuple[bytes, bytes] | None = None
             for key, put in change.puts.items() if letter == "c" else ():
-                name = self._prefix + key.encode()
+                name = self._writer.name_of(key)
                 if put is None:
                     yield b"UNLINK", name
                 elif before is not None and put is before[1]:
@@ -144,37 +148,18 @@ class Transaction:
 
     def _put_record(self, letters: str) -> tuple[Any, ...]:
         entry = f"{self._number} {letters}".encode()
-        return b"SET", self._record, entry, b"PX", self._record_ttl_ms
+        return b"SET", self._writer.record, entry, b"PX", self._writer.record_ttl_ms
 
     def _names(self) -> Iterator[bytes]:
         for guard, _, puts in self._changes:
-            yield from (self._prefix + key.encode() for key in (guard, *puts))
-
-    def _script(self) -> Rounds:
-        call = scripts.packed_call(
-            deque(self.group),
-            [],
-            prefix=self._prefix,
-            record=self._record,
-            number=self._number,
-            record_ttl_ms=self._record_ttl_ms,
-            ttl_ms=self._ttl_ms,
-            changes_max=len(self.group),
-            bytes_max=scripts.UNBOUNDED,
-        )
-        return call.rounds()
+            yield from map(self._writer.name_of, (guard, *puts))
 
 
 def packed_transaction(
     waiting: deque[Waiting[Change, Outcome]],
     group: list[Waiting[Change, Outcome]],
-    *,
-    prefix: bytes,
-    record: bytes,
+    writer: WriterSettings,
     number: int,
-    record_ttl_ms: int,
-    ttl_ms: int,
-    changes_max: int,
     large_bytes: int,
 ) -> Transaction:
     """Those at the left end of `waiting` that have `large_bytes` or more move into `group`.
@@ -183,7 +168,7 @@ def packed_transaction(
     """
     named: set[str] = set()
     size = 0
-    while waiting and len(group) < changes_max and size < scripts.GROUP_BYTES_MAX:
+    while waiting and len(group) < writer.changes_max and size < GROUP_BYTES_MAX:
         change = waiting[0][0]
         keys = {change.guard, *change.puts}
         bytes_of_it = size_of(change.expected, change.puts)
@@ -192,14 +177,7 @@ def packed_transaction(
         group.append(waiting.popleft())
         named |= keys
         size += bytes_of_it
-    return Transaction(
-        group,
-        prefix=prefix,
-        record=record,
-        number=number,
-        record_ttl_ms=record_ttl_ms,
-        ttl_ms=ttl_ms,
-    )
+    return Transaction(group, writer, number)
 
 
 def _made(replies: Any, queued: int) -> bool:

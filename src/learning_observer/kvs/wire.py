@@ -32,9 +32,6 @@ Found: TypeAlias = bytes | KVSError | None
 
 #: An attempt with less time than this is not begun: cut off, it would leave things unknown.
 ATTEMPT_MIN_S: Final = 0.05
-#: A record outlives every attempt to send its call, and bytes that a dropped connection may
-#: still bring to the server after the last of them.
-RECORD_TTL_MIN_MS: Final = 600_000
 PAUSE_MIN_S: Final = 0.01
 PAUSE_MAX_S: Final = 0.5
 

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from learning_observer.kvs import reading
-from learning_observer.kvs.calls import AnyCall, Calls
-from learning_observer.kvs.changes import Change, Outcome
+from learning_observer.kvs.calls import AnyCall, Calls, told
+from learning_observer.kvs.changes import RESERVED_PREFIX, Change, Outcome
 from learning_observer.kvs.conversation import (
     Connection,
     Outcomes,
@@ -32,8 +33,9 @@ from learning_observer.kvs.errors import KVSError, NotReplicated, OutcomeUnknown
 from learning_observer.kvs.exchange import Lost
 from learning_observer.kvs.grouping import CHANGES
 from learning_observer.kvs.intake import Intake, deliver
+from learning_observer.kvs.scripts import RECORD_TTL_MIN_MS, WriterSettings
 from learning_observer.kvs.waiting import Queue, Waiting
-from learning_observer.kvs.wire import RECORD_TTL_MIN_MS, Wire
+from learning_observer.kvs.wire import Wire
 from learning_observer.redis_connection import RedisConnection
 
 logger = logging.getLogger(__name__)
@@ -67,10 +69,11 @@ class Writer:
         else:
             self._wire = Wire(connection, greet=durability.check, extra_s=durability.extra_s)
         record_ttl_ms = max(RECORD_TTL_MIN_MS, round(connection.settings.retry_for * 10_000))
-        self._calls = Calls(
-            prefix=prefix, ttl_ms=ttl_ms, record_ttl_ms=record_ttl_ms, changes_max=changes_max
-        )
+        record = f"{RESERVED_PREFIX}writer:{uuid.uuid4().hex}".encode()
+        writer = WriterSettings(record, prefix.encode(), ttl_ms, record_ttl_ms, changes_max)
+        self._calls = Calls(writer)
         self._changes_max = changes_max
+        self._prefix = prefix
         self._loop = asyncio.get_running_loop()
         self._intake = Intake(self._begin, ENOUGH, self._hurry)
         self._beginning: asyncio.Handle | None = None  # until the first of a burst leaves
@@ -166,7 +169,7 @@ class Writer:
         """The outcomes, if the replies tell them all."""
         if not letters.strip("c"):
             return [None] * len(letters)
-        return None if details is None else self._calls.outcomes(letters, details)
+        return None if details is None else self._outcomes(letters, details, None)
 
     # -- in a task, until all is well ----------------------------------------------------------
 
@@ -202,7 +205,7 @@ class Writer:
             (letters, details), short = await self._wire.run(
                 self._operation(call), deadline=deadline, waiting=waiting, lost=lost
             )
-            self._calls.answered(call)
+            self._calls.made(call)
         except KVSError as error:
             late = self._wire.too_late(waiting)
             unsent = self._wire.gave_up or error
@@ -217,7 +220,7 @@ class Writer:
                 details = await self._read_afresh(call, letters)
             except KVSError as error:  # what was made was made, all the same
                 return group, [short if letter == "c" else error for letter in letters]
-        return group, self._calls.outcomes(letters, details, short)
+        return group, self._outcomes(letters, details, short)
 
     def _operation(
         self, call: AnyCall
@@ -245,9 +248,9 @@ class Writer:
     async def _read_afresh(self, call: AnyCall, letters: str) -> list[bytes | None]:
         """The details of what was not made, as far as they can be told afterwards."""
         lacking = self._calls.lacking(call, letters)
-        names = [name for _, name in lacking]
-        if not names:
+        if not lacking:
             return []
+        names = [name for _, name in lacking]
         found = await self._wire.run(
             lambda connection: reading.read(connection, names),
             deadline=self._wire.deadline,
@@ -256,9 +259,17 @@ class Writer:
         )
         # A guard that has become something else by now is told by the retry that follows.
         return [
-            name if letter == "t" else data if isinstance(data, bytes) else None
-            for (letter, name), data in zip(lacking, found, strict=True)
+            name if letters[at] == "t" else data if isinstance(data, bytes) else None
+            for (at, name), data in zip(lacking, found, strict=True)
         ]
+
+    def _outcomes(
+        self, letters: str, details: list[bytes | None], made: NotReplicated | None
+    ) -> list[Outcome]:
+        return told(letters, details, made, self._key_of)
+
+    def _key_of(self, name: bytes) -> str:
+        return name.decode().removeprefix(self._prefix)
 
 
 def _broken(error: Exception) -> Outcome:
