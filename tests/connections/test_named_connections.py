@@ -95,6 +95,23 @@ def test_faults_name_the_block() -> None:
     )
 
 
+def test_faults_of_a_connection_are_told_beside_those_of_its_store() -> None:
+    stores: dict[str, object] = {
+        "default": {"type": "redis", "wait_replicas": "many", "connection": "states"},
+        "cache": {"type": "redis_ephemeral", "connection": "cache"},
+        "other": {"type": "redsi", "connection": "other"},
+    }
+    blocks = {name: {"redis_port": "hunter2"} for name in ("states", "cache", "other")}
+    told = faults(stores, redis_connections=blocks)
+    assert [fault.split(": ")[0] for fault in sorted(told)] == [
+        "kvs.cache",
+        "kvs.default.wait_replicas",
+        "kvs.other",
+        "redis_connections.cache",
+        "redis_connections.states",
+    ]
+
+
 def test_only_the_stores_of_a_changed_connection_are_replaced() -> None:
     blocks = {"states": {"redis_port": 7001}}
     configure(STORES, redis_connections=blocks)

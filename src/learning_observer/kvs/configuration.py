@@ -151,6 +151,21 @@ def read_block(
     return list(entries.values()), faults
 
 
+def connections_named(block: object) -> set[str | None]:
+    """The connections that the entries on Redis name, `None` for the default one.
+
+    Those of entries with faults as well, so that all can be told at once.
+    """
+    pairs = _pairs(block, []) if isinstance(block, Mapping | list | tuple) else ()
+    return {
+        options.get("connection")
+        for _, _, options in pairs
+        if isinstance(options, Mapping)
+        and str(options.get("type")) in REDIS_TYPES
+        and isinstance(options.get("connection"), str | None)
+    }
+
+
 def entry_faults(
     name: str, options: object, *, is_reserved: Callable[[str], bool]
 ) -> Iterator[str]:

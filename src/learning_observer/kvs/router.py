@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
 
 from learning_observer import settings
-from learning_observer.kvs.configuration import REDIS_TYPES, Entry, entry_faults, read_block
+from learning_observer.kvs.configuration import (
+    REDIS_TYPES,
+    Entry,
+    connections_named,
+    entry_faults,
+    read_block,
+)
 from learning_observer.kvs.errors import KVSError, MissingKVSParameters, NotStarted
 from learning_observer.kvs.filesystem import FilesystemKVS
 from learning_observer.kvs.memory import InMemoryKVS
@@ -138,6 +144,8 @@ class KVSRouter:
         entries, faults = read_block(block, is_reserved=_is_reserved)
         opened, more_faults = self._open_changed(entries)
         faults += more_faults
+        if faults:  # those of a connection that only entries with faults name, too
+            faults += [line for line in _connection_faults(block) if line not in faults]
         if check is not None and not faults:
             faults = check(entries)
         self._add_opened(opened, faults)
@@ -215,6 +223,15 @@ def _connection_of(entry: Entry) -> RedisSettings | None:
     if entry.type not in REDIS_TYPES:
         return None
     return named_settings(entry.options.get("connection"))
+
+
+def _connection_faults(block: object) -> Iterator[str]:
+    """What is wrong with the connections that the entries of a block name."""
+    for name in connections_named(block):
+        try:
+            named_settings(name)
+        except StartupCheck as error:
+            yield from str(error).splitlines()
 
 
 def _open(entry: Entry, connection: RedisSettings | None) -> Store:
