@@ -65,7 +65,7 @@ def every_call_seen(see: Callable[[scripts.Call, str], None]) -> Iterator[None]:
     kind: Any = scripts.Call
     rounds = kind.rounds
 
-    def tell(call: scripts.Call) -> Rounds:
+    def tell(call: scripts.Call) -> Rounds[Outcomes]:
         answer: Outcomes = yield from rounds(call)
         see(call, answer[0])
         return answer

@@ -28,7 +28,7 @@ from learning_observer.kvs.cluster_requests import Request
 from learning_observer.kvs.cluster_routes import ClusterRoutes
 from learning_observer.kvs.cluster_slots import Address
 from learning_observer.kvs.cluster_writer import SlotWriter
-from learning_observer.kvs.conversation import Rounds
+from learning_observer.kvs.conversation import Outcomes, Rounds
 from learning_observer.kvs.primitives import Submit
 from learning_observer.kvs.scripts import Call
 from learning_observer.kvs.transactions import Transaction
@@ -74,7 +74,7 @@ def forget_records() -> None:
     """Look for the record of a call where none can be, at each attempt to send it."""
     rounds = scripts.Call.rounds
 
-    def rounds_without_record(call: scripts.Call) -> Rounds:
+    def rounds_without_record(call: scripts.Call) -> Rounds[Outcomes]:
         packed = re.sub(RECORD, other_record(), call.packed, count=1)
         return rounds(call._replace(packed=packed))
 
@@ -82,7 +82,7 @@ def forget_records() -> None:
 
     transaction = Transaction.rounds
 
-    def transaction_without_record(call: Transaction) -> Rounds:
+    def transaction_without_record(call: Transaction) -> Rounds[Outcomes]:
         record = re.sub(RECORD, other_record(), call._writer.record)
         call._writer = call._writer._replace(record=record)
         return transaction(call)

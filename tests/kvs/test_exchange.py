@@ -12,9 +12,11 @@ import pytest
 import redis
 from tests.kvs.redis_places import settings_for
 
-from learning_observer.kvs import Change, Conflict, Guard, PersistentRedisKVS
+from learning_observer.kvs import Change, Conflict, Guard, PersistentRedisKVS, WrongType
+from learning_observer.kvs.carrier import Carrier
 from learning_observer.kvs.conversation import RoundTrip
 from learning_observer.kvs.exchange import BUFFER_BYTES, Exchange, Lost
+from learning_observer.kvs.reader import Reader
 from learning_observer.kvs.writer import Writer
 from learning_observer.testing.server import RedisServer
 
@@ -118,6 +120,20 @@ def test_a_reply_to_nothing_ends_it(redis_server: RedisServer) -> None:
     asyncio.run(main())
 
 
+def test_a_reply_behind_the_last_one_is_nobodys(redis_server: RedisServer) -> None:
+    async def main() -> None:
+        async with opened(redis_server) as (_, exchange):
+            answers: list[Any] = []
+            exchange.send(RoundTrip(packed("BLPOP", "nothing", 0)), answers.append)
+            two = b"+OK\r\n+OK\r\n"
+            exchange.get_buffer(-1)[: len(two)] = two
+            exchange.buffer_updated(len(two))
+            assert answers == [[b"OK"]]
+            assert not exchange.is_open
+
+    asyncio.run(main())
+
+
 def test_what_is_no_reply_is_lost(redis_server: RedisServer) -> None:
     async def main() -> None:
         async with opened(redis_server) as (_, exchange):
@@ -136,14 +152,19 @@ def test_what_is_no_reply_is_lost(redis_server: RedisServer) -> None:
 @pytest.fixture
 def tasks(monkeypatch: pytest.MonkeyPatch) -> list[None]:
     """One item for each task that a writer has needed."""
-    carry_all: Callable[..., Awaitable[None]] = Writer._carry_all
+    return count_tasks(monkeypatch, Writer)
+
+
+def count_tasks(monkeypatch: pytest.MonkeyPatch, kind: type[Carrier[Any, Any, Any]]) -> list[None]:
+    """One item for each task that carriers of this kind need from here on."""
+    carry_all: Callable[..., Awaitable[None]] = kind._carry_all
     needed: list[None] = []
 
     def counted(*args: Any, **named: Any) -> Awaitable[None]:
         needed.append(None)
         return carry_all(*args, **named)
 
-    monkeypatch.setattr(Writer, "_carry_all", counted)
+    monkeypatch.setattr(kind, "_carry_all", counted)
     return needed
 
 
@@ -160,6 +181,30 @@ def test_commits_that_go_well_need_no_task(redis_server: RedisServer, tasks: lis
             assert await store.commit([missed, made]) == [Conflict(b"19"), None]
             assert await store["other"] == 2
             assert len(tasks) == 1
+
+    asyncio.run(main())
+
+
+def test_reads_that_go_well_need_no_task(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = count_tasks(monkeypatch, Reader)
+
+    async def main() -> None:
+        where = settings_for(redis_server.port)
+        async with PersistentRedisKVS(connection=where) as store:
+            await store.multiset({f"key {at}": at for at in range(30)})
+            with redis.Redis.from_url(redis_server.url) as other:
+                other.rpush("list", "x")
+            assert await store["key 0"] == 0
+            assert len(needed) == 1  # it opens the connection
+            keys = [f"key {at}" for at in range(35)]
+            assert await store.multiget(keys) == [*range(30), *[None] * 5]
+            reads = (store.get(key) for key in (*keys, "list"))
+            *found, error = await asyncio.gather(*reads, return_exceptions=True)
+            assert found == [*range(30), *[None] * 5]
+            assert isinstance(error, WrongType)
+            assert len(needed) == 1
 
     asyncio.run(main())
 

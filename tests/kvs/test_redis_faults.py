@@ -22,7 +22,7 @@ from learning_observer.kvs import (
     Store,
     Unavailable,
 )
-from learning_observer.kvs.conversation import Rounds
+from learning_observer.kvs.conversation import Outcomes, Rounds
 from learning_observer.kvs.scripts import COMMIT, Call
 from learning_observer.testing.proxy import Fault, FaultProxy
 from learning_observer.testing.server import RedisServer
@@ -78,7 +78,7 @@ def test_counting_shows_when_calls_are_not_recorded(
     rounds = Call.rounds
     sent = 0
 
-    def rounds_without_record(call: Call) -> Rounds:
+    def rounds_without_record(call: Call) -> Rounds[Outcomes]:
         nonlocal sent
         sent += 1
         record = b"writer:%032x" % sent

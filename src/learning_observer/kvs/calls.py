@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from learning_observer.kvs.changes import Change, Conflict, Outcome
 from learning_observer.kvs.errors import KVSError, WrongType
@@ -21,6 +21,14 @@ AnyCall: TypeAlias = Call | Transaction
 #: a state before and after, so about twice its size. There a lone event takes as long by either
 #: way (measured with 34 KB of state: 250 us), and the server half as long by a transaction.
 LARGE_BYTES: Final = 64 * 1024
+
+
+class Grouped(Protocol):
+    """What has a group of changes."""
+
+    @property
+    def group(self) -> list[Waiting[Change, Outcome]]:
+        """The changes, with what is called with their outcomes."""
 
 
 class Calls:
@@ -42,12 +50,12 @@ class Calls:
         call = packed_call(waiting, group, self._writer, number, large_bytes=large)
         return call if group else packed_transaction(waiting, group, self._writer, number, large)
 
-    def made(self, call: AnyCall) -> None:
+    def made(self, call: object) -> None:
         """It has been made. Where the server took it as no transaction, no other is tried."""
         if isinstance(call, Transaction) and call.refused:
             self._large_bytes = UNBOUNDED
 
-    def lacking(self, call: AnyCall, letters: str) -> list[tuple[int, bytes]]:
+    def lacking(self, call: Grouped, letters: str) -> list[tuple[int, bytes]]:
         """Of each change that was not made: which it is, and the name of its guard in Redis."""
         return [
             (at, self._writer.name_of(call.group[at][0].guard))

@@ -16,7 +16,7 @@ from hiredis import pack_command
 
 from learning_observer.kvs import answers
 from learning_observer.kvs.cluster_slots import Address
-from learning_observer.kvs.conversation import ProtocolMismatch, Rounds
+from learning_observer.kvs.conversation import Outcomes, ProtocolMismatch, Rounds
 from learning_observer.kvs.errors import KVSError, OutcomeUnknown, WrongType
 from learning_observer.kvs.wire import Found
 
@@ -74,7 +74,7 @@ class Request(abc.ABC):
         `None`: it takes several round trips, see `rounds`.
         """
 
-    def rounds(self) -> Rounds:
+    def rounds(self) -> Rounds[Outcomes]:
         """The conversation that it takes instead of one command."""
         raise NotImplementedError
 

@@ -17,7 +17,7 @@ from learning_observer.kvs.calls import AnyCall, Calls, not_made, told
 from learning_observer.kvs.changes import RESERVED_PREFIX, Change, Outcome
 from learning_observer.kvs.cluster_requests import Request, Traffic
 from learning_observer.kvs.cluster_slots import slot_of, tag_of
-from learning_observer.kvs.conversation import Rounds
+from learning_observer.kvs.conversation import Outcomes, Rounds
 from learning_observer.kvs.errors import KVSError
 from learning_observer.kvs.intake import deliver
 from learning_observer.kvs.key_layout import cluster_name
@@ -94,7 +94,7 @@ class SlotWriter(Request):
             call = call.by_script()  # what is asked of the other node is one command
         return call.by_text() if whole else call.by_digest()
 
-    def rounds(self) -> Rounds:
+    def rounds(self) -> Rounds[Outcomes]:
         return self._call_in_flight().rounds()
 
     def answered(self, reply: object, shortfall: KVSError | None = None) -> None:

@@ -1,14 +1,14 @@
-"""What is said to a server to make a commit, and what follows from its replies, without I/O.
+"""What is said to a server for a call, and what follows from its replies, without I/O.
 
-A commit is a generator of round trips: it yields a command, or several that leave together,
-is sent their replies, and returns what became of its changes. Who drives it brings the
-connection: `writer` straight on a transport while all is well, `converse` on one of redis-py's.
+A call is a generator of round trips: it yields a command, or several that leave together, is
+sent their replies, and returns what they come to. Who drives it brings the connection:
+`carrier` straight on a transport while all is well, `converse` on one of redis-py's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from redis.exceptions import AuthenticationError, BusyLoadingError, ResponseError
 
@@ -28,8 +28,9 @@ class RoundTrip(NamedTuple):
     replies: int = 1
 
 
+T = TypeVar("T")
 #: An error of the server stands among the replies as an exception.
-Rounds: TypeAlias = Generator[RoundTrip, Sequence[object], Outcomes]
+Rounds: TypeAlias = Generator[RoundTrip, Sequence[object], T]
 
 
 class Connection(Protocol):
@@ -42,15 +43,15 @@ class Connection(Protocol):
     async def read_response(self, *, disconnect_on_error: bool = True) -> Any: ...
 
 
-async def converse(connection: Connection, rounds: Rounds) -> Outcomes:
+async def converse(connection: Connection, rounds: Rounds[T]) -> T:
     """Have the whole conversation, on a connection of redis-py."""
     replies: Sequence[object] = ()
     while True:
         try:
             trip = rounds.send(replies) if replies else next(rounds)
         except StopIteration as finished:
-            outcomes: Outcomes = finished.value
-            return outcomes
+            result: T = finished.value
+            return result
         await connection.send_packed_command([trip.commands], check_health=False)
         replies = [await reply_on(connection) for _ in range(trip.replies)]
 

@@ -114,7 +114,7 @@ class Call(NamedTuple):
         """The same, for one that does not know it."""
         return COMMIT.begin_by_text(self.words) + self.packed
 
-    def rounds(self) -> Rounds:
+    def rounds(self) -> Rounds[Outcomes]:
         """`lua/commit.lua`: the outcome of each change, a letter each, and for each `n` the
         bytes that the guard key holds, for each `t` the key that holds no string; `None`
         instead of those when the call had been made before, and only its record answered.

@@ -5,25 +5,19 @@ A key always takes the same writer, so that its changes keep their order.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 
-from learning_observer.kvs import reading
 from learning_observer.kvs.changes import Change, Outcome
 from learning_observer.kvs.durability import Durability
-from learning_observer.kvs.errors import KVSError, WrongType
 from learning_observer.kvs.grouping import Grouping
 from learning_observer.kvs.key_layout import single_pattern
-from learning_observer.kvs.lane import Lane
 from learning_observer.kvs.own_loop import OwnLoop
 from learning_observer.kvs.patience import RetryBudget
-from learning_observer.kvs.primitives import GROUP_KEYS_MAX, Submit
-from learning_observer.kvs.waiting import Queue, Waiting
-from learning_observer.kvs.wire import Found, Wire, scan_strings
+from learning_observer.kvs.primitives import Submit
+from learning_observer.kvs.reader import Reader
+from learning_observer.kvs.wire import scan_strings
 from learning_observer.kvs.writer import Writer
 from learning_observer.redis_connection import RedisConnection, RedisSettings
-
-logger = logging.getLogger(__name__)
 
 
 class ServerTraffic(OwnLoop):
@@ -92,46 +86,3 @@ class ServerTraffic(OwnLoop):
         for writer in self._writers:
             await writer.aclose()
         await self.connection.aclose()
-
-
-class Reader:
-    """Reads keys in groups: what many tasks ask for leaves in one call."""
-
-    def __init__(self, connection: RedisConnection, *, prefix: str) -> None:
-        self._wire = Wire(connection)
-        self._prefix = prefix
-        self._lane: Lane[str, Found] = Lane(self._carry)
-        self.submit = self._lane.submit
-
-    async def aclose(self) -> None:
-        """Wait until everything has been answered, then give the connection back."""
-        await self._lane.idle()
-        await self._wire.aclose()
-
-    async def _carry(
-        self, waiting: Queue[str, Found]
-    ) -> tuple[Sequence[Waiting[str, Found]], Sequence[Found]]:
-        group: Sequence[Waiting[str, Found]]
-        if waiting.timed:
-            group, deadline = self._wire.take(waiting, GROUP_KEYS_MAX)
-        else:
-            group = [waiting.popleft() for _ in range(min(len(waiting), GROUP_KEYS_MAX))]
-            deadline = None
-        names = [(self._prefix + each[0]).encode() for each in group]
-        try:
-            found = await self._wire.run(
-                lambda connection: reading.read(connection, names),
-                deadline=deadline,
-                writes=False,
-                waiting=waiting,
-            )
-        except KVSError as error:
-            group = [*group, *self._wire.too_late(waiting)]
-            return group, [error] * len(group)
-        except Exception as error:
-            logger.exception("reading failed")
-            return group, [KVSError(f"reading failed: {error!r}")] * len(group)
-        return group, [
-            WrongType(each[0]) if isinstance(data, int) else data
-            for each, data in zip(group, found, strict=True)
-        ]

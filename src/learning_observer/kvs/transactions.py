@@ -19,7 +19,13 @@ from redis.exceptions import ExecAbortError, ResponseError
 
 from learning_observer.kvs import answers
 from learning_observer.kvs.changes import Change, Guard, Outcome
-from learning_observer.kvs.conversation import ProtocolMismatch, Rounds, RoundTrip, good
+from learning_observer.kvs.conversation import (
+    Outcomes,
+    ProtocolMismatch,
+    Rounds,
+    RoundTrip,
+    good,
+)
 from learning_observer.kvs.errors import OutcomeUnknown
 from learning_observer.kvs.packing import size_of
 from learning_observer.kvs.scripts import (
@@ -50,7 +56,7 @@ class Transaction:
         self._writer, self._number = writer, number
         self._changes = [waiting[0] for waiting in group]
 
-    def rounds(self) -> Rounds:
+    def rounds(self) -> Rounds[Outcomes]:
         """The conversation; `LOKVS_STALE` where a later call has been made, and nothing is done."""
         try:
             return (yield from self._transaction())
@@ -65,7 +71,7 @@ class Transaction:
         writer = self._writer._replace(changes_max=len(self.group))
         return packed_call(deque(self.group), [], writer, self._number, bytes_max=UNBOUNDED)
 
-    def _transaction(self) -> Rounds:
+    def _transaction(self) -> Rounds[Outcomes]:
         names = list(dict.fromkeys(self._names()))
         looks = self._look(names)
         while True:

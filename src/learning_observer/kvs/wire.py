@@ -95,7 +95,7 @@ class Wire:
         if waiting is not None:
             arrivals.begin(waiting, start)
         pause = PAUSE_MIN_S
-        unknown = lost is not None
+        unknown = writes and lost is not None
         tries = 0 if lost is None else 1
         self._connection.in_vain += tries
         why = self._fault = lost

@@ -1,0 +1,253 @@
+"""What is handed in leaves in groups, over one connection, one conversation at a time.
+
+While all is well a call is sent when the one before it is answered, from where its answer was
+read. What is not answered as it should be is carried by a task until it is, or its deadline
+has passed; and whatever waits meanwhile with it.
+"""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from learning_observer.kvs.conversation import Connection, ProtocolMismatch, Rounds, converse
+from learning_observer.kvs.errors import KVSError
+from learning_observer.kvs.exchange import Lost
+from learning_observer.kvs.intake import Intake, deliver
+from learning_observer.kvs.waiting import Answer, Item, Queue, Waiting
+from learning_observer.kvs.wire import Wire
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+Result_co = TypeVar("Result_co", covariant=True)
+
+
+class Call(Protocol[Result_co]):
+    """A group that leaves together; `rounds()` is the conversation, as often as it is tried."""
+
+    @property
+    def group(self) -> list[Waiting[Any, Any]]:
+        """What leaves, with what is called with each answer."""
+
+    def rounds(self) -> Rounds[Result_co]:
+        """The conversation from its beginning."""
+
+
+class Carrier(abc.ABC, Generic[Item, Answer, Result]):
+    """Carries items in groups, and tells each its answer.
+
+    writes   whether a call changes anything; one that does not can be made again at will
+    enough   when so many wait, a burst's first part leaves at once; 0: when all is handed in
+    most     items of one call
+    short    whether calls may leave without a task, while all is well
+
+    submit, close  as of `Intake`
+    """
+
+    writes: ClassVar[bool]
+
+    def __init__(self, wire: Wire, *, most: int, enough: int = 0, short: bool = True) -> None:
+        self._wire = wire
+        self._most = most
+        self._short = short
+        self._loop = asyncio.get_running_loop()
+        self._intake = Intake(self._begin, enough, self._hurry)
+        self._beginning: asyncio.Handle | None = None  # until the first of a burst leaves
+        self._waiting: Queue[Item, Answer] = self._intake.waiting
+        self.submit, self.close = self._intake.submit, self._intake.close
+        self._sent: tuple[Call[Result], Rounds[Result]] | None = None
+        self._task: asyncio.Task[None] | None = None  # that carries, where that needs a task
+        self._idle: asyncio.Future[None] | None = None
+
+    # -- what is carried ---------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def next_call(
+        self, source: deque[Waiting[Item, Answer]], group: list[Waiting[Item, Answer]]
+    ) -> Call[Result]:
+        """The next call, of what moves from the left end of `source` into `group`."""
+
+    @abc.abstractmethod
+    def answers(
+        self, call: Call[Result], result: Result, shortfall: KVSError | None = None
+    ) -> Sequence[Answer | KVSError] | None:
+        """The answer to each of the group; `None` where the result does not tell all.
+
+        shortfall  as `confirm` returned it
+        """
+
+    async def confirm(self, connection: Connection, result: Result) -> KVSError | None:
+        """Wait, on the same connection, until it is safe; what it lacks of that in time."""
+        return None
+
+    async def answers_afresh(
+        self, call: Call[Result], result: Result, shortfall: KVSError | None
+    ) -> Sequence[Answer | KVSError]:
+        """The same where `answers` cannot tell."""
+        raise NotImplementedError
+
+    @abc.abstractmethod
+    def broken(self, error: Exception) -> KVSError:
+        """What a fault of our own comes to."""
+
+    # -- when it leaves ----------------------------------------------------------------------
+
+    async def aclose(self) -> None:
+        """Wait until everything has been answered, then give the connection back."""
+        if self._intake.busy:
+            if self._idle is None:
+                self._idle = self._loop.create_future()
+            await asyncio.wait([self._idle])
+        await self._wire.aclose()
+
+    def _begin(self) -> None:
+        if self._wire.is_open():
+            # What else is handed in until then goes along.
+            self._beginning = self._loop.call_soon(self._go_on)
+        else:
+            self._task = self._loop.create_task(self._carry_all())
+
+    def _hurry(self) -> None:
+        """A part of a burst leaves: the server works on it while the rest is handed in."""
+        if self._beginning is not None:
+            self._beginning.cancel()
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Have what waits leave, if anything does."""
+        self._beginning = None
+        if not self._waiting:
+            self._intake.busy = False
+            if self._idle is not None and not self._idle.done():
+                self._idle.set_result(None)
+        elif self._wire.is_open() and not self._waiting.timed:
+            self._send()
+        else:
+            self._carry_in_task()
+
+    # -- while all is well -------------------------------------------------------------------
+
+    def _send(self) -> None:
+        group: list[Waiting[Item, Answer]] = []
+        try:
+            call = self.next_call(self._waiting, group)
+        except Exception as error:  # noqa: BLE001 - told to those whom it befell
+            # Not here: somebody may be handing in another item.
+            self._loop.call_soon(deliver, *self._befallen(group, error))
+            self._loop.call_soon(self._go_on)
+        else:
+            rounds = call.rounds()
+            self._sent = call, rounds
+            self._wire.send(next(rounds), self._replied, self._waiting)
+
+    def _replied(self, replies: list[object] | Lost) -> None:
+        call, rounds = self._in_flight()
+        if isinstance(replies, Lost):
+            self._carry_in_task(call, replies.error)
+            return
+        answers: Sequence[Any] | None = None
+        if not any(isinstance(reply, Exception) for reply in replies):
+            try:
+                trip = rounds.send(replies)
+            except StopIteration as finished:
+                answers = self.answers(call, finished.value)
+            except KVSError as error:
+                answers = [error] * len(call.group)
+            except ProtocolMismatch:
+                pass
+            else:
+                self._sent = call, rounds
+                self._wire.send_next(trip, self._replied)
+                return
+        if answers is None:
+            self._carry_in_task(call)
+            return
+        self._wire.replied(self._waiting)
+        deliver(call.group, answers)
+        self._go_on()
+
+    def _in_flight(self) -> tuple[Call[Result], Rounds[Result]]:
+        sent, self._sent = self._sent, None
+        if sent is None:
+            raise RuntimeError("a reply to a call that was not sent")
+        return sent
+
+    # -- in a task, until all is well ----------------------------------------------------------
+
+    def _carry_in_task(
+        self, call: Call[Result] | None = None, lost: Exception | None = None
+    ) -> None:
+        # The tasks of a loop that ends have been cancelled: one more would be left behind.
+        if not self._wire.is_over():
+            self._task = self._loop.create_task(self._carry_all(call, lost))
+
+    async def _carry_all(
+        self, call: Call[Result] | None = None, lost: Exception | None = None
+    ) -> None:
+        """Carry what waits, and `call` first, which may have been carried out."""
+        try:
+            while call is not None or self._waiting:
+                deliver(*await self._carry(call, lost))
+                call = lost = None
+                if self._short and self._wire.settle() and not self._waiting.timed:
+                    break
+        finally:
+            self._task = None
+        self._go_on()
+
+    async def _carry(
+        self, call: Call[Result] | None, lost: Exception | None
+    ) -> tuple[Sequence[Waiting[Item, Answer]], Sequence[Any]]:
+        group: list[Waiting[Item, Answer]] = []
+        deadline: float | None = None
+        try:
+            if call is not None:
+                group, deadline = call.group, self._wire.deadline
+            else:
+                call, deadline = self._timed_call(group)
+            result, shortfall = await self._made(call, deadline, lost)
+            answers = self.answers(call, result, shortfall)
+            if answers is None:
+                answers = await self.answers_afresh(call, result, shortfall)
+        except KVSError as error:
+            late = self._wire.too_late(self._waiting)
+            unsent = self._wire.gave_up or error
+            return [*group, *late], [error] * len(group) + [unsent] * len(late)
+        except Exception as error:
+            logger.exception("a call failed")
+            return self._befallen(group, error)
+        return group, answers
+
+    async def _made(
+        self, call: Call[Result], deadline: float | None, lost: Exception | None
+    ) -> tuple[Result, KVSError | None]:
+        async def attempt(connection: Connection) -> tuple[Result, KVSError | None]:
+            result = await converse(connection, call.rounds())
+            return result, await self.confirm(connection, result)
+
+        return await self._wire.run(
+            attempt, deadline=deadline, writes=self.writes, waiting=self._waiting, lost=lost
+        )
+
+    def _timed_call(self, group: list[Waiting[Item, Answer]]) -> tuple[Call[Result], float | None]:
+        """The next call, and until when it is tried."""
+        if not self._waiting.timed:
+            return self.next_call(self._waiting, group), None
+        source, deadline = self._wire.take(self._waiting, self._most)
+        try:
+            return self.next_call(source, group), deadline
+        finally:
+            self._waiting.put_back(source)
+
+    def _befallen(
+        self, group: list[Waiting[Item, Answer]], error: Exception
+    ) -> tuple[Sequence[Waiting[Item, Answer]], Sequence[Any]]:
+        """Those whose call could not be made, one at least, and what they are told."""
+        if not group and self._waiting:
+            group = [self._waiting.popleft()]
+        return group, [self.broken(error)] * len(group)
