@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from benchmarks.baselines import Baseline, ReadSetSet
+from benchmarks.loop_process import LOOP, STATE_BYTES, loop_process
 from benchmarks.setting import Setting
 from benchmarks.tape import commits
 from benchmarks.work import counting, event_of, flat_state, keys_of, metadata_of, plain, text_size
@@ -25,9 +26,7 @@ from learning_observer.measure.timing import (
 )
 from learning_observer.stream_analytics.helpers import DecoratedReducer
 
-STATE_BYTES: Final = 300
 OURS: Final = "ours"
-LOOP: Final = "read-set-set loop"
 #: The sessions of P2, with what they are to reach; the others make the curve.
 SESSIONS: Final = {1: None, 8: None, 64: 25.0, 256: None, 1000: 40.0}
 
@@ -57,32 +56,25 @@ async def p1(setting: Setting) -> Result:
 
 
 async def p2(setting: Setting) -> Result:
-    """Many sessions, each with a state of its own, beside the loop on a pool that waits."""
+    """Many sessions, each with a state of its own, beside the loop in a process of its own."""
     null = flat_state(STATE_BYTES)
     result = Result(sizes=sizes(null))
     curves: dict[str, list[tuple[float, float]]] = {OURS: [], LOOP: []}
     reducer = counting(null)
-    async with setting.waiting_client() as waiting:
-        for sessions, target in SESSIONS.items():
-            if setting.quick and not target:
-                continue
-            await setting.fresh()
-            # redis-py's own pool has 100 connections and raises where there are more sessions.
-            client = setting.client if sessions <= 100 else waiting
-            loop = ReadSetSet(client, plain(reducer), null)
-            async with setting.store():
-                contestants = [
-                    await ours(OURS, setting, reducer, sessions),
-                    looping(LOOP, setting, loop, reducer, sessions),
-                ]
-                rounds = setting.rounds if target else min(3, setting.rounds)
-                runs = await interleaved(contestants, rounds)
-            for name, curve in curves.items():
-                curve.append((sessions, middle([run.events_s for run in runs[name]]).median))
-            if target:
-                result.lines += _p2_lines(sessions, target, runs)
-                name, title = f"latency-{sessions}-sessions", f"{sessions:,} sessions"
-                result.charts.append(latencies(name, title, runs))
+    for sessions, target in SESSIONS.items():
+        if setting.quick and not target:
+            continue
+        await setting.fresh()
+        async with setting.store(), loop_process(setting, sessions) as loop:
+            contestants = [await ours(OURS, setting, reducer, sessions), loop]
+            rounds = setting.rounds if target else min(3, setting.rounds)
+            runs = await interleaved(contestants, rounds)
+        for name, curve in curves.items():
+            curve.append((sessions, middle([run.events_s for run in runs[name]]).median))
+        if target:
+            result.lines += _p2_lines(sessions, target, runs)
+            name, title = f"latency-{sessions}-sessions", f"{sessions:,} sessions"
+            result.charts.append(latencies(name, title, runs))
     throughput = Chart("throughput", "Throughput", "sessions", "events/s", curves)
     result.charts.insert(0, throughput)
     return result

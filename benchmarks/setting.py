@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 
 from learning_observer.event_log import EventLogs
 from learning_observer.kvs import KVS, PersistentRedisKVS, Store, codec
@@ -70,11 +70,6 @@ class Setting:
     async def fresh(self) -> None:
         """Empty the server; it is our own process."""
         await self.client.flushall()
-
-    def waiting_client(self) -> Redis:
-        """A client for more sessions than redis-py's default pool has connections."""
-        pool = BlockingConnectionPool.from_url(self.server.url, timeout=None)
-        return Redis.from_pool(pool)
 
     async def check_count(self, name: str, keys: Iterable[str], sent: int) -> None:
         """Raises `Miscount` where the states at `keys` do not count `sent` events together."""
