@@ -52,6 +52,13 @@ class Setting:
                 yield cls(server, client, quick, **options)
 
     @contextlib.asynccontextmanager
+    async def on_own_server(self) -> AsyncIterator[Self]:
+        """The same on another new server: what is left there in memory slows no other row down."""
+        with RedisServer() as server:
+            async with Redis.from_url(server.url) as client:
+                yield dataclasses.replace(self, server=server, client=client)
+
+    @contextlib.asynccontextmanager
     async def store(self, *, database: int = 0) -> AsyncIterator[Store]:
         """A store on the server, with nothing in its process yet; it becomes `KVS()` too."""
         async with self.store_type(connection=self.where(database)) as store:
