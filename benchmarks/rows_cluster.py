@@ -11,10 +11,11 @@ from collections.abc import AsyncIterator
 from typing import Final, TypeAlias
 
 from benchmarks.cluster_setting import ClusterSetting
+from benchmarks.loop_process import STATE_BYTES
 from benchmarks.rows_contended import SESSIONS as CONTENDED_SESSIONS
 from benchmarks.rows_replay import STATE_BYTES as REPLAYED_BYTES
 from benchmarks.rows_replay import batches, events_of_all, replayed_students
-from benchmarks.rows_sessions import STATE_BYTES, latencies, ours, sizes
+from benchmarks.rows_sessions import latencies, ours, sizes
 from benchmarks.setting import Setting, default_store
 from benchmarks.work import counting, flat_state
 from learning_observer.event_log import BATCH_LINES_MAX

@@ -6,7 +6,8 @@ import dataclasses
 from typing import Final
 
 from benchmarks.baselines import Baseline, Compared, ReadSetSet, Watched
-from benchmarks.rows_sessions import LOOP, OURS, STATE_BYTES, looping, ours, sizes
+from benchmarks.loop_process import LOOP, STATE_BYTES
+from benchmarks.rows_sessions import OURS, looping, ours, sizes
 from benchmarks.setting import Setting, counted
 from benchmarks.work import counting, flat_state, keys_of, plain
 from learning_observer.measure.report import Line, Result, Target, compare, latency_us

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from benchmarks.baselines import ReadSetSet
-from benchmarks.rows_sessions import LOOP, OURS, looping
+from benchmarks.loop_process import LOOP
+from benchmarks.rows_sessions import OURS, looping
 from benchmarks.setting import Setting
 from benchmarks.work import (
     counting,

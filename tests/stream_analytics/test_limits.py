@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -12,7 +14,7 @@ from learning_observer import settings
 from learning_observer.kvs import Change, InMemoryKVS, Outcome
 from learning_observer.kvs.primitives import Submit
 from learning_observer.prestartup import StartupCheck
-from learning_observer.stream_analytics.engine import Engine
+from learning_observer.stream_analytics.engine import Engine, engine_for
 from learning_observer.stream_analytics.fold import Reducer, StateKeys
 from learning_observer.stream_analytics.limits import Limits, limits_startup_check
 
@@ -150,5 +152,23 @@ def test_states_are_kept_up_to_the_bound(cache_bytes: int, reads: int) -> None:
             for name in range(10):
                 await engine.process(COUNT, keys(str(name)), {})
         assert store.reads == reads
+
+    asyncio.run(main())
+
+
+def test_states_of_a_closed_store_are_let_go() -> None:
+    """A process that takes up changed settings does not keep what the stores before them held."""
+
+    async def main() -> None:
+        first = InMemoryKVS()
+        assert engine_for(first) is engine_for(first)
+        gone = weakref.ref(first)
+        await first.aclose()
+        del first
+        second = InMemoryKVS()
+        kept = engine_for(second)
+        gc.collect()
+        assert gone() is None
+        assert engine_for(second) is kept
 
     asyncio.run(main())

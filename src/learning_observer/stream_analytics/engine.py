@@ -243,5 +243,7 @@ def engine_for(store: Store) -> Engine:
     engines = of_this_loop(_engines, dict[Store, Engine])
     engine = engines.get(store)
     if engine is None:
+        for closed in [each for each in engines if each._closed]:
+            del engines[closed]  # with all the states that it holds
         engine = engines[store] = Engine(store)
     return engine
