@@ -5,8 +5,8 @@ a compare-and-set by a script has three such texts. Without it a commit takes tw
 and a server a sixth of the time: with 100 KB, 74 us instead of 437.
 
 It is made at most once, like the others. The record is watched together with the keys, and
-written with them: an EXEC whose reply was lost has left the record, or has not been made and
-never will be, because one that comes late finds the record, or a key, changed.
+written with them. So of an EXEC that comes late and the one that was sent instead of it only one
+is made: each watches what the other writes. And where it was the late one, the record tells.
 """
 
 from __future__ import annotations
