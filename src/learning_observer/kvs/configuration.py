@@ -151,19 +151,20 @@ def read_block(
     return list(entries.values()), faults
 
 
-def connections_named(block: object) -> set[str | None]:
-    """The connections that the entries on Redis name, `None` for the default one.
+def connections_named(block: object) -> list[str | None]:
+    """The connections that the entries on Redis name, `None` for the default one, each once.
 
     Those of entries with faults as well, so that all can be told at once.
     """
     pairs = _pairs(block, []) if isinstance(block, Mapping | list | tuple) else ()
-    return {
+    named = (
         options.get("connection")
         for _, _, options in pairs
         if isinstance(options, Mapping)
         and str(options.get("type")) in REDIS_TYPES
         and isinstance(options.get("connection"), str | None)
-    }
+    )
+    return list(dict.fromkeys(named))
 
 
 def entry_faults(
