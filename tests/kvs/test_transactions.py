@@ -213,6 +213,26 @@ def test_what_comes_late_is_not_made(
     on_connection(server, use)
 
 
+def test_a_call_that_was_given_up_does_not_come_after_the_next_one(
+    server: RedisServer, client: redis.Redis
+) -> None:
+    """Else it would take the record of that one away, which then could be made twice."""
+
+    async def use(connection: Connection) -> None:
+        given_up = transaction([Change("a", None, {"a": b"1"})]).rounds()
+        late = given_up.send(await say(connection, next(given_up)))
+
+        async def the_next(other: Connection) -> None:
+            made = transaction([Change("b", None, {"b": b"2"})], number=2)
+            assert await converse(other, made.rounds()) == ("c", [])
+
+        await asyncio.to_thread(on_connection, server, the_next)
+        assert (await say(connection, late))[-1] is None
+        assert client.mget("p:a", "p:b", RECORD) == [None, b"2", b"2 c"]
+
+    on_connection(server, use)
+
+
 @pytest.mark.parametrize("withheld", ["watch", "unwatch", "multi", "exec", "copy"])
 def test_who_may_make_no_transaction_is_served_by_the_script(
     server: RedisServer, client: redis.Redis, withheld: str
