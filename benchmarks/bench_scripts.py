@@ -78,9 +78,9 @@ class Writer:
 
     async def send(self, call: scripts.Call) -> None:
         reader = hiredis.Reader()
-        reader.feed(b"*%d\r\n" % call.words + call.packed)
+        reader.feed(call.by_digest())
         send: Any = self._client.execute_command  # it has no types
-        reply = await send("EVALSHA", scripts.COMMIT.digest, *reader.gets())
+        reply = await send(*reader.gets())
         assert reply == [b"c" * len(call.group)]
 
 

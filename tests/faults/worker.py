@@ -70,13 +70,18 @@ def other_record() -> bytes:
     return f"{RESERVED_PREFIX}writer:{uuid.uuid4().hex}".encode()
 
 
+def without_record(call: Call) -> Call:
+    """The call, looking for another record."""
+    command = re.sub(RECORD, other_record(), call.packed.command, count=1)
+    return call._replace(packed=call.packed._replace(command=command))
+
+
 def forget_records() -> None:
     """Look for the record of a call where none can be, at each attempt to send it."""
     rounds = scripts.Call.rounds
 
     def rounds_without_record(call: scripts.Call) -> Rounds[Outcomes]:
-        packed = re.sub(RECORD, other_record(), call.packed, count=1)
-        return rounds(call._replace(packed=packed))
+        return rounds(without_record(call))
 
     scripts.Call.rounds = rounds_without_record  # type: ignore[method-assign,assignment]
 
@@ -94,8 +99,7 @@ def forget_records() -> None:
 
     def packed_without_record(self: SlotWriter, *, whole: bool) -> bytes | None:
         if isinstance(self._call, Call):
-            changed = re.sub(RECORD, other_record(), self._call.packed, count=1)
-            self._call = self._call._replace(packed=changed)
+            self._call = without_record(self._call)
         return packed(self, whole=whole)
 
     SlotWriter.packed = packed_without_record  # type: ignore[method-assign]

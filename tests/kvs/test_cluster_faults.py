@@ -195,7 +195,9 @@ def forget_records(monkeypatch: pytest.MonkeyPatch) -> None:
     def packed_without_record(self: SlotWriter, *, whole: bool) -> bytes | None:
         if isinstance(self._call, Call):
             other = f"writer:{uuid.uuid4().hex}".encode()
-            changed = re.sub(b"writer:[0-9a-f]{32}", other, self._call.packed, count=1)
+            packed_call = self._call.packed
+            command = re.sub(b"writer:[0-9a-f]{32}", other, packed_call.command, count=1)
+            changed = packed_call._replace(command=command)
             self._call = self._call._replace(packed=changed)
         return packed(self, whole=whole)
 

@@ -92,10 +92,10 @@ def pack(changes: list[Change], number: int = 1) -> python_side.Call:
 def words(call: python_side.Call) -> list[bytes]:
     """What follows the script's name: numkeys, KEYS, ARGV."""
     reader = hiredis.Reader()
-    reader.feed(b"*%d\r\n" % call.words + call.packed)
+    reader.feed(call.by_digest())
     found = reader.gets()
     assert isinstance(found, list)
-    return found
+    return found[2:]
 
 
 def args(call: python_side.Call) -> list[bytes]:

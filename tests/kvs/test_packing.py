@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from learning_observer.kvs import Change, Guard
 from learning_observer.kvs.packing import (
+    Begin,
     Name,
     WaitingChange,
     change_of,
@@ -23,6 +24,7 @@ from learning_observer.kvs.packing import (
 )
 from learning_observer.kvs.scripts import UNBOUNDED
 
+BEGIN = Begin(b"$7\r\nEVALSHA\r\n$6\r\ndigest\r\n", 2)
 RECORD = b"__lokvs:writer:1"
 names = st.sampled_from(["a", "b", "c", "", "Internal,m.f,STUDENT:x", "\u201cq\u201d", "\x00"])
 values = st.binary(max_size=20) | st.sampled_from([b"x" * 512, b"y" * 513])
@@ -45,16 +47,20 @@ def taken(
     """What a twin took, what it left, and the words that it made."""
     waiting = deque(queue)
     group: list[WaitingChange] = []
-    count, packed = packing(
-        waiting, group, b"p\xc3\xa4:", RECORD, (7, 600_000, 0), most, size, large, name
+    command, count, at = packing(
+        *(BEGIN, waiting, group, b"p\xc3\xa4:", RECORD, (7, 600_000, 0)),
+        *(most, size, large, name),
     )
     reader = hiredis.Reader()
-    reader.feed(b"*%d\r\n" % count + packed)
+    reader.feed(command)
     words = reader.gets()
     assert isinstance(words, list)
-    assert len(words) == count
+    assert words[:2] == [b"EVALSHA", b"digest"]
+    assert len(words) == 2 + count
     assert reader.gets() is False  # not a byte more
-    return group, list(waiting), words
+    reader.feed(b"*%d\r\n" % count + command[at:])
+    assert reader.gets() == words[2:]
+    return group, list(waiting), words[2:]
 
 
 @settings(max_examples=300)

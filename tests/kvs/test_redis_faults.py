@@ -82,8 +82,8 @@ def test_counting_shows_when_calls_are_not_recorded(
         nonlocal sent
         sent += 1
         record = b"writer:%032x" % sent
-        packed = re.sub(b"writer:[0-9a-f]{32}", record, call.packed, count=1)
-        return rounds(call._replace(packed=packed))
+        command = re.sub(b"writer:[0-9a-f]{32}", record, call.packed.command, count=1)
+        return rounds(call._replace(packed=call.packed._replace(command=command)))
 
     monkeypatch.setattr(Call, "rounds", rounds_without_record)
     counted, returned, lost = asyncio.run(counted_and_returned(redis_server, seed=7))

@@ -1,10 +1,13 @@
 from typing_extensions import disjoint_base
 
 from learning_observer.kvs.changes import Change, Guard
-from learning_observer.kvs.packing import Name, WaitingChange, WaitingChanges
+from learning_observer.kvs.packing import Begin, Name, Packed, WaitingChange, WaitingChanges
 
 @disjoint_base
-class Buffer: ...
+class Words: ...
+
+@disjoint_base
+class Letters: ...
 
 @disjoint_base
 class Keys: ...
@@ -13,6 +16,7 @@ def change_of(
     guard: str, expected: bytes | Guard | None, puts: dict[str, bytes | None], /
 ) -> Change: ...
 def pack(
+    begin: Begin,
     waiting: WaitingChanges,
     group: list[WaitingChange],
     prefix: bytes,
@@ -23,4 +27,4 @@ def pack(
     bytes_max: int,
     large_bytes: int,
     name: Name | None = None,
-) -> tuple[int, bytes]: ...
+) -> Packed: ...

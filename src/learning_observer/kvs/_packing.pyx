@@ -1,12 +1,14 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
 # cython: binding=False, embedsignature=True, embedsignature.format=clinic, autotestdict=False
-"""The compiled twin of `packing`: the same words, written straight into one buffer."""
+# cython: cdivision=True
+"""The compiled twin of `packing`: the same words, copied once, straight to where they leave."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
+from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from libc.string cimport memcpy
 
 from learning_observer.kvs.changes import Change as _Change
+from learning_observer.kvs.packing import Packed as _Packed
 
 cdef extern from "Python.h":
     ctypedef object (*allocfunc)(PyTypeObject*, Py_ssize_t)
@@ -18,93 +20,142 @@ cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object, Py_ssize_t*) except NULL
 
 
-cdef class Buffer:
-    """Bytes that grow at their end."""
+cdef struct Word:
+    const char* data
+    Py_ssize_t size
 
-    cdef char* data
-    cdef Py_ssize_t size, room
 
-    def __cinit__(self):
-        self.room = 4096
-        self.data = <char*>PyMem_Malloc(self.room)
-        if self.data == NULL:
-            raise MemoryError()
+cdef class Words:
+    """Words of a command: where their bytes are, so that these are copied once, to their place.
+
+    size    the bytes that the words take there, with what stands around each
+    prefix  what each of them begins with
+    """
+
+    cdef Word* words
+    cdef Py_ssize_t count, room, size, prefix_size
+    cdef bytes prefix
+
+    def __cinit__(self, Py_ssize_t room, bytes prefix=b""):
+        self.prefix, self.prefix_size = prefix, PyBytes_GET_SIZE(prefix)
+        self.make_room(room)
 
     def __dealloc__(self):
-        PyMem_Free(self.data)
+        PyMem_Free(self.words)
 
-    cdef int reserve(self, Py_ssize_t more) except -1:
-        cdef char* data
-        cdef Py_ssize_t room = self.room
-        if self.size + more <= room:
-            return 0
-        while room < self.size + more:
-            room *= 2
-        data = <char*>PyMem_Realloc(self.data, room)
-        if data == NULL:
+    cdef int make_room(self, Py_ssize_t room) except -1:
+        cdef Word* words = <Word*>PyMem_Realloc(self.words, room * sizeof(Word))
+        if words == NULL:
             raise MemoryError()
-        self.data, self.room = data, room
+        self.words, self.room = words, room
         return 0
 
-    cdef inline void put(self, const char* data, Py_ssize_t size) noexcept:
-        memcpy(self.data + self.size, data, size)
-        self.size += size
-
-    cdef inline void put_length(self, Py_ssize_t length) noexcept:
-        """`$<length>` and a line's end."""
-        cdef char digits[24]
-        cdef int at = 24
-        while True:
-            at -= 1
-            digits[at] = <char>(48 + length % 10)
-            length //= 10
-            if length == 0:
-                break
-        self.put(b"$", 1)
-        self.put(&digits[at], 24 - at)
-        self.put(b"\r\n", 2)
-
-    cdef int put_word(self, const char* before, Py_ssize_t before_size,
-                      const char* data, Py_ssize_t size) except -1:
-        """One word of a command, in two parts."""
-        self.reserve(before_size + size + 32)
-        self.put_length(before_size + size)
-        self.put(before, before_size)
-        self.put(data, size)
-        self.put(b"\r\n", 2)
+    cdef int put(self, const char* data, Py_ssize_t size) except -1:
+        if self.count == self.room:
+            self.make_room(2 * self.room + 8)
+        self.words[self.count] = Word(data, size)
+        self.count += 1
+        size += self.prefix_size
+        self.size += 5 + digits_of(size) + size  # `$<size>`, and two line's ends
         return 0
 
     cdef int put_bytes(self, bytes word) except -1:
-        return self.put_word(b"", 0, PyBytes_AS_STRING(word), PyBytes_GET_SIZE(word))
+        return self.put(PyBytes_AS_STRING(word), PyBytes_GET_SIZE(word))
+
+    cdef char* write(self, char* end) noexcept:
+        """Write the words to `end`; returns where they end."""
+        cdef const char* prefix = PyBytes_AS_STRING(self.prefix)
+        cdef Word* word
+        cdef Py_ssize_t at
+        for at in range(self.count):
+            word = &self.words[at]
+            end = with_number(end, b"$", self.prefix_size + word.size)
+            memcpy(end, prefix, self.prefix_size)
+            end += self.prefix_size
+            memcpy(end, word.data, word.size)
+            end += word.size
+            end[0], end[1] = b"\r", b"\n"
+            end += 2
+        return end
+
+
+cdef inline Py_ssize_t digits_of(Py_ssize_t number) noexcept:
+    cdef Py_ssize_t digits = 1
+    while number >= 10:
+        number //= 10
+        digits += 1
+    return digits
+
+
+cdef inline char* with_number(char* end, const char* kind, Py_ssize_t number) noexcept:
+    """Write `kind`, a number and a line's end to `end`; returns where they end."""
+    cdef Py_ssize_t digits = digits_of(number), at
+    end[0] = kind[0]
+    for at in range(digits, 0, -1):
+        end[at] = <char>(48 + number % 10)
+        number //= 10
+    end[digits + 1], end[digits + 2] = b"\r", b"\n"
+    return end + digits + 3
+
+
+cdef class Letters:
+    """Letters that grow at their end."""
+
+    cdef char* letters
+    cdef Py_ssize_t count, room
+
+    def __cinit__(self, Py_ssize_t room):
+        self.make_room(room)
+
+    def __dealloc__(self):
+        PyMem_Free(self.letters)
+
+    cdef int make_room(self, Py_ssize_t room) except -1:
+        cdef char* letters = <char*>PyMem_Realloc(self.letters, room)
+        if letters == NULL:
+            raise MemoryError()
+        self.letters, self.room = letters, room
+        return 0
+
+    cdef inline int put(self, const char* letter) except -1:
+        if self.count == self.room:
+            self.make_room(2 * self.room + 8)
+        self.letters[self.count] = letter[0]
+        self.count += 1
+        return 0
 
 
 cdef class Keys:
-    """The keys of a call: those that are read, and the others, which stand behind them."""
+    """The keys of a call: those that are read, and the others, which stand behind them.
 
-    cdef Buffer read, unread
-    cdef Py_ssize_t count, read_count
-    cdef bytes prefix
+    names  what is not held by the changes themselves must be held until it has been written
+    """
+
+    cdef Words read, unread
+    cdef list names
     cdef object name
 
-    def __cinit__(self, bytes prefix, name):
-        self.read, self.unread = Buffer(), Buffer()
-        self.prefix, self.name = prefix, name
+    def __cinit__(self, bytes prefix, name, Py_ssize_t changes):
+        self.read, self.unread = Words(2 * changes, prefix), Words(4, prefix)
+        self.names, self.name = [], name
+
+    cdef bytes number(self, value):
+        """The number's text, held with the names."""
+        cdef bytes text = str(value).encode()
+        self.names.append(text)
+        return text
 
     cdef int put(self, object key, bint read) except -1:
         cdef Py_ssize_t size = 0
         cdef const char* text
         if self.name is not None:
             key = self.name(key)
+            self.names.append(key)
         text = PyUnicode_AsUTF8AndSize(key, &size)
-        (self.read if read else self.unread).put_word(
-            PyBytes_AS_STRING(self.prefix), PyBytes_GET_SIZE(self.prefix), text, size
-        )
-        self.count += 1
-        self.read_count += read
-        return 0
+        return (self.read if read else self.unread).put(text, size)
 
 
-cdef object Change = _Change
+cdef object Change = _Change, Packed = _Packed
 #: As in `packing`.
 cdef Py_ssize_t READ_BYTES_MAX = 512
 
@@ -127,11 +178,14 @@ def change_of(str guard not None, expected, dict puts not None, /):
     return change
 
 
-def pack(waiting, list group, bytes prefix, bytes record, tuple numbers, /,
-         int changes_max, Py_ssize_t bytes_max, Py_ssize_t large_bytes, name=None):
-    cdef Keys keys = Keys(prefix, name)
-    cdef Buffer args = Buffer(), layout = Buffer()
-    cdef Py_ssize_t arg_count = 0
+def pack(begin, waiting, list group, bytes prefix, bytes record, tuple numbers, /,
+         int changes_max, Py_ssize_t bytes_max, Py_ssize_t large_bytes,
+         name=None):
+    cdef Py_ssize_t changes = min(len(waiting), changes_max)
+    cdef Keys keys = Keys(prefix, name, changes)
+    cdef Words args = Words(1 + 3 * changes)
+    cdef Letters layout = Letters(8 * changes)
+    cdef Py_ssize_t value_bytes = 0
     cdef set named = set()
     cdef object popleft = waiting.popleft
     cdef object item, change
@@ -139,8 +193,7 @@ def pack(waiting, list group, bytes prefix, bytes record, tuple numbers, /,
     cdef object guard, expected, key, put, before
     cdef bint own, clash, read
     cdef Py_ssize_t size
-    keys.read.put_bytes(record)
-    while waiting and len(group) < changes_max and args.size < bytes_max:
+    while waiting and len(group) < changes_max and value_bytes < bytes_max:
         item = waiting[0]
         change = (<tuple>item)[0]  # a Change: a tuple of three
         guard, expected = (<tuple>change)[0], (<tuple>change)[1]
@@ -158,18 +211,19 @@ def pack(waiting, list group, bytes prefix, bytes record, tuple numbers, /,
         if clash or size >= large_bytes:
             break
         group.append(popleft())
+        if puts is not (<tuple>change)[2]:
+            keys.names.append(puts)
         named.add(guard)
-        layout.reserve(len(puts) + 2)
         read = True
         if expected is None:
-            layout.put(b"n", 1)
+            layout.put(b"n")
         elif type(expected) is bytes:
-            layout.put(b"v", 1)
+            layout.put(b"v")
             args.put_bytes(expected)
-            arg_count += 1
+            value_bytes += PyBytes_GET_SIZE(expected)
         else:
             read = is_read(puts.get(guard))
-            layout.put(b"a" if read else b"A", 1)
+            layout.put(b"a" if read else b"A")
         keys.put(guard, read)
         before = None
         for key, put in puts.items():
@@ -179,34 +233,43 @@ def pack(waiting, list group, bytes prefix, bytes record, tuple numbers, /,
                 named.add(key)
                 keys.put(key, read)
             if put is None:
-                layout.put(b"d" if own else b"X", 1)
+                layout.put(b"d" if own else b"X")
             elif put is before and not own:
-                layout.put(b"r" if read else b"R", 1)
+                layout.put(b"r" if read else b"R")
             else:
-                layout.put(b"g" if own else b"s" if read else b"S", 1)
+                layout.put(b"g" if own else b"s" if read else b"S")
                 args.put_bytes(put)
-                arg_count += 1
+                value_bytes += PyBytes_GET_SIZE(put)
                 before = put
-        layout.put(b".", 1)
-    numbers += (keys.read_count,)
-    # Besides: how many keys there are, the record, and the layout.
-    return 3 + keys.count + len(numbers) + arg_count, assembled(keys, numbers, layout, args)
+        layout.put(b".")
+    return assembled(begin, record, keys, numbers, layout, args)
 
 
-cdef bytes assembled(Keys keys, tuple numbers, Buffer layout, Buffer args):
-    cdef Buffer head = Buffer(), middle = Buffer()
-    cdef object number
-    cdef bytes packed
+cdef object assembled(begin, bytes record, Keys keys, tuple numbers, Letters layout,
+                      Words args):
+    cdef bytes before = begin[0]
+    cdef Py_ssize_t key_count = keys.read.count + keys.unread.count
+    cdef Words head = Words(2), middle = Words(8)
+    cdef Words part
+    cdef Py_ssize_t words, size, at
+    cdef bytes command
+    cdef char* first
     cdef char* end
-    head.put_bytes(str(1 + keys.count).encode())  # with the record
-    for number in numbers:
-        middle.put_bytes(str(number).encode())
-    middle.put_word(b"", 0, layout.data, layout.size)
-    packed = PyBytes_FromStringAndSize(
-        NULL, head.size + keys.read.size + keys.unread.size + middle.size + args.size
-    )
-    end = PyBytes_AS_STRING(packed)
+    head.put_bytes(keys.number(1 + key_count))
+    head.put_bytes(record)
+    for each in (*numbers, keys.read.count):
+        middle.put_bytes(keys.number(each))
+    middle.put(layout.letters, layout.count)
+    words = head.count + key_count + middle.count + args.count
+    size = 3 + digits_of(<Py_ssize_t>begin[1] + words) + PyBytes_GET_SIZE(before)
     for part in (head, keys.read, keys.unread, middle, args):
-        memcpy(end, (<Buffer>part).data, (<Buffer>part).size)
-        end += (<Buffer>part).size
-    return packed
+        size += part.size
+    command = PyBytes_FromStringAndSize(NULL, size)
+    first = end = PyBytes_AS_STRING(command)
+    end = with_number(end, b"*", <Py_ssize_t>begin[1] + words)
+    memcpy(end, PyBytes_AS_STRING(before), PyBytes_GET_SIZE(before))
+    end += PyBytes_GET_SIZE(before)
+    at = end - first
+    for part in (head, keys.read, keys.unread, middle, args):
+        end = part.write(end)
+    return Packed(command, words, at)

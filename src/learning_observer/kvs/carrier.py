@@ -202,7 +202,7 @@ class Carrier(abc.ABC, Generic[Item, Answer, Result]):
 
     async def _carry(
         self, call: Call[Result] | None, lost: Exception | None
-    ) -> tuple[Sequence[Waiting[Item, Answer]], Sequence[Any]]:
+    ) -> tuple[list[Waiting[Item, Answer]], Sequence[Any]]:
         group: list[Waiting[Item, Answer]] = []
         deadline: float | None = None
         try:
@@ -246,7 +246,7 @@ class Carrier(abc.ABC, Generic[Item, Answer, Result]):
 
     def _befallen(
         self, group: list[Waiting[Item, Answer]], error: Exception
-    ) -> tuple[Sequence[Waiting[Item, Answer]], Sequence[Any]]:
+    ) -> tuple[list[Waiting[Item, Answer]], Sequence[Any]]:
         """Those whose call could not be made, one at least, and what they are told."""
         if not group and self._waiting:
             group = [self._waiting.popleft()]

@@ -111,7 +111,7 @@ class SlotWriter(Request):
 
     def failed(self, error: KVSError) -> None:
         call, self._call = self._call, None
-        late: Sequence[Waiting[Change, Outcome]] = ()
+        late: list[Waiting[Change, Outcome]] = []
         now = asyncio.get_running_loop().time()
         if call is not None:
             self._tell(call.group, error)
@@ -119,7 +119,7 @@ class SlotWriter(Request):
             self._note(now, leading=0 if call is not None else self._leading)
             late = self._waiting.overdue(max(now, self.deadline))
         elif call is None:  # whatever it was, it would befall the others as well
-            late, self._waiting = self._waiting, Queue()
+            late, self._waiting = list(self._waiting), Queue()
         if late:
             self._tell(late, error if call is None else self._traffic.unsent(self))
         self._go_on()
@@ -136,7 +136,7 @@ class SlotWriter(Request):
             if late:
                 self._tell(late, self._traffic.unsent(self))
 
-    def _tell(self, group: Sequence[Waiting[Change, Outcome]], outcome: Outcome) -> None:
+    def _tell(self, group: list[Waiting[Change, Outcome]], outcome: Outcome) -> None:
         deliver(group, [outcome] * len(group))
 
     def _note(self, now: float, *, leading: int) -> None:

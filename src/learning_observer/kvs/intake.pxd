@@ -12,4 +12,4 @@ cdef class Intake:
     cpdef close(self, str why)
 
 @cython.locals(at=Py_ssize_t)
-cpdef deliver(object group, object answers)
+cpdef deliver(list group, object answers)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from learning_observer.kvs.errors import StoreClosed
-from learning_observer.kvs.waiting import Queue, Waiting
+from learning_observer.kvs.waiting import Queue
 
 logger = logging.getLogger(__name__)
 
@@ -63,12 +63,16 @@ class Intake:
         self._closed = why
 
 
-def deliver(group: Sequence[Waiting[Any, Any]], answers: Sequence[Any]) -> None:
-    """Tell each of the group its answer."""
+def deliver(group: list[Any], answers: Sequence[Any]) -> None:
+    """Tell each of the group its answer, and empty it: what is done with is freed one by one,
+    while it is in the processor's caches, and not all of it when they have been emptied.
+    """
     if len(group) != len(answers):
         raise ValueError(f"{len(answers)} answers for {len(group)} items")
     for at in range(len(group)):
+        done = group[at][1]
+        group[at] = None
         try:
-            group[at][1](answers[at])
+            done(answers[at])
         except Exception:
             logger.exception("a callback failed; the others go on")

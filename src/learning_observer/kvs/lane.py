@@ -30,7 +30,7 @@ class Lane(Generic[Item, Answer]):
         self,
         carry: Callable[
             [Queue[Item, Answer]],
-            Awaitable[tuple[Sequence[Waiting[Item, Answer]], Sequence[Answer]]],
+            Awaitable[tuple[list[Waiting[Item, Answer]], Sequence[Answer]]],
         ],
     ) -> None:
         self._carry = carry

@@ -1,7 +1,7 @@
 """Packing a group of changes into the words of one call of `lua/commit.lua`.
 
-There are two twins, as of the codec: `_packing` is compiled and writes straight into one
-buffer, `pack_purely` does the same with lists and hiredis. What is packed follows the
+There are two twins, as of the codec: `_packing` is compiled and copies each byte once, to where
+it leaves from; `pack_purely` does the same with lists and hiredis. What is packed follows the
 digest, or the text, of the script:
 
     numkeys, KEYS: the record, those that are read, the others, ARGV: the numbers, layout, bytes
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from hiredis import pack_command
 
@@ -28,7 +28,28 @@ READ_BYTES_MAX: Final = 512
 Name: TypeAlias = Callable[[str], str]
 
 
+class Begin(NamedTuple):
+    """The words that stand before those of a call, packed, and how many they are."""
+
+    packed: bytes
+    words: int
+
+
+class Packed(NamedTuple):
+    """A call as it is sent.
+
+    command  all of it
+    words    how many words follow those that it begins with
+    at       where those words begin
+    """
+
+    command: bytes
+    words: int
+    at: int
+
+
 def pack_purely(  # noqa: PLR0917 - as the compiled one
+    begin: Begin,
     waiting: WaitingChanges,
     group: list[WaitingChange],
     prefix: bytes,
@@ -39,15 +60,15 @@ def pack_purely(  # noqa: PLR0917 - as the compiled one
     bytes_max: int,
     large_bytes: int,
     name: Name | None = None,
-) -> tuple[int, bytes]:
-    """Move changes from the left end of `waiting` into `group`, and pack them.
+) -> Packed:
+    """Move changes from the left end of `waiting` into `group`, and pack them behind `begin`.
 
     numbers      of the call: its own, record_ttl_ms, ttl_ms
     changes_max  changes at most; `bytes_max`: no change more when they have so many bytes
     large_bytes  no change, and none after it, that has so many bytes
 
     No two changes of a call name the same key: the script looks at all keys before it
-    writes any. Returns how many words it is, and the words as they are sent.
+    writes any.
     """
     keys: list[bytes] = [record]
     unread: list[bytes] = []
@@ -97,7 +118,8 @@ def pack_purely(  # noqa: PLR0917 - as the compiled one
         *(*numbers, len(keys) - 1, "".join(layout), *args),
     )
     packed = pack_command(every)
-    return len(every), packed[packed.index(b"\n") + 1 :]
+    head = b"*%d\r\n%b" % (begin.words + len(every), begin.packed)
+    return Packed(head + packed[packed.index(b"\n") + 1 :], len(every), len(head))
 
 
 def size_of(expected: object, puts: Mapping[str, bytes | None]) -> int:
@@ -118,7 +140,9 @@ else:
     change_of = Change
 
 __all__ = [
+    "Begin",
     "Name",
+    "Packed",
     "WaitingChange",
     "WaitingChanges",
     "change_of",

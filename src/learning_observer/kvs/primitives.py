@@ -158,7 +158,7 @@ class Primitives(abc.ABC):
 
     async def _carry(
         self, waiting: Queue[Change, Outcome]
-    ) -> tuple[Sequence[Waiting[Change, Outcome]], Sequence[Outcome]]:
+    ) -> tuple[list[Waiting[Change, Outcome]], Sequence[Outcome]]:
         group = [waiting.popleft() for _ in range(min(len(waiting), GROUP_KEYS_MAX))]
         try:
             return group, await self.commit([each[0] for each in group])

@@ -28,7 +28,7 @@ from learning_observer.kvs.conversation import (
 )
 from learning_observer.kvs.grouping import CHANGES
 from learning_observer.kvs.lane import Waiting
-from learning_observer.kvs.packing import Name, pack
+from learning_observer.kvs.packing import Begin, Name, Packed, pack
 
 
 @dataclass(frozen=True)
@@ -45,19 +45,21 @@ class Script:
         text = resources.files("learning_observer.lua").joinpath(f"{name}.lua").read_bytes()
         return cls(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest())
 
-    def begin_by_digest(self, words: int) -> bytes:
-        """What stands before so many words of a call, where the server knows the script."""
-        return _begin(words, "EVALSHA", self.digest)
+    @functools.cached_property
+    def by_digest(self) -> Begin:
+        """What a call begins with, where the server knows the script."""
+        return _begin("EVALSHA", self.digest)
 
-    def begin_by_text(self, words: int) -> bytes:
+    @functools.cached_property
+    def by_text(self) -> Begin:
         """The same, with the script's whole text."""
-        return _begin(words, "EVAL", self.text)
+        return _begin("EVAL", self.text)
 
 
-@functools.lru_cache(256)
-def _begin(words: int, *named: Any) -> bytes:
-    packed: bytes = pack_command(named)
-    return b"*%d%b" % (words + len(named), packed[packed.index(b"\r") :])
+def _begin(*words: str | bytes) -> Begin:
+    every: Any = words  # hiredis takes any number
+    packed = pack_command(every)
+    return Begin(packed[packed.index(b"\n") + 1 :], len(words))
 
 
 #: A call is bounded in bytes as well, so that one script never holds the server up for long.
@@ -98,21 +100,21 @@ class Call(NamedTuple):
     """One numbered commit, packed: it is sent again as it is, or not at all.
 
     group   the changes that it makes, with what is called with their outcomes
-    words   how many words follow the script's name
-    packed  those words: KEYS, the number and the TTLs, the layout and the bytes
+    packed  by the script's digest: KEYS, the number and the TTLs, the layout and the bytes
     """
 
     group: list[Waiting[Change, Outcome]]
-    words: int
-    packed: bytes
+    packed: Packed
 
     def by_digest(self) -> bytes:
         """The call as one command, for a server that knows the script."""
-        return COMMIT.begin_by_digest(self.words) + self.packed
+        return self.packed.command
 
     def by_text(self) -> bytes:
         """The same, for one that does not know it."""
-        return COMMIT.begin_by_text(self.words) + self.packed
+        text, count = COMMIT.by_text
+        command, words, at = self.packed
+        return b"*%d\r\n%b%b" % (count + words, text, command[at:])
 
     def rounds(self) -> Rounds[Outcomes]:
         """`lua/commit.lua`: the outcome of each change, a letter each, and for each `n` the
@@ -139,7 +141,8 @@ def packed_call(
     As many changes as a call may have move from the left end of `waiting` into `group`; none
     from the first on that has `large_bytes` or more.
     """
-    words, packed = pack(
+    packed = pack(
+        COMMIT.by_digest,
         waiting,
         group,
         writer.prefix,
@@ -150,7 +153,7 @@ def packed_call(
         large_bytes,
         writer.name,
     )
-    return Call(group, words, packed)
+    return Call(group, packed)
 
 
 def outcomes_of(group: Sequence[object], reply: object) -> Outcomes:

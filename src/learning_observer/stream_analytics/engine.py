@@ -158,7 +158,8 @@ class Engine(Keeper):
 
     def is_here(self) -> bool:
         """Whether its event loop is the running one; see `is_here` of the Redis store."""
-        return self._thread == get_ident() and self.loop.is_running()
+        # Callers that were just woken need not ask: the loop is what runs them.
+        return self._thread == get_ident() and (self.wakeups.waking or self.loop.is_running())
 
     def answered(self, events: int) -> None:
         """So many events wait no more."""

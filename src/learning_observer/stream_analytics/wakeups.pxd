@@ -8,6 +8,7 @@ cdef class Failed:
 cdef class Wakeups:
     cdef object _loop
     cdef list _futures, _answers
+    cdef public bint waking
     cpdef answer(self, object future, object answer)
     @cython.locals(futures=list, answers=list, woken=Py_ssize_t, at=Py_ssize_t)
     cpdef _wake_all(self)

@@ -25,14 +25,18 @@ class Failed:
 
 
 class Wakeups:
-    """Answers the futures of one event loop."""
+    """Answers the futures of one event loop.
 
-    __slots__ = ("_answers", "_futures", "_loop")
+    waking  whether the event loop is just waking those who have been answered
+    """
+
+    __slots__ = ("_answers", "_futures", "_loop", "waking")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._futures: list[Any] = []
         self._answers: list[Any] = []
+        self.waking = False
 
     def answer(self, future: asyncio.Future[Any], answer: Any) -> None:
         """Give `future` this answer, or the error where it is `Failed`, in the next turn."""
@@ -45,6 +49,7 @@ class Wakeups:
         futures, answers = self._futures, self._answers
         self._futures, self._answers = [], []
         woken = 0
+        self.waking = True
         try:
             for at in range(len(futures)):
                 future, answer = futures[at], answers[at]
@@ -55,6 +60,7 @@ class Wakeups:
                 woken = at + 1
                 self._wake(future, answer)
         finally:  # left early: the process is to end, and yet nobody is left waiting
+            self.waking = False
             for at in range(woken, len(futures)):
                 self.answer(futures[at], answers[at])
 
