@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import redis
 from tests.stream_analytics.support import (
+    PATIENCE_S,
     GatedStore,
     Run,
     halves,
@@ -22,6 +23,7 @@ from learning_observer.kvs import (
     Change,
     CorruptValue,
     Guard,
+    InMemoryKVS,
     KVSError,
     PersistentRedisKVS,
     Store,
@@ -30,6 +32,8 @@ from learning_observer.kvs import (
     WrongType,
 )
 from learning_observer.redis_connection import RedisSettings
+from learning_observer.stream_analytics.engine import Engine
+from learning_observer.stream_analytics.fold import Reducer, StateKeys
 from learning_observer.stream_analytics.helpers import kvs_pipeline
 
 
@@ -223,3 +227,39 @@ def test_closed_store_says_so_and_hangs_nobody(run_stub: Run) -> None:
             assert isinstance(result, StoreClosed)
 
     run_stub(scenario)
+
+
+@pytest.mark.parametrize("when", ["read", "woken"])
+def test_reducer_that_ends_the_process_leaves_nobody_else_waiting(when: str) -> None:
+    """All states are read together, all callers woken together; one reducer is interrupted."""
+
+    async def reduce(event: Any, state: Any) -> tuple[Any, Any]:
+        if event == "interrupted":
+            raise KeyboardInterrupt
+        return state + 1, state + 1
+
+    reducer = Reducer("module.reduce", reduce, b"0")
+    answers: list[Any] = []
+
+    async def session(engine: Engine, name: str, *events: str) -> None:
+        keys = StateKeys(f"Internal,{name}", f"External,{name}")
+        for event in events:
+            answer = await engine.process(reducer, keys, event)
+        answers.append((name, answer))
+
+    async def opened() -> Engine:
+        return Engine(InMemoryKVS())
+
+    loop = asyncio.new_event_loop()
+    engine = loop.run_until_complete(opened())
+    bad = ("interrupted",) if when == "read" else ("first", "interrupted")
+    events = {"a": bad, "b": ("first", "second"), "c": ("first", "second")}
+    tasks = {name: loop.create_task(session(engine, name, *events[name])) for name in events}
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(tasks["c"])
+    with pytest.raises(KeyboardInterrupt):  # who sent that event is told as well
+        loop.run_until_complete(tasks["a"])
+    for name in "bc":
+        loop.run_until_complete(asyncio.wait_for(tasks[name], PATIENCE_S))
+    assert sorted(answers) == [("b", 2), ("c", 2)]
+    loop.close()

@@ -21,7 +21,7 @@ def test_python_tells_who_waits() -> None:
 def test_all_are_woken_in_their_order_with_their_own_context() -> None:
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
-        wakeups = Wakeups(loop)
+        wakeups = Wakeups(loop, list)
         futures = [loop.create_future() for _ in range(50)]
         seen: list[Any] = []
         turns = 0
@@ -57,7 +57,7 @@ def test_all_are_woken_in_their_order_with_their_own_context() -> None:
 def test_who_was_cancelled_is_left_alone() -> None:
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
-        wakeups = Wakeups(loop)
+        wakeups = Wakeups(loop, list)
         future = loop.create_future()
 
         async def wait() -> Any:
@@ -77,7 +77,7 @@ def test_who_was_cancelled_is_left_alone() -> None:
 def test_who_asks_for_the_answer_in_other_ways() -> None:
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
-        wakeups = Wakeups(loop)
+        wakeups = Wakeups(loop, list)
         several, nobody = loop.create_future(), loop.create_future()
         called: list[Any] = []
         several.add_done_callback(lambda future: called.append(future.result()))
@@ -97,7 +97,7 @@ def test_callback_that_fails_is_told_and_stops_nobody() -> None:
         loop = asyncio.get_running_loop()
         told: list[dict[str, Any]] = []
         loop.set_exception_handler(lambda _, context: told.append(context))
-        wakeups = Wakeups(loop)
+        wakeups = Wakeups(loop, list)
         bad, good = loop.create_future(), loop.create_future()
 
         def fail(future: Any) -> None:
@@ -114,7 +114,7 @@ def test_callback_that_fails_is_told_and_stops_nobody() -> None:
 
 def test_task_that_ends_the_process_leaves_nobody_waiting() -> None:
     loop = asyncio.new_event_loop()
-    wakeups = Wakeups(loop)
+    wakeups = Wakeups(loop, list)
     futures = [loop.create_future() for _ in range(3)]
     answers: list[int] = []
 

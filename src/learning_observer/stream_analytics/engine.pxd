@@ -21,7 +21,7 @@ cdef class Engine(Keeper):
     cdef public Room room
     cdef Cache _cache
     cdef public dict _states
-    cdef list _missing
+    cdef list _missing, _ready
     cpdef take(self, HeldState held, object event)
     cpdef HeldState held(self, object reducer, object keys)
     @cython.locals(held=HeldState, part=Part)
@@ -30,6 +30,8 @@ cdef class Engine(Keeper):
     cpdef wake_all(self, list states)
     @cython.locals(held=HeldState)
     cpdef list taken_in(self, Batch batch)
+    @cython.locals(ready=list, folded=list, at=Py_ssize_t, held=HeldState)
+    cpdef advance_ready(self)
     cpdef bint is_here(self)
     cpdef answered(self, Py_ssize_t events)
     @cython.locals(state=HeldState, oldest=HeldState)

@@ -6,6 +6,10 @@ another, written once. All changes that are ready leave with the store's next gr
 
 Reducers run more than once on an event where another writer was faster, so they must be
 functions of (event, state). One without an `await` runs at once, without a task of its own.
+
+What many states have to do at a time is done step by step, each step for all of them: callers
+are woken, then reducers run, then changes are encoded and handed in. The code of all steps
+together is larger than the processor's cache for code; that of one step is not.
 """
 
 from __future__ import annotations
@@ -64,10 +68,11 @@ class Engine(Keeper):
         self.loop = asyncio.get_running_loop()
         limits = limits or Limits.from_settings()
         self.room = Room(self.loop, limits.waiting_events)
-        super().__init__(Clock(self.loop, store, self.room), Wakeups(self.loop))
+        super().__init__(Clock(self.loop, store, self.room), Wakeups(self.loop, self.advance_ready))
         self._thread = get_ident()
         self._states: dict[Reducer, dict[StateKeys, HeldState]] = {}
         self._missing: list[HeldState] = []
+        self._ready: list[HeldState] = []  # known, and with events that wait
         self._tasks: set[asyncio.Task[None]] = set()
         self._cache = Cache(limits.cache_bytes)  # of states that no event waits for
 
@@ -91,6 +96,8 @@ class Engine(Keeper):
         self.room.events += 1
         if not held.running:
             self._wake(held)
+            if not self.wakeups.waking:  # else the others who are just woken come first
+                self.advance_ready()
         return answered
 
     def held(self, reducer: Reducer, keys: StateKeys) -> HeldState:
@@ -155,6 +162,25 @@ class Engine(Keeper):
         for held in states:
             if not held.running:
                 self._wake(held)
+        if not self.wakeups.waking:
+            self.advance_ready()
+
+    def advance_ready(self) -> None:
+        """Run the reducers of all states that are ready, then write what they made."""
+        ready, self._ready = self._ready, []
+        folded: list[HeldState] = []
+        at = 0
+        try:
+            for at in range(len(ready)):
+                if ready[at].fold_at_once():
+                    folded.append(ready[at])
+        except BaseException:  # the process is to end, and yet nobody is left waiting
+            self._ready += ready[at + 1 :]
+            self.loop.call_soon(self.advance_ready)
+            raise
+        finally:
+            for held in folded:
+                held.hand_in()
 
     def is_here(self) -> bool:
         """Whether its event loop is the running one; see `is_here` of the Redis store."""
@@ -190,11 +216,11 @@ class Engine(Keeper):
         del self._states[held.reducer][held.keys]
 
     def _wake(self, held: HeldState) -> None:
-        """The state's turn begins: at once, or when it has been read."""
+        """The state's turn begins: it is ready, or will be when it has been read."""
         held.running = True
         if held.known:
             self._cache.take_out(held)
-            held.advance()
+            self._ready.append(held)
             return
         if not self._missing:  # all that are missed until this task runs are read together
             self.spawn(self._fetch())
@@ -226,7 +252,8 @@ class Engine(Keeper):
             self.clock.in_trouble()
         for held, data in zip(missing, found, strict=True):
             held.found(data)
-            held.advance()
+        self._ready += missing
+        self.advance_ready()
 
 
 _engines: dict[asyncio.AbstractEventLoop, dict[Store, Engine]] = {}

@@ -16,13 +16,14 @@ cdef class HeldState(EventQueue):
     cdef public bint running, known, fresh, forgotten
     cpdef found(self, object data)
     cpdef advance(self)
+    cpdef bint fold_at_once(self) except -1
     cpdef committed(self, object outcome)
     cpdef fail(self, object error)
     @cython.locals(at=Py_ssize_t, fold=Fold, waiting=list)
-    cdef _fold_at_once(self)
+    cdef _fold_here(self)
     cdef _reduced(self, Fold fold, object function, object event, bint wanted)
     @cython.locals(at=Py_ssize_t, waiting=list)
     cdef _make_again(self, Fold fold, object function)
     @cython.locals(came=double)
-    cpdef _hand_in(self)
+    cpdef hand_in(self)
     cdef _go_on(self)

@@ -75,14 +75,23 @@ class HeldState(EventQueue):
         self.data, self.state = data, UNREAD
 
     def advance(self) -> None:
-        """Fold what waits, at once where the reducer never awaits, and hand in the change."""
+        """Fold what waits, and hand in the change."""
+        if self.fold_at_once():
+            self.hand_in()
+
+    def fold_at_once(self) -> bool:
+        """Fold what waits, where the reducer never awaits; then `hand_in` is to be called.
+
+        One that awaits runs in a task, which does both.
+        """
         if self.keeper.clock.troubled_at >= self.waiting[3] and not self.tell_late():
             self.keeper.rest(self)
-        elif self.reducer.awaits:
+            return False
+        if self.reducer.awaits:
             self.keeper.spawn(self._fold_in_task())
-        else:
-            self._fold_at_once()
-            self._hand_in()
+            return False
+        self._fold_here()
+        return True
 
     def committed(self, outcome: Outcome) -> None:
         """The change that was handed in has this outcome."""
@@ -108,7 +117,7 @@ class HeldState(EventQueue):
         self.fail_all(error)
         self.keeper.rest(self)
 
-    def _fold_at_once(self) -> None:
+    def _fold_here(self) -> None:
         """Fold what waits, in whatever task this is: the reducer has no `await`."""
         fold, waiting, function = self._fold, self.waiting, self.reducer.function
         fold.begin(self.data, self.state)
@@ -162,15 +171,19 @@ class HeldState(EventQueue):
         except BaseException as error:  # the event loop is being shut down
             self.fail(error)
             raise
-        self._hand_in()
+        self.hand_in()
 
-    def _hand_in(self) -> None:
+    def hand_in(self) -> None:
         """Submit the fold's change.
 
         Without one, the state is still held against the store, unless it has just come from
         there: else a reducer that writes nothing would never see what others have written.
         """
-        change = self._fold.change(not self.fresh)
+        try:
+            change = self._fold.change(not self.fresh)
+        except Exception as error:  # noqa: BLE001 - no memory, say: all who wait must know
+            self.fail(error)
+            return
         if change is None:
             self.state = self._fold.state
             self.answer()

@@ -6,7 +6,7 @@ cdef class Failed:
     cdef public object error
 
 cdef class Wakeups:
-    cdef object _loop
+    cdef object _loop, _after
     cdef list _futures, _answers
     cdef public bint waking
     cpdef answer(self, object future, object answer)

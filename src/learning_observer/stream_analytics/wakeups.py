@@ -7,12 +7,17 @@ encode a small state: 1.2 us a waiting task, against 0.7 us in this way (CPython
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final
 
 #: Looked up here once, and not with every event.
 InvalidStateError = asyncio.InvalidStateError
 #: Whether futures tell who waits for them, as CPython's do. Others are woken asyncio's way.
 TELL: Final = hasattr(asyncio.Future, "_callbacks")
+
+#: So many are woken before what they have left to do is done: few enough for what belongs to
+#: them to stay in the processor's caches meanwhile. 24 to 128 made no difference.
+AT_A_TIME: Final = 64
 
 
 class Failed:
@@ -27,13 +32,15 @@ class Failed:
 class Wakeups:
     """Answers the futures of one event loop.
 
+    after   called with nothing when some have been woken: what they have left to do is done then
     waking  whether the event loop is just waking those who have been answered
     """
 
-    __slots__ = ("_answers", "_futures", "_loop", "waking")
+    __slots__ = ("_after", "_answers", "_futures", "_loop", "waking")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, after: Callable[[], object]) -> None:
         self._loop = loop
+        self._after = after
         self._futures: list[Any] = []
         self._answers: list[Any] = []
         self.waking = False
@@ -59,10 +66,16 @@ class Wakeups:
                 futures[at] = answers[at] = None
                 woken = at + 1
                 self._wake(future, answer)
-        finally:  # left early: the process is to end, and yet nobody is left waiting
-            self.waking = False
+                if woken % AT_A_TIME == 0:
+                    self._after()
+            self._after()
+        except BaseException:  # the process is to end, and yet nobody is left waiting
+            self._loop.call_soon(self._after)
             for at in range(woken, len(futures)):
                 self.answer(futures[at], answers[at])
+            raise
+        finally:
+            self.waking = False
 
     def _wake(self, future: asyncio.Future[Any], answer: Any) -> None:
         waiting: Any = future._callbacks if TELL else None
