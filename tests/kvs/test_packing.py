@@ -46,7 +46,7 @@ def taken(
 ) -> tuple[list[WaitingChange], list[WaitingChange], list[bytes]]:
     """What a twin took, what it left, and the words that it made."""
     waiting = deque(queue)
-    group: list[WaitingChange] = []
+    group: list[Any] = []
     command, count, at = packing(
         *(BEGIN, waiting, group, b"p\xc3\xa4:", RECORD, (7, 600_000, 0)),
         *(most, size, large, name),
@@ -60,7 +60,9 @@ def taken(
     assert reader.gets() is False  # not a byte more
     reader.feed(b"*%d\r\n" % count + command[at:])
     assert reader.gets() == words[2:]
-    return group, list(waiting), words[2:]
+    taken = queue[: len(group)]
+    assert group == [(change.guard, told) for change, told in (each[:2] for each in taken)]
+    return taken, list(waiting), words[2:]
 
 
 @settings(max_examples=300)

@@ -1,7 +1,9 @@
+from typing import Any
+
 from typing_extensions import disjoint_base
 
 from learning_observer.kvs.changes import Change, Guard
-from learning_observer.kvs.packing import Begin, Name, Packed, WaitingChange, WaitingChanges
+from learning_observer.kvs.packing import Begin, Name, Packed, WaitingChanges
 
 @disjoint_base
 class Words: ...
@@ -18,7 +20,7 @@ def change_of(
 def pack(
     begin: Begin,
     waiting: WaitingChanges,
-    group: list[WaitingChange],
+    group: list[Any],
     prefix: bytes,
     record: bytes,
     numbers: tuple[int, ...],

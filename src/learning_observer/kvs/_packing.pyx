@@ -188,11 +188,11 @@ def pack(begin, waiting, list group, bytes prefix, bytes record, tuple numbers, 
     cdef Py_ssize_t value_bytes = 0
     cdef set named = set()
     cdef object popleft = waiting.popleft
-    cdef object item, change
+    cdef object item, change, command
     cdef dict puts
     cdef object guard, expected, key, put, before
     cdef bint own, clash, read
-    cdef Py_ssize_t size
+    cdef Py_ssize_t size, at
     while waiting and len(group) < changes_max and value_bytes < bytes_max:
         item = waiting[0]
         change = (<tuple>item)[0]  # a Change: a tuple of three
@@ -242,7 +242,12 @@ def pack(begin, waiting, list group, bytes prefix, bytes record, tuple numbers, 
                 value_bytes += PyBytes_GET_SIZE(put)
                 before = put
         layout.put(b".")
-    return assembled(begin, record, keys, numbers, layout, args)
+    command = assembled(begin, record, keys, numbers, layout, args)
+    change = expected = puts = guard = key = put = before = None
+    for at in range(len(group)):
+        item = group[at]
+        group[at] = ((<tuple>(<tuple>item)[0])[0], (<tuple>item)[1])
+    return command
 
 
 cdef object assembled(begin, bytes record, Keys keys, tuple numbers, Letters layout,

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from learning_observer.kvs.changes import Change, Conflict, Outcome
 from learning_observer.kvs.errors import KVSError, WrongType
+from learning_observer.kvs.packing import Told
 from learning_observer.kvs.scripts import UNBOUNDED, Call, WriterSettings, packed_call
 from learning_observer.kvs.transactions import Transaction, packed_transaction
 from learning_observer.kvs.waiting import Waiting
@@ -27,8 +28,8 @@ class Grouped(Protocol):
     """What has a group of changes."""
 
     @property
-    def group(self) -> list[Waiting[Change, Outcome]]:
-        """The changes, with what is called with their outcomes."""
+    def group(self) -> list[Told]:
+        """What is left of them."""
 
 
 class Calls:
@@ -41,9 +42,7 @@ class Calls:
         self._large_bytes = LARGE_BYTES
         self._number = 0
 
-    def next(
-        self, waiting: deque[Waiting[Change, Outcome]], group: list[Waiting[Change, Outcome]]
-    ) -> AnyCall:
+    def next(self, waiting: deque[Waiting[Change, Outcome]], group: list[Any]) -> AnyCall:
         """The next call, of what moves from the left end of `waiting` into `group`."""
         self._number += 1
         number, large = self._number, self._large_bytes
@@ -58,7 +57,7 @@ class Calls:
     def lacking(self, call: Grouped, letters: str) -> list[tuple[int, bytes]]:
         """Of each change that was not made: which it is, and the name of its guard in Redis."""
         return [
-            (at, self._writer.name_of(call.group[at][0].guard))
+            (at, self._writer.name_of(call.group[at][0]))
             for at, letter in enumerate(letters)
             if letter != "c"
         ]

@@ -31,8 +31,8 @@ class Call(Protocol[Result_co]):
     """A group that leaves together; `rounds()` is the conversation, as often as it is tried."""
 
     @property
-    def group(self) -> list[Waiting[Any, Any]]:
-        """What leaves, with what is called with each answer."""
+    def group(self) -> list[Any]:
+        """A pair for each that leaves: the second of it is called with the answer."""
 
     def rounds(self) -> Rounds[Result_co]:
         """The conversation from its beginning."""
@@ -67,9 +67,7 @@ class Carrier(abc.ABC, Generic[Item, Answer, Result]):
     # -- what is carried ---------------------------------------------------------------------
 
     @abc.abstractmethod
-    def next_call(
-        self, source: deque[Waiting[Item, Answer]], group: list[Waiting[Item, Answer]]
-    ) -> Call[Result]:
+    def next_call(self, source: deque[Waiting[Item, Answer]], group: list[Any]) -> Call[Result]:
         """The next call, of what moves from the left end of `source` into `group`."""
 
     @abc.abstractmethod
@@ -133,7 +131,7 @@ class Carrier(abc.ABC, Generic[Item, Answer, Result]):
     # -- while all is well -------------------------------------------------------------------
 
     def _send(self) -> None:
-        group: list[Waiting[Item, Answer]] = []
+        group: list[Any] = []
         try:
             call = self.next_call(self._waiting, group)
         except Exception as error:  # noqa: BLE001 - told to those whom it befell
@@ -202,8 +200,8 @@ class Carrier(abc.ABC, Generic[Item, Answer, Result]):
 
     async def _carry(
         self, call: Call[Result] | None, lost: Exception | None
-    ) -> tuple[list[Waiting[Item, Answer]], Sequence[Any]]:
-        group: list[Waiting[Item, Answer]] = []
+    ) -> tuple[list[Any], Sequence[Any]]:
+        group: list[Any] = []
         deadline: float | None = None
         try:
             if call is not None:
@@ -234,7 +232,7 @@ class Carrier(abc.ABC, Generic[Item, Answer, Result]):
             attempt, deadline=deadline, writes=self.writes, waiting=self._waiting, lost=lost
         )
 
-    def _timed_call(self, group: list[Waiting[Item, Answer]]) -> tuple[Call[Result], float | None]:
+    def _timed_call(self, group: list[Any]) -> tuple[Call[Result], float | None]:
         """The next call, and until when it is tried."""
         if not self._waiting.timed:
             return self.next_call(self._waiting, group), None
@@ -244,9 +242,7 @@ class Carrier(abc.ABC, Generic[Item, Answer, Result]):
         finally:
             self._waiting.put_back(source)
 
-    def _befallen(
-        self, group: list[Waiting[Item, Answer]], error: Exception
-    ) -> tuple[list[Waiting[Item, Answer]], Sequence[Any]]:
+    def _befallen(self, group: list[Any], error: Exception) -> tuple[list[Any], Sequence[Any]]:
         """Those whose call could not be made, one at least, and what they are told."""
         if not group and self._waiting:
             group = [self._waiting.popleft()]

@@ -12,6 +12,7 @@ import asyncio
 import functools
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from learning_observer.kvs.calls import AnyCall, Calls, not_made, told
 from learning_observer.kvs.changes import RESERVED_PREFIX, Change, Outcome
@@ -111,7 +112,7 @@ class SlotWriter(Request):
 
     def failed(self, error: KVSError) -> None:
         call, self._call = self._call, None
-        late: list[Waiting[Change, Outcome]] = []
+        late: list[Any] = []
         now = asyncio.get_running_loop().time()
         if call is not None:
             self._tell(call.group, error)
@@ -136,7 +137,7 @@ class SlotWriter(Request):
             if late:
                 self._tell(late, self._traffic.unsent(self))
 
-    def _tell(self, group: list[Waiting[Change, Outcome]], outcome: Outcome) -> None:
+    def _tell(self, group: list[Any], outcome: Outcome) -> None:
         deliver(group, [outcome] * len(group))
 
     def _note(self, now: float, *, leading: int) -> None:

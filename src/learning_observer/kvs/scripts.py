@@ -28,7 +28,7 @@ from learning_observer.kvs.conversation import (
 )
 from learning_observer.kvs.grouping import CHANGES
 from learning_observer.kvs.lane import Waiting
-from learning_observer.kvs.packing import Begin, Name, Packed, pack
+from learning_observer.kvs.packing import Begin, Name, Packed, Told, pack
 
 
 @dataclass(frozen=True)
@@ -99,11 +99,11 @@ class WriterSettings(NamedTuple):
 class Call(NamedTuple):
     """One numbered commit, packed: it is sent again as it is, or not at all.
 
-    group   the changes that it makes, with what is called with their outcomes
+    group   what is left of the changes that it makes
     packed  by the script's digest: KEYS, the number and the TTLs, the layout and the bytes
     """
 
-    group: list[Waiting[Change, Outcome]]
+    group: list[Told]
     packed: Packed
 
     def by_digest(self) -> bytes:
@@ -129,7 +129,7 @@ class Call(NamedTuple):
 
 def packed_call(
     waiting: deque[Waiting[Change, Outcome]],
-    group: list[Waiting[Change, Outcome]],
+    group: list[Any],
     writer: WriterSettings,
     number: int,
     *,

@@ -27,7 +27,7 @@ from learning_observer.kvs.conversation import (
     good,
 )
 from learning_observer.kvs.errors import OutcomeUnknown
-from learning_observer.kvs.packing import size_of
+from learning_observer.kvs.packing import Told, WaitingChanges, size_of
 from learning_observer.kvs.scripts import (
     GROUP_BYTES_MAX,
     UNBOUNDED,
@@ -44,17 +44,17 @@ _PLAIN: Final = frozenset({b"string", b"none"})
 class Transaction:
     """One numbered commit of large changes: it is made again as it is, or not at all.
 
-    group    the changes that it makes, with what is called with their outcomes
+    group    what is left of the changes that it makes, as of those of a script
     refused  whether the server let this user make no transaction: then a script made it
     """
 
     def __init__(
-        self, group: list[Waiting[Change, Outcome]], writer: WriterSettings, number: int
+        self, changes: list[Change], group: list[Told], writer: WriterSettings, number: int
     ) -> None:
         self.group = group
         self.refused = False
         self._writer, self._number = writer, number
-        self._changes = [waiting[0] for waiting in group]
+        self._changes = changes
 
     def rounds(self) -> Rounds[Outcomes]:
         """The conversation; `LOKVS_STALE` where a later call has been made, and nothing is done."""
@@ -69,7 +69,9 @@ class Transaction:
     def by_script(self) -> Call:
         """The same call, made by the script."""
         writer = self._writer._replace(changes_max=len(self.group))
-        return packed_call(deque(self.group), [], writer, self._number, bytes_max=UNBOUNDED)
+        dones = (done for _, done in self.group)
+        waiting: WaitingChanges = deque(zip(self._changes, dones, strict=True))
+        return packed_call(waiting, [], writer, self._number, bytes_max=UNBOUNDED)
 
     def _transaction(self) -> Rounds[Outcomes]:
         names = list(dict.fromkeys(self._names()))
@@ -163,7 +165,7 @@ class Transaction:
 
 def packed_transaction(
     waiting: deque[Waiting[Change, Outcome]],
-    group: list[Waiting[Change, Outcome]],
+    group: list[Any],
     writer: WriterSettings,
     number: int,
     large_bytes: int,
@@ -183,7 +185,9 @@ def packed_transaction(
         group.append(waiting.popleft())
         named |= keys
         size += bytes_of_it
-    return Transaction(group, writer, number)
+    changes = [each[0] for each in group]
+    group[:] = [(each[0].guard, each[1]) for each in group]
+    return Transaction(changes, group, writer, number)
 
 
 def _made(replies: Any, queued: int) -> bool:

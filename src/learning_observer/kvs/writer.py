@@ -63,7 +63,7 @@ class Writer(Carrier[Change, Outcome, Outcomes]):
         )
 
     def next_call(
-        self, source: deque[Waiting[Change, Outcome]], group: list[Waiting[Change, Outcome]]
+        self, source: deque[Waiting[Change, Outcome]], group: list[Any]
     ) -> Call[Outcomes]:
         return self._calls.next(source, group)
 

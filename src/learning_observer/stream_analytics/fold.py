@@ -181,6 +181,7 @@ class Fold:
     def change(self, verify: bool) -> Change | None:
         """The change that writes it all, guarded by what the state was at the beginning.
 
+        What it was is the change's from here on: no event can be reduced any more.
         Where there is nothing to write: `None`, or, with `verify`, a change that only looks
         whether the state still is what it was.
         """
@@ -199,7 +200,8 @@ class Fold:
             )
         if not puts and not verify:
             return None
-        return change_of(self._internal_key, self._base, puts)
+        base, self._base = self._base, None
+        return change_of(self._internal_key, base, puts)
 
 
 def _awaits(function: ReducerFunction) -> bool:

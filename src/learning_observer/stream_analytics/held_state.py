@@ -189,6 +189,7 @@ class HeldState(EventQueue):
             self.answer()
             self._go_on()
             return
+        self.data = None  # the change alone holds it, until it has been packed
         came = self.waiting[3]
         try:
             if self.keeper.clock.troubled_at < came:
