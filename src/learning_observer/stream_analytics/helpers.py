@@ -99,12 +99,7 @@ def kvs_pipeline(
 
         @functools.wraps(function)
         async def reducer(metadata: Mapping[str, Any] | None = None) -> Process:
-            take = Session(keyed, metadata).take
-
-            async def process(event: Event, event_fields: Mapping[str, Any] | None = None) -> Json:
-                return await take(event, event_fields)
-
-            return process
+            return _Source(keyed, metadata).process
 
         reducer.__dict__.update(_kvs_module=module_override, _kvs_qualname=qualname_override)
         name = fully_qualified_function_name(reducer)
@@ -122,6 +117,20 @@ def student_event_reducer(
 ) -> Callable[[ReducerFunction], DecoratedReducer]:
     """`kvs_pipeline` with a state for each student, unless `scope` says otherwise."""
     return kvs_pipeline(null_state, scope, module_override, qualname_override)
+
+
+class _Source(Session):
+    """A session, and its `process`, a method: a function of its own for each of a thousand
+    sources would take several times the memory, and with that of the processor's caches.
+
+    It is no part of `Session`, as a coroutine that is compiled is none to `inspect`.
+    """
+
+    __slots__ = ()
+
+    async def process(self, event: Event, event_fields: Mapping[str, Any] | None = None) -> Json:
+        """Reduce and commit `event`."""
+        return await self.take(event, event_fields)
 
 
 def _checked_scope(scope: Iterable[Field] | None) -> Scope:
