@@ -38,7 +38,8 @@ class Place:
     def __init__(self, url: str) -> None:
         self.loop = asyncio.new_event_loop()
         self.client = Redis.from_url(url)
-        self.connection: Any = self.run(self.client.connection_pool.get_connection())
+        pool: Any = self.client.connection_pool  # it has no types
+        self.connection = self.run(pool.get_connection())
 
     def run(self, work: Awaitable[Any]) -> Any:
         return self.loop.run_until_complete(work)
