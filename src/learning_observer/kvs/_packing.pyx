@@ -5,6 +5,7 @@
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
+from cpython.set cimport PySet_GET_SIZE
 from libc.string cimport memcpy
 
 from learning_observer.kvs.changes import Change as _Change
@@ -178,6 +179,13 @@ def change_of(str guard not None, expected, dict puts not None, /):
     return change
 
 
+cdef inline bint added(set keys, object key) except -1:
+    """Whether `key` was not among the keys; now it is."""
+    cdef Py_ssize_t before = PySet_GET_SIZE(keys)
+    keys.add(key)
+    return PySet_GET_SIZE(keys) > before
+
+
 def pack(begin, waiting, list group, bytes prefix, bytes record, tuple numbers, /,
          int changes_max, Py_ssize_t bytes_max, Py_ssize_t large_bytes,
          name=None):
@@ -194,26 +202,24 @@ def pack(begin, waiting, list group, bytes prefix, bytes record, tuple numbers, 
     cdef bint own, clash, read
     cdef Py_ssize_t size, at
     while waiting and len(group) < changes_max and value_bytes < bytes_max:
-        item = waiting[0]
+        item = popleft()
+        group.append(item)
         change = (<tuple>item)[0]  # a Change: a tuple of three
         guard, expected = (<tuple>change)[0], (<tuple>change)[1]
         puts = (<tuple>change)[2] if type((<tuple>change)[2]) is dict else dict(change[2])
-        if guard in named:
-            break
-        clash = False
+        clash = not added(named, guard)
         size = PyBytes_GET_SIZE(expected) if type(expected) is bytes else 0
         for key, put in puts.items():
-            if key in named:
+            if not (key is guard or key == guard) and not added(named, key):
                 clash = True
                 break
             if put is not None:
                 size += PyBytes_GET_SIZE(put)
         if clash or size >= large_bytes:
+            waiting.appendleft(group.pop())
             break
-        group.append(popleft())
         if puts is not (<tuple>change)[2]:
             keys.names.append(puts)
-        named.add(guard)
         read = True
         if expected is None:
             layout.put(b"n")
@@ -230,7 +236,6 @@ def pack(begin, waiting, list group, bytes prefix, bytes record, tuple numbers, 
             own = key is guard or key == guard
             read = is_read(put)
             if not own:
-                named.add(key)
                 keys.put(key, read)
             if put is None:
                 layout.put(b"d" if own else b"X")
