@@ -10,7 +10,6 @@ import abc
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from types import TracebackType
 from typing import Final, Protocol, Self
 
 from learning_observer.kvs.changes import Change, Outcome, check_changes
@@ -141,12 +140,7 @@ class Primitives(abc.ABC):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *raised: object) -> None:
         await self.aclose()
 
     def _check_open(self) -> None:
