@@ -13,9 +13,11 @@ of each session, which has some ten events.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -143,16 +145,26 @@ def chase(folder: Path) -> None:
     print("a step among", ", ".join(f"{size} MB: {took} ns" for size, took in steps))
 
 
-def main(words: list[str]) -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Count for each number of sessions, then time what a miss takes."""
-    if words[:1] == ["--run"]:
-        asyncio.run(run_sessions(int(words[1])))
+    parser = argparse.ArgumentParser("python -m benchmarks.caches", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("sessions", nargs="*", type=int, help="how many at a time (64 and 1000)")
+    parser.add_argument("--run", type=int, help=argparse.SUPPRESS)  # what runs within valgrind
+    options = parser.parse_args(arguments)
+    if options.run:
+        asyncio.run(run_sessions(options.run))
         return
+    missing = [name for name in ("valgrind", "callgrind_control", "cc") if not shutil.which(name)]
+    if missing:
+        parser.exit(
+            2, f"not found: {', '.join(missing)}. On Debian: apt-get install valgrind gcc\n"
+        )
     with tempfile.TemporaryDirectory() as folder:
-        for sessions in words or ["64", "1000"]:
-            report(int(sessions), Path(folder))
+        for sessions in options.sessions or (64, 1000):
+            report(sessions, Path(folder))
         chase(Path(folder))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
