@@ -32,7 +32,9 @@ from learning_observer.kvs import (
     WrongType,
 )
 from learning_observer.redis_connection import RedisSettings
-from learning_observer.stream_analytics.engine import Engine
+from learning_observer.stream_analytics import fold
+from learning_observer.stream_analytics.batch import Batch
+from learning_observer.stream_analytics.engine import Engine, Place
 from learning_observer.stream_analytics.fold import Reducer, StateKeys
 from learning_observer.stream_analytics.helpers import kvs_pipeline
 
@@ -251,6 +253,7 @@ def test_reducer_that_ends_the_process_leaves_nobody_else_waiting(when: str) -> 
         return Engine(InMemoryKVS())
 
     loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda *_: None)  # of the task that read the states
     engine = loop.run_until_complete(opened())
     bad = ("interrupted",) if when == "read" else ("first", "interrupted")
     events = {"a": bad, "b": ("first", "second"), "c": ("first", "second")}
@@ -259,7 +262,62 @@ def test_reducer_that_ends_the_process_leaves_nobody_else_waiting(when: str) -> 
         loop.run_until_complete(tasks["c"])
     with pytest.raises(KeyboardInterrupt):  # who sent that event is told as well
         loop.run_until_complete(tasks["a"])
+    with pytest.raises(KeyboardInterrupt):
+        tasks["a"].result()
     for name in "bc":
         loop.run_until_complete(asyncio.wait_for(tasks[name], PATIENCE_S))
     assert sorted(answers) == [("b", 2), ("c", 2)]
     loop.close()
+
+
+def test_batch_that_ends_the_process_leaves_its_other_states_usable() -> None:
+    async def reduce(event: Any, state: Any) -> tuple[Any, Any]:
+        if event == "interrupted":
+            raise KeyboardInterrupt
+        return state + 1, state + 1
+
+    reducer = Reducer("module.reduce", reduce, b"0")
+    keys = [StateKeys(f"Internal,{name}", f"External,{name}") for name in "abc"]
+
+    async def held() -> Engine:
+        engine = Engine(InMemoryKVS())
+        for each in keys:
+            await engine.process(reducer, each, "first")
+        return engine
+
+    async def run_batch(engine: Engine) -> None:
+        batch = Batch(len(keys))
+        for at, each in enumerate(keys):
+            event = "interrupted" if at == 0 else "second"
+            engine.take_part(Place(reducer, each), event, at, 0, batch)
+        await engine.run(batch)
+
+    async def third(engine: Engine) -> Any:
+        return await asyncio.wait_for(engine.process(reducer, keys[2], "third"), PATIENCE_S)
+
+    loop = asyncio.new_event_loop()
+    engine = loop.run_until_complete(held())
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(run_batch(engine))
+    assert loop.run_until_complete(third(engine)) == 3
+    loop.close()
+
+
+def test_change_that_cannot_be_made_is_told_to_its_caller(
+    run_stub: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(store: Store) -> None:
+        process = await process_of(count)
+        await process("a", {})
+
+        def no_memory(value: object) -> bytes:
+            raise MemoryError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(fold, "encode_plain", no_memory)
+            with pytest.raises(MemoryError):
+                await asyncio.wait_for(process("b", {}), PATIENCE_S)
+        assert await process("c", {}) == {"count": 2}
+        assert await halves(store, count) == [{"count": 2}] * 2
+
+    run_stub(scenario)

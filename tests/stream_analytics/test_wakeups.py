@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from learning_observer.stream_analytics.wakeups import TELL, Failed, Wakeups
+from learning_observer.stream_analytics.wakeups import AT_A_TIME, TELL, Failed, Wakeups
 
 WHO: contextvars.ContextVar[int] = contextvars.ContextVar("WHO")
 
@@ -50,6 +50,31 @@ def test_all_are_woken_in_their_order_with_their_own_context() -> None:
         assert not any(future.done() for future in futures)  # nobody runs at once
         await asyncio.gather(*tasks)
         assert seen == [(n, -n if n % 2 else n, 0) for n in range(50)]
+
+    asyncio.run(scenario())
+
+
+def test_what_they_have_left_to_do_is_done_for_some_at_a_time() -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        woken: list[int] = []
+        done_after: list[int] = []
+        wakeups = Wakeups(loop, lambda: done_after.append(len(woken)))
+
+        async def wait(future: asyncio.Future[int]) -> None:
+            woken.append(await future)
+            assert wakeups.waking
+
+        count = 2 * AT_A_TIME + 1
+        futures = [loop.create_future() for _ in range(count)]
+        tasks = [asyncio.create_task(wait(future)) for future in futures]
+        await asyncio.sleep(0)
+        for number, future in enumerate(futures):
+            wakeups.answer(future, number)
+        await asyncio.gather(*tasks)
+        assert not wakeups.waking
+        assert woken == list(range(count))
+        assert done_after == [AT_A_TIME, 2 * AT_A_TIME, count]
 
     asyncio.run(scenario())
 
@@ -114,9 +139,10 @@ def test_callback_that_fails_is_told_and_stops_nobody() -> None:
 
 def test_task_that_ends_the_process_leaves_nobody_waiting() -> None:
     loop = asyncio.new_event_loop()
-    wakeups = Wakeups(loop, list)
-    futures = [loop.create_future() for _ in range(3)]
     answers: list[int] = []
+    done_after: list[list[int]] = []
+    wakeups = Wakeups(loop, lambda: done_after.append(answers.copy()))
+    futures = [loop.create_future() for _ in range(3)]
 
     async def wait(number: int) -> None:
         answers.append(await futures[number])
@@ -131,8 +157,10 @@ def test_task_that_ends_the_process_leaves_nobody_waiting() -> None:
     tasks.append(loop.create_task(answer_all()))
     with pytest.raises(KeyboardInterrupt):
         loop.run_forever()
+    assert not wakeups.waking
     loop.run_until_complete(tasks[2])
     assert answers == [0, 1, 2]
+    assert done_after[0] == [0, 1]  # what those had left to do is done as well
     with pytest.raises(KeyboardInterrupt):
         tasks[1].result()
     loop.close()
