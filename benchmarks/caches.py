@@ -24,6 +24,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from benchmarks.loop_process import STATE_BYTES
 from benchmarks.rows_sessions import ours
 from benchmarks.setting import Setting
 from benchmarks.work import counting, flat_state
@@ -34,7 +35,6 @@ MEGABYTE: Final = 1024 * 1024
 LAST_LEVELS: Final = (1 * MEGABYTE, 4 * MEGABYTE)
 FOLLOWED: Final = (1, 2, 3, 4, 5, 6, 12, 64)
 SECONDS: Final = 8.0  # of sessions, in valgrind, which takes some 150 times as long
-STATE_BYTES: Final = 300
 
 #: Prints nanoseconds a step for each number of megabytes; each step waits for the one before.
 CHASE: Final = r"""
@@ -70,12 +70,12 @@ async def run_sessions(sessions: int) -> None:
         reducer = counting(flat_state(STATE_BYTES))
         async with setting.store():
             contestant = await ours("ours", setting, reducer, sessions)
-            for counted in (False, True):
+            for is_counted in (False, True):
                 with rare_collections(collect_first=True):
-                    if counted:
+                    if is_counted:
                         _count("on")
                     run = await contestant.run()
-                    if counted:
+                    if is_counted:
                         _count("off")
             print(run.events)
             await contestant.check()

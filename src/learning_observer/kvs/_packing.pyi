@@ -9,9 +9,6 @@ from learning_observer.kvs.packing import Begin, Name, Packed, WaitingChanges
 class Words: ...
 
 @disjoint_base
-class Letters: ...
-
-@disjoint_base
 class Keys: ...
 
 def change_of(

@@ -3,6 +3,7 @@
 # cython: cdivision=True
 """The compiled twin of `packing`: the same words, copied once, straight to where they leave."""
 
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.set cimport PySet_GET_SIZE
@@ -99,33 +100,6 @@ cdef inline char* with_number(char* end, const char* kind, Py_ssize_t number) no
     return end + digits + 3
 
 
-cdef class Letters:
-    """Letters that grow at their end."""
-
-    cdef char* letters
-    cdef Py_ssize_t count, room
-
-    def __cinit__(self, Py_ssize_t room):
-        self.make_room(room)
-
-    def __dealloc__(self):
-        PyMem_Free(self.letters)
-
-    cdef int make_room(self, Py_ssize_t room) except -1:
-        cdef char* letters = <char*>PyMem_Realloc(self.letters, room)
-        if letters == NULL:
-            raise MemoryError()
-        self.letters, self.room = letters, room
-        return 0
-
-    cdef inline int put(self, const char* letter) except -1:
-        if self.count == self.room:
-            self.make_room(2 * self.room + 8)
-        self.letters[self.count] = letter[0]
-        self.count += 1
-        return 0
-
-
 cdef class Keys:
     """The keys of a call: those that are read, and the others, which stand behind them.
 
@@ -192,7 +166,7 @@ def pack(begin, waiting, list group, bytes prefix, bytes record, tuple numbers, 
     cdef Py_ssize_t changes = min(len(waiting), changes_max)
     cdef Keys keys = Keys(prefix, name, changes)
     cdef Words args = Words(1 + 3 * changes)
-    cdef Letters layout = Letters(8 * changes)
+    cdef bytearray layout = bytearray()
     cdef Py_ssize_t value_bytes = 0
     cdef set named = set()
     cdef object popleft = waiting.popleft
@@ -222,14 +196,14 @@ def pack(begin, waiting, list group, bytes prefix, bytes record, tuple numbers, 
             keys.names.append(puts)
         read = True
         if expected is None:
-            layout.put(b"n")
+            layout.append(c'n')
         elif type(expected) is bytes:
-            layout.put(b"v")
+            layout.append(c'v')
             args.put_bytes(expected)
             value_bytes += PyBytes_GET_SIZE(expected)
         else:
             read = is_read(puts.get(guard))
-            layout.put(b"a" if read else b"A")
+            layout.append(c'a' if read else c'A')
         keys.put(guard, read)
         before = None
         for key, put in puts.items():
@@ -238,15 +212,15 @@ def pack(begin, waiting, list group, bytes prefix, bytes record, tuple numbers, 
             if not own:
                 keys.put(key, read)
             if put is None:
-                layout.put(b"d" if own else b"X")
+                layout.append(c'd' if own else c'X')
             elif put is before and not own:
-                layout.put(b"r" if read else b"R")
+                layout.append(c'r' if read else c'R')
             else:
-                layout.put(b"g" if own else b"s" if read else b"S")
+                layout.append(c'g' if own else c's' if read else c'S')
                 args.put_bytes(put)
                 value_bytes += PyBytes_GET_SIZE(put)
                 before = put
-        layout.put(b".")
+        layout.append(c'.')
     command = assembled(begin, record, keys, numbers, layout, args)
     change = expected = puts = guard = key = put = before = None
     for at in range(len(group)):
@@ -255,7 +229,7 @@ def pack(begin, waiting, list group, bytes prefix, bytes record, tuple numbers, 
     return command
 
 
-cdef object assembled(begin, bytes record, Keys keys, tuple numbers, Letters layout,
+cdef object assembled(begin, bytes record, Keys keys, tuple numbers, bytearray layout,
                       Words args):
     cdef bytes before = begin[0]
     cdef Py_ssize_t key_count = keys.read.count + keys.unread.count
@@ -269,7 +243,7 @@ cdef object assembled(begin, bytes record, Keys keys, tuple numbers, Letters lay
     head.put_bytes(record)
     for each in (*numbers, keys.read.count):
         middle.put_bytes(keys.number(each))
-    middle.put(layout.letters, layout.count)
+    middle.put(PyByteArray_AS_STRING(layout), PyByteArray_GET_SIZE(layout))
     words = head.count + key_count + middle.count + args.count
     size = 3 + digits_of(<Py_ssize_t>begin[1] + words) + PyBytes_GET_SIZE(before)
     for part in (head, keys.read, keys.unread, middle, args):

@@ -39,4 +39,5 @@ cdef class Engine(Keeper):
     cdef _forget(self, HeldState held)
     cdef _wake(self, HeldState held)
 
+cpdef default_store()
 cpdef Engine engine_of(object store, Engine known)

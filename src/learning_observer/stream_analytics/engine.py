@@ -19,6 +19,8 @@ from collections.abc import Coroutine, Iterator
 from threading import get_ident
 from typing import Any, Final
 
+from learning_observer import kvs
+from learning_observer.kvs import KVSRouter
 from learning_observer.kvs.changes import check_key
 from learning_observer.kvs.codec import Json
 from learning_observer.kvs.errors import KVSError, WrongType
@@ -257,6 +259,13 @@ class Engine(Keeper):
 
 
 _engines: dict[asyncio.AbstractEventLoop, dict[Store, Engine]] = {}
+
+
+def default_store() -> Store:
+    """What `KVS()` returns: most routers know it, which spares a call for each event."""
+    router = kvs.KVS
+    store = router._default if type(router) is KVSRouter else None
+    return router() if store is None else store
 
 
 def engine_of(store: Store, known: Engine | None) -> Engine:

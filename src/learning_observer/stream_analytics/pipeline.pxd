@@ -3,7 +3,7 @@
 cimport cython
 
 from learning_observer.stream_analytics.batch cimport Batch
-from learning_observer.stream_analytics.engine cimport Engine, Place, engine_of
+from learning_observer.stream_analytics.engine cimport Engine, Place, default_store, engine_of
 from learning_observer.stream_analytics.keyed cimport is_mapping, member_of
 from learning_observer.stream_analytics.routes cimport Route
 

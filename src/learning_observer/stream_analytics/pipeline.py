@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from learning_observer import kvs
 from learning_observer.kvs import Store
 from learning_observer.kvs.codec import Json
 from learning_observer.stream_analytics.batch import Batch
-from learning_observer.stream_analytics.engine import Engine, Place, engine_of
+from learning_observer.stream_analytics.engine import Engine, Place, default_store, engine_of
 from learning_observer.stream_analytics.fields import Scope
 from learning_observer.stream_analytics.fold import Event
 from learning_observer.stream_analytics.keyed import KeyedReducer, is_mapping, member_of
@@ -75,7 +74,7 @@ class Pipeline:
         plan = self.plan(event)
         if not plan:
             return 0
-        engine = self._engine = engine_of(store or kvs.KVS(), self._engine)
+        engine = self._engine = engine_of(store or default_store(), self._engine)
         batch = Batch(1)
         rank = 0
         while rank < len(plan):
@@ -120,7 +119,7 @@ class Pipeline:
         batch = Batch(len(events))
         begin = self._first_to_run(events, batch)
         if begin < len(events):  # without work no store is asked for
-            engine = self._engine = engine_of(store or kvs.KVS(), self._engine)
+            engine = self._engine = engine_of(store or default_store(), self._engine)
             if engine.room.is_full():
                 await engine.room.enter()
             self._take_in(engine, events, begin, batch)

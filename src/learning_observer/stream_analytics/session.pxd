@@ -2,7 +2,7 @@
 
 cimport cython
 
-from learning_observer.stream_analytics.engine cimport Engine, engine_of
+from learning_observer.stream_analytics.engine cimport Engine, default_store, engine_of
 from learning_observer.stream_analytics.held_state cimport HeldState
 
 cdef class Session:

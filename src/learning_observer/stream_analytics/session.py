@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Mapping
 from typing import Any
 
-from learning_observer import kvs
-from learning_observer.kvs import KVSRouter
 from learning_observer.kvs.codec import Json
-from learning_observer.stream_analytics.engine import Engine, engine_of
+from learning_observer.stream_analytics.engine import Engine, default_store, engine_of
 from learning_observer.stream_analytics.fold import Event
 from learning_observer.stream_analytics.held_state import HeldState
 from learning_observer.stream_analytics.keyed import KeyedReducer, student_of
@@ -29,9 +27,7 @@ class Session:
     def take(self, event: Event, event_fields: Mapping[str, Any] | None) -> Awaitable[Json]:
         """Reduce and commit `event`; await what `Engine.process` returns."""
         # The store is looked up at each event: a test may have put in another one.
-        router = kvs.KVS
-        store = router._default if type(router) is KVSRouter else None  # what most calls return
-        engine = self._engine = engine_of(router() if store is None else store, self._engine)
+        engine = self._engine = engine_of(default_store(), self._engine)
         if engine.room.is_full():
             return self._take_later(engine, event, event_fields)
         return engine.take(self._state(engine, event_fields), event)
