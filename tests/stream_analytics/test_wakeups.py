@@ -99,6 +99,57 @@ def test_who_was_cancelled_is_left_alone() -> None:
     asyncio.run(scenario())
 
 
+def test_who_is_cancelled_by_one_who_is_woken_before() -> None:
+    """Both have their answers by then."""
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        wakeups = Wakeups(loop, list)
+        first, second = wakeups.future(), wakeups.future()
+
+        async def cancel() -> None:
+            await first
+            task.cancel()
+
+        async def wait() -> Any:
+            return await second
+
+        cancelling = asyncio.create_task(cancel())
+        task = asyncio.create_task(wait())
+        await asyncio.sleep(0)
+        wakeups.answer(first, 1)
+        wakeups.answer(second, 2)
+        await cancelling
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert second.result() == 2
+
+    asyncio.run(scenario())
+
+
+def test_futures_are_new_ones_also_where_they_were_made_ahead() -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        wakeups = Wakeups(loop, list)
+        first = [wakeups.future() for _ in range(AT_A_TIME + 1)]
+        new: list[asyncio.Future[int]] = []
+
+        async def wait(future: asyncio.Future[int]) -> None:
+            await future
+            new.extend([wakeups.future(), wakeups.future()])  # one more than was likely
+
+        tasks = [asyncio.create_task(wait(future)) for future in first]
+        await asyncio.sleep(0)
+        for future in first:
+            wakeups.answer(future, 1)
+        await asyncio.gather(*tasks)
+        assert len({id(future) for future in first + new}) == 3 * len(first)
+        assert not any(future.done() for future in new)
+        assert {future.get_loop() for future in new} == {loop}
+
+    asyncio.run(scenario())
+
+
 def test_who_asks_for_the_answer_in_other_ways() -> None:
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
@@ -137,12 +188,14 @@ def test_callback_that_fails_is_told_and_stops_nobody() -> None:
     asyncio.run(scenario())
 
 
-def test_task_that_ends_the_process_leaves_nobody_waiting() -> None:
+@pytest.mark.parametrize("count", [3, AT_A_TIME + 2])
+def test_task_that_ends_the_process_leaves_nobody_waiting(count: int) -> None:
+    """Neither who has its answer already, nor who has none yet."""
     loop = asyncio.new_event_loop()
     answers: list[int] = []
     done_after: list[list[int]] = []
     wakeups = Wakeups(loop, lambda: done_after.append(answers.copy()))
-    futures = [loop.create_future() for _ in range(3)]
+    futures = [loop.create_future() for _ in range(count)]
 
     async def wait(number: int) -> None:
         answers.append(await futures[number])
@@ -153,13 +206,13 @@ def test_task_that_ends_the_process_leaves_nobody_waiting() -> None:
         for number, future in enumerate(futures):
             wakeups.answer(future, number)
 
-    tasks = [loop.create_task(wait(number)) for number in range(3)]
+    tasks = [loop.create_task(wait(number)) for number in range(count)]
     tasks.append(loop.create_task(answer_all()))
     with pytest.raises(KeyboardInterrupt):
         loop.run_forever()
     assert not wakeups.waking
-    loop.run_until_complete(tasks[2])
-    assert answers == [0, 1, 2]
+    loop.run_until_complete(asyncio.wait(tasks, timeout=10))
+    assert answers == list(range(count))
     assert done_after[0] == [0, 1]  # what those had left to do is done as well
     with pytest.raises(KeyboardInterrupt):
         tasks[1].result()

@@ -40,8 +40,6 @@ from learning_observer.stream_analytics.wakeups import Wakeups
 
 #: So many states of a batch are reduced before the lanes may send what is ready.
 STRIDE: Final = 256
-#: Looked up here once, and not with every event.
-Future = asyncio.Future
 
 
 class Place:
@@ -91,7 +89,7 @@ class Engine(Keeper):
 
     def take(self, held: HeldState, event: Event) -> asyncio.Future[Json]:
         """`process` with a state that `held()` gave, and that is not forgotten."""
-        answered: asyncio.Future[Json] = Future(loop=self.loop)
+        answered: asyncio.Future[Json] = self.wakeups.future()
         if not self.clock.ticking:
             self.clock.start()
         held.add(event, answered)
@@ -174,8 +172,9 @@ class Engine(Keeper):
         at = 0
         try:
             for at in range(len(ready)):
-                if ready[at].fold_at_once():
-                    folded.append(ready[at])
+                held = ready[at]
+                if held.fold_at_once():
+                    folded.append(held)
         except BaseException:  # the process is to end, and yet nobody is left waiting
             self._ready += ready[at + 1 :]
             self.loop.call_soon(self.advance_ready)

@@ -7,10 +7,16 @@ cdef class Failed:
 
 cdef class Wakeups:
     cdef object _loop, _after
-    cdef list _futures, _answers
+    cdef list _made, _futures, _answers
     cdef public bint waking
+    cpdef future(self)
     cpdef answer(self, object future, object answer)
-    @cython.locals(futures=list, answers=list, woken=Py_ssize_t, at=Py_ssize_t)
+    @cython.locals(
+        futures=list, answers=list, callers=list, answered=Py_ssize_t, at=Py_ssize_t, end=Py_ssize_t
+    )
     cpdef _wake_all(self)
-    @cython.locals(waiting=list, callback=object, context=object)
-    cdef _wake(self, object future, object answer)
+    @cython.locals(made=list)
+    cdef _make(self, Py_ssize_t count)
+    @cython.locals(waiting=list)
+    cdef _give(self, object future, object answer, list callers)
+    cdef _wake(self, tuple caller)
