@@ -8,6 +8,7 @@ from setuptools import Extension, find_packages, setup
 # Named in full: a bare path would be named by the packages that lie around it.
 PYX = [
     "learning_observer/kvs/codec/_c.pyx",
+    "learning_observer/kvs/_words.pyx",
     "learning_observer/kvs/_packing.pyx",
     "learning_observer/stream_analytics/_running.pyx",
 ]

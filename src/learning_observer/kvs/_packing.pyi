@@ -1,15 +1,10 @@
-from typing import Any
-
-from typing_extensions import disjoint_base
+from typing import Any, final
 
 from learning_observer.kvs.changes import Change, Guard
 from learning_observer.kvs.packing import Begin, Name, Packed, WaitingChanges
 
-@disjoint_base
-class Words: ...
-
-@disjoint_base
-class Keys: ...
+@final
+class Parts: ...
 
 def change_of(
     guard: str, expected: bytes | Guard | None, puts: dict[str, bytes | None], /

@@ -11,7 +11,7 @@ cdef class Batch:
     cpdef failed(self, Py_ssize_t at, Py_ssize_t rank, object error)
     cpdef expect(self, object state)
     cpdef answer(self)
-    cpdef complete(self, object loop, Wakeups wakeups)
+    cpdef complete(self, Wakeups wakeups)
 
 cdef class Part:
     cdef public Batch batch

@@ -9,8 +9,6 @@ from learning_observer.stream_analytics.wakeups import Wakeups
 
 #: More than the reducers that one event can have.
 RANKS: Final = 1 << 16
-#: Looked up here once, and not with every event.
-Future = asyncio.Future
 
 
 class Batch:
@@ -48,9 +46,9 @@ class Batch:
         if not self.left and self._complete is not None and self._wakeups is not None:
             self._wakeups.answer(self._complete, None)
 
-    def complete(self, loop: asyncio.AbstractEventLoop, wakeups: Wakeups) -> asyncio.Future[None]:
+    def complete(self, wakeups: Wakeups) -> asyncio.Future[None]:
         """Await it where answers are left: it is done when all have come."""
-        self._complete, self._wakeups = Future(loop=loop), wakeups
+        self._complete, self._wakeups = wakeups.future(), wakeups
         return self._complete
 
 

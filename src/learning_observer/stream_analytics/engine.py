@@ -148,7 +148,7 @@ class Engine(Keeper):
         finally:  # a caller that is cancelled leaves no event behind
             self.wake_all(states)
         if batch.left:
-            await batch.complete(self.loop, self.wakeups)
+            await batch.complete(self.wakeups)
 
     def taken_in(self, batch: Batch) -> list[HeldState]:
         """The states of a batch into which no event is taken in any more."""

@@ -82,7 +82,7 @@ class Pipeline:
                 await engine.room.enter()
             rank = self._take_turn(engine, event, plan, rank, batch)
             if batch.left:
-                await batch.complete(engine.loop, engine.wakeups)
+                await batch.complete(engine.wakeups)
         if batch.errors[0] is not None:
             raise batch.errors[0]
         return len(plan)
