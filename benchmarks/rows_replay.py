@@ -53,8 +53,8 @@ async def p3(setting: Setting) -> Result:
                 [
                     batches(OURS, setting, reducer, students, events, size=BATCH_LINES_MAX),
                     batches(small, setting, reducer, students, events, size=SMALL_BATCH),
-                    _no_store(CEILING, plain(reducer), null, events, encoded=True),
-                    _no_store(OBJECTS, plain(reducer), null, events, encoded=False),
+                    without_store(CEILING, plain(reducer), null, events, encoded=True),
+                    without_store(OBJECTS, plain(reducer), null, events, encoded=False),
                     looping(LOOP, setting, slow, reducer, 1),
                 ],
                 setting.rounds,
@@ -113,7 +113,7 @@ def batches(
     return Contestant(name, lambda: timed_pass(work), check)
 
 
-def _no_store(
+def without_store(
     name: str,
     function: Callable[[Any, Any], Awaitable[Any]],
     null: Json,

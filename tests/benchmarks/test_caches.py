@@ -1,7 +1,8 @@
-"""Counting what sessions cost the processor's caches; valgrind itself is not run here."""
+"""Counting what events cost the processor's caches; valgrind itself is not run here."""
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,24 @@ def test_what_is_missing_is_named(
         caches.main([])
     assert ended.value.code == 2
     assert "not found: valgrind, callgrind_control, cc." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("work", ["0", "-1", "thousand", "1e3"])
+def test_work_that_is_none_is_refused(work: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        caches.main(["--", work])
+    assert ended.value.code == 2
+    assert f"no number of sessions, no `batches` or `ceiling`: {work}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("work", caches.WORKS)
+def test_each_work_runs(
+    work: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As within valgrind, where the counting is switched on and off as well."""
+    switched: list[str] = []
+    monkeypatch.setattr(caches, "_count", switched.append)
+    monkeypatch.setattr(caches, "SECONDS", 0.1)
+    asyncio.run(caches.run_work(work))
+    assert switched == ["on", "off"]
+    assert int(capsys.readouterr().out) >= (int(work) if work.isdigit() else 40_000)

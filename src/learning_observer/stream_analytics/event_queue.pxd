@@ -30,5 +30,5 @@ cdef class EventQueue(Cached):
     @cython.locals(at=Py_ssize_t)
     cpdef fail_folded(self, object error)
     cpdef fail_all(self, object error)
-    @cython.locals(count=Py_ssize_t, at=Py_ssize_t, waiting=list)
+    @cython.locals(count=Py_ssize_t, at=Py_ssize_t, part=Part, waiting=list)
     cpdef answer(self)

@@ -118,7 +118,8 @@ class EventQueue(Cached):
         for at in range(0, 4 * count, 4):
             caller, answer = waiting[at + 1], waiting[at + 2]
             if type(caller) is Part:
-                caller.answer(answer.error if type(answer) is Failed else None)
+                part = caller  # of a type that is known, which spares a call by name
+                part.answer(answer.error if type(answer) is Failed else None)
             else:
                 self.keeper.wakeups.answer(caller, answer)
         self.folded = 0
