@@ -6,6 +6,7 @@ import asyncio
 import gc
 import math
 import os
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -29,7 +30,7 @@ from learning_observer.kvs import (
 )
 from learning_observer.kvs.changes import RESERVED_PREFIX
 from learning_observer.kvs.configuration import entry_faults
-from learning_observer.kvs.single_server import ServerTraffic
+from learning_observer.kvs.single_server import PARTS, ServerTraffic
 from learning_observer.kvs.writer import ENOUGH
 from learning_observer.redis_connection import RedisSettings
 from learning_observer.testing.server import RedisServer
@@ -468,5 +469,28 @@ def test_lanes_and_groups_are_as_the_store_says(redis_url: str) -> None:
             assert [writer._calls._number >= 2 for writer in traffic._writers] == [True] * 4
             assert sum(writer._calls._number for writer in traffic._writers) >= 20
             assert await store.multiget([f"key {at}" for at in range(200)]) == list(range(200))
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 3])
+def test_few_keys_are_dealt_to_all_lanes(redis_url: str, lanes: int) -> None:
+    """Also where their hashes alone would have them all share one."""
+    alike = {
+        hash(student) % PARTS: student
+        for student in (f"STUDENT:{number}" for number in range(1000))
+        if hash(student) % lanes == 0
+    }
+    students = list(alike.values())[:12]
+
+    async def main() -> None:
+        where = settings_for(int(redis_url.rpartition(":")[2].partition("/")[0]))
+        async with PersistentRedisKVS(connection=where, lanes=lanes) as store:
+            ways = [store.way(f"Internal,count,{student}") for student in students]
+            assert list(Counter(map(id, ways)).values()) == [12 // lanes] * lanes
+            # A student's keys share a lane, and keep it.
+            for student, way in zip(students, ways, strict=True):
+                assert store.way(f"Internal,edits,EventField.doc_id:1,{student}") is way
+                assert store.way(student) is way
 
     asyncio.run(main())

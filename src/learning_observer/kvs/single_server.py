@@ -5,7 +5,9 @@ A key always takes the same writer, so that its changes keep their order.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncGenerator, Callable
+from typing import Final
 
 from learning_observer.kvs.changes import Change, Outcome
 from learning_observer.kvs.durability import Durability
@@ -18,6 +20,9 @@ from learning_observer.kvs.reader import Reader
 from learning_observer.kvs.wire import scan_strings
 from learning_observer.kvs.writer import Writer
 from learning_observer.redis_connection import RedisConnection, RedisSettings
+
+#: Keys are dealt to the lanes in so many parts, by hash, each when its first key comes.
+PARTS: Final = 1024
 
 
 class ServerTraffic(OwnLoop):
@@ -48,6 +53,8 @@ class ServerTraffic(OwnLoop):
             )
             for _ in range(grouping.lanes)
         ]
+        self._turns = itertools.cycle(self._writers)
+        self._lanes: list[Submit | None] = [None] * PARTS
 
     @property
     def in_vain(self) -> int:
@@ -62,8 +69,12 @@ class ServerTraffic(OwnLoop):
     def way(self, guard: str) -> Submit:
         # A key always takes the same lane: its changes stay in order. Keys that end alike,
         # as those of one student do, share it: an event's changes leave in one group.
-        entity = guard.rpartition(",")[2]
-        return self._writers[hash(entity) % len(self._writers)].submit
+        part = hash(guard.rpartition(",")[2]) % PARTS
+        lane = self._lanes[part]
+        if lane is None:
+            # In turns: by hash alone ten students can all fall to one lane, and the others idle.
+            lane = self._lanes[part] = next(self._turns).submit
+        return lane
 
     def close(self, why: str) -> None:
         """Take no changes more; what was handed in goes on."""
