@@ -93,6 +93,23 @@ def test_own_logs_and_reducers(folder: Path) -> None:
     assert "default" not in answer.stdout
 
 
+def test_lines_that_are_no_events_are_told(folder: Path) -> None:
+    log = folder / "mixed.log"
+    write_study_log(log, simulate(2, 20))
+    with log.open("ab") as file:
+        file.write(b"not json\n" * 21 + b'{"client": {}}\n')
+    (folder / "empty.log").touch()
+    answer = run("--sessions", "1", "mixed.log", "empty.log")
+    assert answer.exit_code == 0, answer.output
+    lines = answer.stderr.splitlines()
+    assert "skipped: mixed.log:21: no JSON: Expecting value at character 1" in lines
+    skipped = [line for line in lines if line.startswith("skipped: ")]
+    assert len(skipped) == 6
+    assert skipped[-1] == "skipped: 16 more"
+    assert "passed over, as no reducer takes them: 1 event" in lines
+    assert "empty.log: there is nothing in it" in lines
+
+
 def test_lost_events_are_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "creds.yaml").write_text("kvs: {default: {type: stub}}\n")
     way = InMemoryKVS.way

@@ -8,7 +8,7 @@ import shutil
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -30,11 +30,6 @@ from learning_observer.cli.session import (
 if TYPE_CHECKING:
     from learning_observer.kvs import Store
     from learning_observer.measure.deployment import InputBytes
-    from learning_observer.stream_analytics.pipeline import Pipeline
-
-#: Where no log is named: the simulated class.
-STUDENTS: Final = 30
-EVENTS: Final = 6000
 
 
 def bench(  # noqa: PLR0917 - a parameter for each option
@@ -101,12 +96,13 @@ def bench(  # noqa: PLR0917 - a parameter for each option
     settings = Settings(config, overlay or ())
 
     async def work() -> int:
+        from learning_observer.cli.bench_input import work_of
         from learning_observer.measure.deployment import Trial
         from learning_observer.measure.timing import Miscount
 
         counts = _counts(sessions)
         _check_plot(plot)
-        pipeline, events = _work(reducers, files)
+        pipeline, events = work_of(reducers, files)
         trial = Trial(pipeline, events, seconds=seconds, rounds=rounds)
         async with _stores_apart(settings, store) as stores:
             wanted = len(stores) * (len(counts) + 1) * (rounds + 1)
@@ -147,36 +143,6 @@ def _check_plot(plot: Path | None) -> None:
             plots.check_there()
         except plots.NoPlots as missing:
             raise Failure(f"--plot: {missing}", USAGE) from None
-
-
-def _work(reducers: str, files: list[str] | None) -> tuple[Pipeline, list[Any]]:
-    """The pipeline, and the events that it takes."""
-    from learning_observer.cli.ingest import logs_named, pipeline_of
-    from learning_observer.simulate import simulate
-
-    pipeline = pipeline_of(reducers)
-    if files:
-        logs = logs_named(files)
-        found = [item.event for batch in logs.batches() for item in batch if item.fault is None]
-        for damage in logs.damaged:
-            say(f"not read to its end: {damage}")
-    else:
-        found = list(simulate(STUDENTS, EVENTS))
-    events = [event for event in found if _takes(pipeline, event)]
-    if not events:
-        raise Failure(f"none of {counted(len(found), 'event')} is for {reducers}", USAGE)
-    if len(events) < len(found):
-        say(f"passed over, as no reducer takes them: {counted(len(found) - len(events), 'event')}")
-    return pipeline, events
-
-
-def _takes(pipeline: Pipeline, event: Any) -> bool:
-    from learning_observer.stream_analytics.pipeline import BadEvent
-
-    try:
-        return bool(pipeline.plan(event))
-    except BadEvent:
-        return False
 
 
 @contextlib.asynccontextmanager
