@@ -94,6 +94,7 @@ def test_own_logs_and_reducers(folder: Path) -> None:
 
 
 def test_lines_that_are_no_events_are_told(folder: Path) -> None:
+    (folder / "creds.yaml").write_text("kvs: {default: {type: stub}}\n")
     log = folder / "mixed.log"
     write_study_log(log, simulate(2, 20))
     with log.open("ab") as file:
