@@ -25,19 +25,25 @@ hypothesis.settings.load_profile("lokvs")
 
 
 @pytest.fixture(scope="session")
-def redis_server() -> Iterator[RedisServer]:
-    """The server that the tests of one run share. Stop or restart one of your own instead."""
+def shared_server() -> Iterator[RedisServer]:
+    """The server that the tests of one process share, with whatever they left there."""
     # With a save point that is never reached: startup finds nothing to warn of.
     with RedisServer("--save", "3600", "1000000000") as server:
         yield server
 
 
 @pytest.fixture
+def redis_server(shared_server: RedisServer) -> RedisServer:
+    """The shared server, emptied for this test. Stop or restart one of your own instead."""
+    # Everything may go, other databases too: RedisServer made sure that this is our own process.
+    with redis.Redis.from_url(shared_server.url) as client:
+        client.flushall()
+    return shared_server
+
+
+@pytest.fixture
 def redis_url(redis_server: RedisServer) -> str:
     """The address of the shared server, emptied for this test."""
-    # Everything may go, other databases too: RedisServer made sure that this is our own process.
-    with redis.Redis.from_url(redis_server.url) as client:
-        client.flushall()
     return redis_server.url
 
 
