@@ -3,8 +3,6 @@
 PYTHON ?= python3
 VENV   ?= .venv
 LOGS   ?= $(LOKVS_REAL_LOGS)
-# A process for each core, with servers of its own; a file's tests run in one of them.
-PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist loadfile
 
 BIN     := $(VENV)/bin
 PY      := $(BIN)/python
@@ -29,9 +27,7 @@ demo: $(RUNTIME)  ## stream a simulated class into a filesystem store; needs no 
 	@$(BIN)/lo-kvs demo
 
 test: $(TESTING)  ## run every test, on a real Redis server of their own (and LOGS=dir through it)
-	LOKVS_REAL_LOGS='$(abspath $(LOGS))' $(PY) -m pytest $(PARALLEL) --ignore tests/faults
-	@# Those keep all cores busy by themselves, and their table is made in the process that runs them.
-	$(PY) -m pytest tests/faults
+	LOKVS_REAL_LOGS='$(abspath $(LOGS))' $(PY) -m pytest
 
 faults: $(TESTING)  ## run the tests that break connections, servers and worker processes, some minutes
 	$(PY) -m pytest tests/faults
