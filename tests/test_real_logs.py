@@ -99,15 +99,14 @@ async def dumped(kind: str, make: Callable[[], Store], logs: list[Path]) -> byte
 def dumps(
     logs: list[Path],
     tmp_path_factory: pytest.TempPathFactory,
-    redis_server: RedisServer,
     cluster_servers: ClusterServers,
     request: pytest.FixtureRequest,
 ) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("stores")
     capture = request.config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled():
-        cluster_servers.flush()
-        made = stores(folder, RedisSettings(url=redis_server.url), settings_of(cluster_servers))
+    cluster_servers.flush()
+    with capture.global_and_fixture_disabled(), RedisServer() as server:
+        made = stores(folder, RedisSettings(url=server.url), settings_of(cluster_servers))
         return {kind: asyncio.run(dumped(kind, make, logs)) for kind, make in made.items()}
 
 
