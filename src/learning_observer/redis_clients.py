@@ -23,8 +23,13 @@ if TYPE_CHECKING:
 SENTINEL_TIMEOUT_MAX_S = 1.0
 
 
-def client(settings: RedisSettings) -> redis.asyncio.Redis:
-    """A client whose pool waits, rather than raises, when all connections are busy."""
+def client(settings: RedisSettings, *, bounded: bool) -> redis.asyncio.Redis:
+    """A client whose pool waits, rather than raises, when all connections are busy.
+
+    bounded  whether each read and write ends by itself. redis-py bounds its writes by
+             `asyncio.wait_for`, which before Python 3.12 now and then swallows the cancellation
+             that ends a caller's deadline (python/cpython#86296): who has one says no.
+    """
     # The attempts of a store end with `timeout`: within one all the Sentinels must have been asked.
     sentinel_timeout = settings.timeout / (len(settings.sentinels) + 1)
     defaults = {
@@ -35,6 +40,8 @@ def client(settings: RedisSettings) -> redis.asyncio.Redis:
     }
     # What stands in a URL wins over these.
     options = defaults | _options(settings, redis.asyncio.connection, asking=sentinel_timeout)
+    if not bounded:
+        options["socket_timeout"] = None
     return redis.asyncio.Redis.from_pool(redis.asyncio.BlockingConnectionPool(**options))
 
 
@@ -98,12 +105,11 @@ def _sentinels(settings: RedisSettings, timeout: float) -> Sentinels:
         {
             "username": settings.sentinel_username,
             "password": settings.sentinel_password,
-            "socket_connect_timeout": timeout,
-            "socket_timeout": timeout,
             "retry": Retry(NoBackoff(), 0),
             **_saves_round_trips(),
             **tls,
         },
+        timeout=timeout,
         tls=settings.tls,
     )
 
@@ -120,7 +126,7 @@ def _files(settings: RedisSettings) -> dict[str, Any]:
 
 
 def _saves_round_trips() -> dict[str, Any]:
-    """Leaves HELLO and CLIENT SETINFO of every new connection away."""
+    """Leaves CLIENT SETINFO and CLIENT MAINT_NOTIFICATIONS of every new connection away."""
     return {
         "driver_info": None,
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),

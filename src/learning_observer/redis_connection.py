@@ -42,11 +42,13 @@ class RedisConnection:
     process on the other side of a fork, gets a client of its own. What is still open when a
     loop ends, as `asyncio.run` ends it, is closed with the loop.
 
+    bounded  as `RedisSettings.client` has it
     in_vain  attempts that brought no definite answer, as those who use it count them
     """
 
-    def __init__(self, redis_settings: RedisSettings) -> None:
+    def __init__(self, redis_settings: RedisSettings, *, bounded: bool = False) -> None:
         self.settings = redis_settings
+        self._bounded = bounded
         self.in_vain = 0
         self._clients: weakref.WeakKeyDictionary[
             asyncio.AbstractEventLoop, tuple[int, Redis, AsyncGenerator[None, None]]
@@ -58,7 +60,7 @@ class RedisConnection:
         known = self._clients.get(loop)
         if known is not None and known[0] == os.getpid():
             return known[1]
-        client = self.settings.client()
+        client = self.settings.client(bounded=self._bounded)
         end = self._closed_at_the_end(client)
         with contextlib.suppress(StopIteration):
             end.asend(None).send(None)  # up to its `yield`: the loop now knows of it
@@ -139,7 +141,7 @@ async def connect() -> None:
     if _default is None or _default.settings != wanted:
         if _default is not None:
             await _default.aclose()
-        _default = RedisConnection(wanted)
+        _default = RedisConnection(wanted, bounded=True)
     await _default.client().ping()
 
 

@@ -35,7 +35,8 @@ DOWN: Final = frozenset({"s_down", "o_down"})
 class Sentinels:
     """Some Sentinels, and the name under which they know a primary.
 
-    options  for the connections to them: credentials, files of TLS, time-outs, no retries
+    options  for the connections to them: credentials, files of TLS, no retries
+    timeout  seconds that one of them has to answer; synchronously, for each step of it
     tls      whether they expect TLS
 
     No connection to them outlives a question. Who answered is asked first the next time, so
@@ -48,12 +49,14 @@ class Sentinels:
         service: str,
         options: Mapping[str, Any],
         *,
+        timeout: float,
         tls: bool = False,
     ) -> None:
         self._addresses = list(addresses)
         self._service = service
         # RESP2: no HELLO before the questions, and one shape of replies.
         self._options = {**options, "protocol": 2}
+        self._timeout = timeout
         self._tls = tls
         self._known: Address | None = None
         self._epoch = 0  # of what is known: each failover has a higher one
@@ -124,13 +127,23 @@ class Sentinels:
 
     async def _ask(self, host: str, port: int) -> tuple[Address | None, States]:
         kind = TLSConnection if self._tls else redis.asyncio.connection.Connection
-        connection = kind(host=host, port=port, **self._options)
+        # Without time-outs of redis-py's own: see `redis_clients.client` about bounded ones.
+        connection = kind(
+            host=host,
+            port=port,
+            socket_timeout=None,
+            socket_connect_timeout=self._timeout,
+            **self._options,
+        )
         replies: list[Any] = []
         try:
-            await connection.connect()  # type: ignore[no-untyped-call]
-            for question in self._questions():
-                await connection.send_command(*question)
-                replies.append(await connection.read_response())
+            async with asyncio.timeout(self._timeout):
+                await connection.connect()  # type: ignore[no-untyped-call]
+                for question in self._questions():
+                    await connection.send_command(*question)
+                    replies.append(await connection.read_response())
+        except TimeoutError as error:
+            raise TimeoutError(f"no answer within {self._timeout:.3g} s") from error
         finally:
             # It waits for nothing, so that whoever is cancelled, here as well, leaves nothing
             # open. A client's `aclose` does, if it is cancelled before its tasks have begun.
@@ -139,7 +152,13 @@ class Sentinels:
 
     def _ask_blocking(self, host: str, port: int) -> tuple[Address | None, States]:
         kind = redis.connection.SSLConnection if self._tls else redis.connection.Connection
-        connection: Any = kind(host=host, port=port, **self._options)
+        connection: Any = kind(
+            host=host,
+            port=port,
+            socket_timeout=self._timeout,
+            socket_connect_timeout=self._timeout,
+            **self._options,
+        )
         replies: list[Any] = []
         try:
             connection.connect()

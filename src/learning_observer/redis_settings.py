@@ -138,13 +138,16 @@ class RedisSettings:
             check_hostname=parts.get("ssl_check_hostname", self.check_hostname),
         )
 
-    def client(self) -> Redis:
+    def client(self, *, bounded: bool = True) -> Redis:
         """A client whose pool waits, rather than raises, when all connections are busy.
+
+        bounded  whether each read and write ends after `redis_timeout`; where not, whoever
+                 runs a command sees to it that it ends, as the stores do
 
         With Sentinel each connect asks anew where the primary is. A cluster is many servers:
         ask for a client of one of them, `at(host, port).client()`.
         """
-        return redis_clients.client(self)
+        return redis_clients.client(self, bounded=bounded)
 
     def blocking_client(self, timeout: float) -> BlockingRedis:
         """A client for checks before the event loop: synchronous, and it tries nothing twice.

@@ -150,11 +150,15 @@ def test_question_that_is_cancelled_leaves_nothing_open(setup: SentinelSetup) ->
 
     async def main(steps: int) -> bool:
         options = {"password": SENTINEL_PASSWORD, "retry": Retry(NoBackoff(), 0)}
-        asked = Sentinels([(HOST, setup.sentinels[0].port)], setup.service, options)
+        asked = Sentinels([(HOST, setup.sentinels[0].port)], setup.service, options, timeout=1.0)
         question = asyncio.create_task(asked.primary())
         for _ in range(steps):
             await asyncio.sleep(0)
-        return question.done() or not question.cancel()
+        if not question.cancel():
+            return True
+        await asyncio.wait([question])
+        assert question.cancelled()  # nothing that it awaits swallows it
+        return False
 
     steps = 0
     while not asyncio.run(main(steps)):
@@ -168,7 +172,10 @@ def test_who_answered_is_asked_first(setup: SentinelSetup) -> None:
         good = setup.sentinels[0].port
         options = {"password": SENTINEL_PASSWORD, "retry": Retry(NoBackoff(), 0)}
         asked = Sentinels(
-            [("127.0.0.1", closed_port()), ("127.0.0.1", good)], setup.service, options
+            [("127.0.0.1", closed_port()), ("127.0.0.1", good)],
+            setup.service,
+            options,
+            timeout=1.0,
         )
         found = await asked.primary()
         assert repr(asked).index(str(good)) < repr(asked).rindex("127.0.0.1")
@@ -196,7 +203,7 @@ def test_sentinel_that_was_cut_off_moves_nobody(setup: SentinelSetup) -> None:
 
         async def main() -> None:
             addresses = [(HOST, setup.sentinels[0].port), (HOST, cut_off.port)]
-            asked = Sentinels(addresses, setup.service, options)
+            asked = Sentinels(addresses, setup.service, options, timeout=1.0)
             found = await asked.primary()
             assert found == (HOST, setup.primary().port)
             asked._addresses.reverse()  # the one that answered is gone

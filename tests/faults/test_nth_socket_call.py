@@ -32,6 +32,7 @@ from learning_observer.kvs import OutcomeUnknown, PersistentRedisKVS, Refused, S
 from learning_observer.redis_connection import RedisSettings
 from learning_observer.stream_analytics.engine import Engine
 from learning_observer.stream_analytics.helpers import KeyStateType
+from learning_observer.testing import ClusterServers
 from learning_observer.testing.server import RedisServer
 
 OLD = 7
@@ -250,6 +251,38 @@ def test_every_socket_call_fails_once_where_scripts_must_be_sent(trial: Trial) -
     trial.__class__ = Flushed
     found = asyncio.run(all_kinds(trial, ("reset",), at_once=1))
     assert found["reset"] >= 8 * 26
+
+
+@pytest.mark.parametrize("kind", ["attribute", "type"])
+@pytest.mark.parametrize("clustered", [False, True], ids=["single", "cluster"])
+def test_connection_that_breaks_once_more_while_it_is_closed(
+    redis_server: RedisServer,
+    cluster: ClusterServers,
+    monkeypatch: pytest.MonkeyPatch,
+    seed: int,
+    clustered: bool,
+    kind: str,
+) -> None:
+    def plan(name: str) -> Strike | None:
+        if name == "close":
+            return Strike(kind, after=True)
+        return Strike("reset", after=True) if drawn.random() < 0.1 else None
+
+    async def main() -> SocketCalls:
+        where = RedisSettings(url=redis_server.url)
+        if clustered:
+            where = RedisSettings(cluster=True, nodes=cluster.nodes)
+        with struck(SocketCalls(plan)) as calls:
+            async with asyncio.timeout(20), PersistentRedisKVS(connection=where) as store:
+                for count in range(1, 61):
+                    assert await store.update("key", one_more) == count
+                calls.on = False
+        return calls
+
+    drawn = random.Random(seed)
+    counts_socket_calls(monkeypatch)
+    struck_names = Counter(name for name, _ in asyncio.run(main()).strikes)
+    assert struck_names["close"] > 5
 
 
 def test_socket_calls_that_fail_at_random_change_no_count(

@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 import pytest
 from redis.exceptions import ResponseError
+from tests.faults.socket_calls import SocketCalls, Strike, counts_socket_calls, struck
 from tests.kvs.redis_places import reads_or_commits, settings_for
 
 from learning_observer.kvs import (
@@ -127,6 +128,35 @@ def test_reply_that_drips_for_longer_than_the_deadline(redis_server: RedisServer
         await server.wait_closed()
         writer.close()
 
+    asyncio.run(main())
+
+
+def test_deadline_that_passes_while_a_connection_is_greeted(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy process comes back to it in the very moment that a call of the greeting returns."""
+    sent = 0
+
+    def late_then_silent(name: str) -> Strike | None:
+        nonlocal sent
+        sent += name == "write"
+        if name == "drain" and sent == 1:
+            time.sleep(0.3)
+        # HELLO is the greeting; behind it nothing is answered.
+        return Strike("silence", after=True) if name == "drain" and sent > 1 else None
+
+    async def main() -> None:
+        where = settings_for(redis_server.port, retry_for=RETRY_FOR, timeout=0.2)
+        with struck(SocketCalls(late_then_silent)) as calls:
+            # Not in a block: closing waits for an attempt that is under way.
+            store = PersistentRedisKVS(connection=where)
+            async with asyncio.timeout(5):
+                assert type(await fault_of(store.get("key"))) is TimedOut
+                calls.on = False
+                assert await store.get("key") is None
+            await store.aclose()
+
+    counts_socket_calls(monkeypatch)
     asyncio.run(main())
 
 

@@ -187,7 +187,7 @@ def _input_bytes(stores: Mapping[str, Store]) -> dict[str, InputBytes]:
     from learning_observer.redis_connection import RedisConnection, RedisSettings, default_settings
 
     async def received(where: RedisSettings | None) -> int | None:
-        connection = RedisConnection(where or default_settings())
+        connection = RedisConnection(where or default_settings(), bounded=True)
         try:
             return int((await connection.client().info("stats"))["total_net_input_bytes"])
         except Exception:  # noqa: BLE001 - managed servers may forbid INFO, each in its way

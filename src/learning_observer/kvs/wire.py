@@ -7,6 +7,7 @@ that is sent again meets its own write. `single_server` and `cluster` say what i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import random
 from collections import deque
@@ -230,7 +231,6 @@ class Wire:
         if self._redis is None:
             pool = self._connection.client().connection_pool
             self._redis = await pool.get_connection()  # type: ignore[no-untyped-call]
-            self._redis.socket_timeout = None  # the deadline here is ours
         elif self._redis.is_connected:
             return self._redis
         else:
@@ -245,7 +245,9 @@ class Wire:
 
     async def _drop(self) -> None:
         if self._redis is not None:
-            await self._redis.disconnect(nowait=True)
+            # What broke may break once more while it is closed, and is closed all the same.
+            with contextlib.suppress(*answers.FAULTS):
+                await self._redis.disconnect(nowait=True)
 
 
 async def scan_strings(
