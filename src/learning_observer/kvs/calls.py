@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
 from learning_observer.kvs.changes import Change, Conflict, Outcome
+from learning_observer.kvs.conversation import Outcomes
 from learning_observer.kvs.errors import KVSError, WrongType
 from learning_observer.kvs.packing import Told
 from learning_observer.kvs.scripts import UNBOUNDED, Call, WriterSettings, packed_call
@@ -49,10 +50,26 @@ class Calls:
         call = packed_call(waiting, group, self._writer, number, large_bytes=large)
         return call if group else packed_transaction(waiting, group, self._writer, number, large)
 
-    def made(self, call: object) -> None:
-        """It has been made. Where the server took it as no transaction, no other is tried."""
+    def outcomes(
+        self,
+        call: Grouped,
+        result: Outcomes,
+        made: KVSError | None,
+        key_of: Callable[[bytes], str],
+    ) -> Sequence[Outcome] | None:
+        """What each change of `call`, which has this result, is told; `made` those that were made.
+
+        `None` where the result does not tell all: some were not made, and what they met is not
+        known. Where the server took it as no transaction, no other is tried from now on.
+
+        key_of  the key that has a name in Redis
+        """
         if isinstance(call, Transaction) and call.refused:
             self._large_bytes = UNBOUNDED
+        letters, details = result
+        if not letters.strip("c"):
+            return [made] * len(letters)
+        return None if details is None else told(letters, details, made, key_of)
 
     def lacking(self, call: Grouped, letters: str) -> list[tuple[int, bytes]]:
         """Of each change that was not made: which it is, and the name of its guard in Redis."""

@@ -25,8 +25,9 @@ from learning_observer.kvs.grouping import USUAL, Grouping
 from learning_observer.kvs.key_layout import cluster_pattern, key_of_cluster_name
 from learning_observer.kvs.patience import RetryBudget
 from learning_observer.kvs.primitives import Submit
+from learning_observer.kvs.scanning import scan_strings
 from learning_observer.kvs.scripts import RECORD_TTL_MIN_MS
-from learning_observer.kvs.wire import Found, scan_strings
+from learning_observer.kvs.wire import Found
 from learning_observer.redis_connection import RedisSettings
 
 #: How often keys are listed again because slots moved meanwhile.

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from learning_observer.kvs.calls import AnyCall, Calls, not_made, told
+from learning_observer.kvs.calls import AnyCall, Calls, not_made
 from learning_observer.kvs.changes import RESERVED_PREFIX, Change, Outcome
 from learning_observer.kvs.cluster_requests import Request, Traffic
 from learning_observer.kvs.cluster_slots import slot_of, tag_of
@@ -101,14 +101,12 @@ class SlotWriter(Request):
     def answered(self, reply: object, shortfall: KVSError | None = None) -> None:
         call = self._call_in_flight()
         # A conversation has told what the reply means.
-        letters, details = reply if isinstance(reply, tuple) else outcomes_of(call.group, reply)
-        self._calls.made(call)
-        if not letters.strip("c"):
-            self._finish([shortfall] * len(letters))
-        elif details is None:
-            self._read_afresh(call, letters, shortfall)
+        result = reply if isinstance(reply, tuple) else outcomes_of(call.group, reply)
+        outcomes = self._calls.outcomes(call, result, shortfall, self._key_of)
+        if outcomes is None:
+            self._read_afresh(call, result[0], shortfall)
         else:
-            self._finish(told(letters, details, shortfall, self._key_of))
+            self._finish(outcomes)
 
     def failed(self, error: KVSError) -> None:
         call, self._call = self._call, None

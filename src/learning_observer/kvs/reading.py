@@ -1,4 +1,4 @@
-"""Plain commands that read: the values of many keys, and the names of all."""
+"""Plain commands that read the values of many keys."""
 
 from __future__ import annotations
 
@@ -7,14 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from hiredis import pack_command
 
-from learning_observer.kvs.conversation import (
-    Connection,
-    ProtocolMismatch,
-    Rounds,
-    RoundTrip,
-    good,
-    reply_on,
-)
+from learning_observer.kvs.conversation import ProtocolMismatch, Rounds, RoundTrip, good
 
 #: The bytes under each name, `None` where it is absent, 0 where it holds no string.
 Contents: TypeAlias = list[bytes | int | None]
@@ -41,16 +34,6 @@ class Values(NamedTuple):
                 if kind not in {b"none", b"string"}:
                     found[at] = 0
         return found
-
-
-async def scan(connection: Connection, *, cursor: bytes, pattern: str) -> tuple[bytes, list[bytes]]:
-    """One step of SCAN over the keys that hold strings: the next cursor, and some keys."""
-    words = _packed("SCAN", cursor, "MATCH", pattern, "COUNT", 1000, "TYPE", "string")
-    await connection.send_packed_command([words], check_health=False)
-    (reply,) = good([await reply_on(connection)])
-    if not isinstance(reply, list) or len(reply) != 2:
-        raise ProtocolMismatch("SCAN", reply)
-    return reply[0], reply[1]
 
 
 def _packed(*words: Any) -> bytes:

@@ -17,7 +17,7 @@ from learning_observer.kvs.own_loop import OwnLoop
 from learning_observer.kvs.patience import RetryBudget
 from learning_observer.kvs.primitives import Submit
 from learning_observer.kvs.reader import Reader
-from learning_observer.kvs.wire import scan_strings
+from learning_observer.kvs.scanning import scan_strings
 from learning_observer.kvs.writer import Writer
 from learning_observer.redis_connection import RedisConnection, RedisSettings
 

@@ -11,19 +11,19 @@ import contextlib
 import functools
 import random
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias, TypeVar
 
 from redis.asyncio.connection import AbstractConnection
 
-from learning_observer.kvs import answers, reading
+from learning_observer.kvs import answers
 from learning_observer.kvs.answers import Verdict
 from learning_observer.kvs.arrivals import Arrivals
 from learning_observer.kvs.conversation import Connection, RoundTrip
 from learning_observer.kvs.errors import KVSError
 from learning_observer.kvs.exchange import Done, Exchange
 from learning_observer.kvs.intake import deliver
-from learning_observer.kvs.patience import TURN_MIN_S, RetryBudget
+from learning_observer.kvs.patience import TURN_MIN_S
 from learning_observer.kvs.waiting import Answer, Item, Queue, Waiting
 from learning_observer.redis_connection import RedisConnection
 
@@ -248,25 +248,3 @@ class Wire:
             # What broke may break once more while it is closed, and is closed all the same.
             with contextlib.suppress(*answers.FAULTS):
                 await self._redis.disconnect(nowait=True)
-
-
-async def scan_strings(
-    connection: RedisConnection, pattern: str, budget: RetryBudget
-) -> AsyncGenerator[bytes, None]:
-    """Every key that matches `pattern` and holds a string, some of them more than once.
-
-    By SCAN, which blocks nobody, on a connection of its own. Raises `Unavailable`.
-    """
-    wire = Wire(connection)
-    cursor = b"0"
-    try:
-        while True:
-            step = functools.partial(reading.scan, cursor=cursor, pattern=pattern)
-            with budget.part(lambda: connection.in_vain) as deadline:
-                cursor, names = await wire.run(step, deadline=deadline, writes=False)
-            for name in names:
-                yield name
-            if cursor == b"0":
-                return
-    finally:
-        await wire.aclose()

@@ -70,13 +70,7 @@ class Writer(Carrier[Change, Outcome, Outcomes]):
     def answers(
         self, call: Call[Outcomes], result: Outcomes, shortfall: KVSError | None = None
     ) -> Sequence[Outcome] | None:
-        letters, details = result
-        self._calls.made(call)
-        if not letters.strip("c"):
-            return [shortfall] * len(letters)
-        if details is None:
-            return None
-        return told(letters, details, shortfall, self._key_of)
+        return self._calls.outcomes(call, result, shortfall, self._key_of)
 
     async def confirm(self, connection: Connection, result: Outcomes) -> KVSError | None:
         if not self._durability.waits or "c" not in result[0]:

@@ -1,0 +1,48 @@
+"""The names of all keys of a server, by SCAN, which blocks nobody."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from hiredis import pack_command
+
+from learning_observer.kvs.conversation import Connection, ProtocolMismatch, good, reply_on
+from learning_observer.kvs.patience import RetryBudget
+from learning_observer.kvs.wire import Wire
+from learning_observer.redis_connection import RedisConnection
+
+
+async def scan_strings(
+    connection: RedisConnection, pattern: str, budget: RetryBudget
+) -> AsyncGenerator[bytes, None]:
+    """Every key that matches `pattern` and holds a string, some of them more than once.
+
+    On a connection of its own. Raises `Unavailable`.
+    """
+    wire = Wire(connection)
+    cursor = b"0"
+    try:
+        while True:
+            step = functools.partial(_scan, cursor=cursor, pattern=pattern)
+            with budget.part(lambda: connection.in_vain) as deadline:
+                cursor, names = await wire.run(step, deadline=deadline, writes=False)
+            for name in names:
+                yield name
+            if cursor == b"0":
+                return
+    finally:
+        await wire.aclose()
+
+
+async def _scan(
+    connection: Connection, *, cursor: bytes, pattern: str
+) -> tuple[bytes, list[bytes]]:
+    """One step: the next cursor, and some keys."""
+    words: Any = ("SCAN", cursor, "MATCH", pattern, "COUNT", 1000, "TYPE", "string")
+    await connection.send_packed_command([pack_command(words)], check_health=False)
+    (reply,) = good([await reply_on(connection)])
+    if not isinstance(reply, list) or len(reply) != 2:
+        raise ProtocolMismatch("SCAN", reply)
+    return reply[0], reply[1]
