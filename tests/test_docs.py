@@ -387,7 +387,7 @@ for check in prestartup.checks:
 kvs.kvs_startup_check()
 
 async def main():
-    process = await count({"auth": {"safe_user_id": "ann"}})
+    process = await count({"auth": {"safe_user_id": "s1"}})
     await process({"client": {"event": "x"}})
     print(await kvs.KVS().dump())
 
@@ -427,7 +427,7 @@ def test_modules_to_swap_are_all_told(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    key = "nal,__main__.count,STUDENT:ann"
+    key = "nal,__main__.count,STUDENT:s1"
     assert ast.literal_eval(done.stdout) == {
         f"Inter{key}": {"count": 1},
         f"Exter{key}": {"count": 1},

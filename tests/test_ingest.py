@@ -33,7 +33,7 @@ TIME = b"\t2026-09-07T09:00:15.304000"
 def event(number: int, **client: Any) -> dict[str, Any]:
     return {
         "client": {"event": "typed", "number": number, **client},
-        "metadata": {"source": SOURCE, "auth": {"safe_user_id": "ann"}},
+        "metadata": {"source": SOURCE, "auth": {"safe_user_id": "s1"}},
     }
 
 
@@ -52,7 +52,7 @@ async def numbers(event: Any, state: Any) -> Any:
     return state, state
 
 
-NUMBERS_KEY = f"{KeyStateType.EXTERNAL.value},{fully_qualified_function_name(numbers)},STUDENT:ann"
+NUMBERS_KEY = f"{KeyStateType.EXTERNAL.value},{fully_qualified_function_name(numbers)},STUDENT:s1"
 PIPELINE = Pipeline([{"context": SOURCE, "function": numbers}])
 
 

@@ -12,9 +12,9 @@ async def main():
     load_settings({"kvs": {"default": {"type": "stub"}, "old": old}})
     startup_checks_and_init()
     async with KVS:
-        await KVS.old().set("Internal,m.f,STUDENT:ann", {"count": 3})
+        await KVS.old().set("Internal,m.f,STUDENT:s1", {"count": 3})
         await KVS.old().dump("states.json")
-        print(await KVS().load("states.json"), await KVS()["Internal,m.f,STUDENT:ann"])
+        print(await KVS().load("states.json"), await KVS()["Internal,m.f,STUDENT:s1"])
 
 
 asyncio.run(main())

@@ -18,7 +18,7 @@ async def main():
     load_settings({"kvs": {"default": {"type": "filesystem", "path": ".lo_kvs"}}})
     startup_checks_and_init()
     async with KVS:
-        process = await event_count({"auth": {"safe_user_id": "ann"}})
+        process = await event_count({"auth": {"safe_user_id": "s1"}})
         print(await process({"client": {"event": "keystroke"}}))
 
 

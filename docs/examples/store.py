@@ -9,27 +9,27 @@ from learning_observer.kvs import InMemoryKVS
 
 async def main():
     async with InMemoryKVS() as store:
-        await store.set("notes/ann", {"words": 12})
-        print(await store["notes/ann"], await store["notes/bob"])
+        await store.set("notes/essay", {"words": 12})
+        print(await store["notes/essay"], await store["notes/plan"])
 
         # Atomic: of two writers at once, none is lost. The function may run more than once.
         print(await store.update("visits", lambda count: (count or 0) + 1))
 
-        await store.multiset({"notes/bob": None, "notes/eve": [1, 2]})
-        print(await store.multiget(["notes/eve", "notes/zoe"], default="nothing"))
-        print(await store.exists("notes/bob"), await store.get("notes/bob", "absent"))
+        await store.multiset({"notes/plan": None, "notes/poem": [1, 2]})
+        print(await store.multiget(["notes/poem", "notes/diary"], default="nothing"))
+        print(await store.exists("notes/plan"), await store.get("notes/plan", "absent"))
 
         print(sorted(await store.keys("notes/")))
         async for key in store.scan("visits"):
             print(key)
 
-        print(await store.remove("notes/bob"), await store.remove("notes/bob"))
+        print(await store.remove("notes/plan"), await store.remove("notes/plan"))
 
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "dump.json"
             await store.dump(file)
             await store.clear()
-            print(await store.load(file), await store["notes/ann"])
+            print(await store.load(file), await store["notes/essay"])
 
 
 asyncio.run(main())

@@ -27,7 +27,7 @@ async def main():
     load_settings({"kvs": {"default": {"type": "stub"}}})
     startup_checks_and_init()
     async with KVS:
-        process = await word_count.words_typed({"auth": {"safe_user_id": "ann"}})
+        process = await word_count.words_typed({"auth": {"safe_user_id": "s1"}})
         shown = [await process(event, {"doc_id": "essay"}) for event in events]
         assert shown == [{"words": 3}, False, {"words": 4}]
 

@@ -54,12 +54,12 @@ def test_codec_row_fails_when_a_value_is_changed(
 
 def test_loop_loses_what_the_safe_baselines_keep() -> None:
     reducer = counting(flat_state(300))
-    keys = keys_of(reducer, "ann")
+    keys = keys_of(reducer, "s1")
 
     async def kept_by(way: Any) -> tuple[int, int]:
         async with Setting.opened(quick=True) as setting:
             baseline = way(setting.client, plain(reducer), flat_state(300))
-            steps = [lambda: baseline.process(keys, event_of("ann"))] * 8
+            steps = [lambda: baseline.process(keys, event_of("s1"))] * 8
             run = await drive(steps, 0.05)
             return run.events, await counted(setting.client, [keys.internal])
 

@@ -119,10 +119,10 @@ def test_what_could_not_be_determined_is_no_fault(
     lo_kvs: Any, tmp_path: Path, redis_server: RedisServer, redis_url: str
 ) -> None:
     with redis.Redis.from_url(redis_url) as client:
-        client.execute_command("ACL", "SETUSER", "ann", "on", ">x", "~*", "+@all", "-@dangerous")
-        write(tmp_path, redis_url.replace("//", "//ann:x@"), one={"type": "redis"})
+        client.execute_command("ACL", "SETUSER", "app", "on", ">x", "~*", "+@all", "-@dangerous")
+        write(tmp_path, redis_url.replace("//", "//app:x@"), one={"type": "redis"})
         answer = lo_kvs("check")
-        client.execute_command("ACL", "DELUSER", "ann")
+        client.execute_command("ACL", "DELUSER", "app")
     assert answer.code == (0 if codec.COMPILED else 1), answer
     assert "  unknown  INFO         could not determine whether data is persisted" in answer.out
 
@@ -131,14 +131,14 @@ def test_right_that_is_lacking_is_an_error(
     lo_kvs: Any, tmp_path: Path, redis_server: RedisServer, redis_url: str
 ) -> None:
     with redis.Redis.from_url(redis_url) as client:
-        client.execute_command("ACL", "SETUSER", "ann", "on", ">x", "~one:*", "+@all")
+        client.execute_command("ACL", "SETUSER", "app", "on", ">x", "~one:*", "+@all")
         write(
             tmp_path,
-            redis_url.replace("//", "//ann:x@"),
+            redis_url.replace("//", "//app:x@"),
             one={"type": "redis", "prefix": "one:"},
         )
         answer = lo_kvs("check")
-        client.execute_command("ACL", "DELUSER", "ann")
+        client.execute_command("ACL", "DELUSER", "app")
     assert answer.code == 4, answer
     assert "  error    rights " in answer.out
     assert "(ACL SETUSER … ~__lokvs:*)" in answer.out

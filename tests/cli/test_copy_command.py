@@ -27,10 +27,10 @@ from learning_observer.testing.server import RedisServer
 
 #: What lies in the source: also what no codec of ours would write, or even read.
 RAW: dict[str, bytes] = {
-    "Internal,m.f,STUDENT:ann": b'{"n": 1}',
-    "External,m.f,STUDENT:ann": b'{ "n" :1.0 }',
+    "Internal,m.f,STUDENT:s1": b'{"n": 1}',
+    "External,m.f,STUDENT:s1": b'{ "n" :1.0 }',
     "Internal,m.f,EventField.doc_id:D{1},STUDENT:b}b": b"[1]",
-    "Internal,m.f,{STUDENT:ann}": b'"another key than the first"',
+    "Internal,m.f,{STUDENT:s1}": b'"another key than the first"',
     "Internal,m.f": b"{}",
     "Internal,{m.f}": b'"braces of its own"',
     "External,a{b,STUDENT:S": b"-0.0",

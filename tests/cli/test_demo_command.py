@@ -66,7 +66,7 @@ def test_second_run_replaces_the_first(lo_kvs: Any) -> None:
 
 
 def test_states_of_real_students_are_left_alone(lo_kvs: Any, tmp_path: Path) -> None:
-    real = make_key(event_count, {KeyField.STUDENT: "ann"}, KeyStateType.EXTERNAL)
+    real = make_key(event_count, {KeyField.STUDENT: "s1"}, KeyStateType.EXTERNAL)
     others = {real: {"count": 7}, "STUDENT:sim-student-000": 1, "notes": 2}
     (tmp_path / "others.json").write_text(json.dumps(others))
     lo_kvs("load", "others.json")

@@ -107,19 +107,19 @@ async def use_stores(folder):
     store = kvs.KVS()
     assert kvs.KVS() is learning_observer.kvs.KVS() is KVS()
     assert await store["absent"] is None
-    await store.set("email-studentID-mapping:a@b.c", "ann")
+    await store.set("email-studentID-mapping:a@b.c", "s1")
     memo = json.dumps({"args": ["a/b", None], "kwargs": {"x": [1, 2.5]}}) * 20
     await store.set(memo, [1, 2.5, None, {"nested": {"é": "😀"}}])
     await store.set("NLP_CACHE_17", {"tuple": (1, 2), 3: "three"})
     assert await store["NLP_CACHE_17"] == {"tuple": [1, 2], "3": "three"}
     found = await store.multiget(keys=["NLP_CACHE_17", "absent", "email-studentID-mapping:a@b.c"])
-    assert found == [{"tuple": [1, 2], "3": "three"}, None, "ann"], found
+    assert found == [{"tuple": [1, 2], "3": "three"}, None, "s1"], found
     assert await store.multiget(["absent", memo]) == [None, await store[memo]]
     assert sorted(await store.keys()) == sorted(
         ["email-studentID-mapping:a@b.c", memo, "NLP_CACHE_17"]
     )
     dumped = await store.dump()
-    assert dumped["email-studentID-mapping:a@b.c"] == "ann"
+    assert dumped["email-studentID-mapping:a@b.c"] == "s1"
     filename = str(Path(folder) / "dump.json")
     assert await store.dump(filename) == dumped
     assert json.loads(Path(filename).read_text(encoding="utf-8")) == dumped
@@ -193,41 +193,41 @@ async def run_reducers():
     assert inspect.iscoroutinefunction(activity)
     assert activity.__name__ == "activity"
     assert activity.__doc__ == "Counts a student's events."
-    process = await activity(metadata_of("ann"))
+    process = await activity(metadata_of("s1"))
     for kind in ("ignored", "save", "save", "open"):
         external = await process({"client": {"event": kind}}, {})
     assert external == {"saves": 3, "by": {"save": 2, "open": 1}}
     guest = await activity({"source": "org.example.docs"})
     assert await guest({"client": {"event": "ignored"}}, {}) is False
 
-    process = await last_document(metadata_of("ann"))
-    for document in ("D", "E/1", "E,STUDENT:bob"):
+    process = await last_document(metadata_of("s1"))
+    for document in ("D", "E/1", "E,STUDENT:s2"):
         event = {"client": {"event": "open", "doc_id": document}}
         assert await process(event, {"doc_id": document}) == {"last": document}
     await process({"client": {"event": "quiet"}}, {})
 
     for reducer in (tally, tally_by_student):
-        process = await reducer(metadata_of("bob"))
+        process = await reducer(metadata_of("s2"))
         for _ in range(3):
             await process({"client": {"event": "save"}}, {})
 
     key = sa_helpers.make_key(
-        activity, {sa_helpers.KeyField.STUDENT: "ann"}, sa_helpers.KeyStateType.INTERNAL
+        activity, {sa_helpers.KeyField.STUDENT: "s1"}, sa_helpers.KeyStateType.INTERNAL
     )
-    assert key == f"Internal,{sa_helpers.fully_qualified_function_name(activity)},STUDENT:ann"
+    assert key == f"Internal,{sa_helpers.fully_qualified_function_name(activity)},STUDENT:s1"
     assert key == sa_helpers.make_key_from_json(
         {
             "source": sa_helpers.fully_qualified_function_name(activity),
-            "KeyField.STUDENT": "ann",
+            "KeyField.STUDENT": "s1",
         }
     )
     # Written from outside while the reducer is live.
     await kvs.KVS().set(key, {"saves": 100, "by": {}})
-    process = await activity(metadata_of("ann"))
+    process = await activity(metadata_of("s1"))
     assert (await process({"client": {"event": "save"}}, {}))["saves"] == 101
 
     teachers = kvs_pipeline(scope=Scope([KeyField.TEACHER]))(plain)
-    process = await teachers(metadata_of("ann"))
+    process = await teachers(metadata_of("s1"))
     try:
         await process({"client": {"event": "save"}}, {})
     except ScopeFieldError:
@@ -238,7 +238,7 @@ async def run_reducers():
     # As dashboards ask: one multiget, the default where there is nothing.
     keys = [
         sa_helpers.make_key(activity, {KeyField.STUDENT: student}, KeyStateType.EXTERNAL)
-        for student in ("nobody", "ann")
+        for student in ("nobody", "s1")
     ]
     rows = await kvs.KVS().multiget(keys)
     assert [row or REDUCERS[0]["default"] for row in rows] == [

@@ -15,7 +15,7 @@ from learning_observer.redis_connection import RedisSettings
 from learning_observer.stream_analytics.helpers import student_event_reducer
 
 EVENT: dict[str, Any] = {"client": {"event": "save"}}
-METADATA = {"auth": {"safe_user_id": "ann"}}
+METADATA = {"auth": {"safe_user_id": "s1"}}
 
 
 @student_event_reducer(module_override="writing.analysis", qualname_override="count")
@@ -24,7 +24,7 @@ async def count(event: Any, state: Any) -> tuple[Any, Any]:
     return state, {"count": state["count"], "text": "naïve 😀"}
 
 
-KEY = "writing.analysis.count,STUDENT:ann"
+KEY = "writing.analysis.count,STUDENT:s1"
 # As the standard library's json writes them, in each of its manners.
 WRITTEN = [
     json.dumps({"count": 41, "text": "naïve 😀 \ud83d", "list": [], "of": [{}]}),

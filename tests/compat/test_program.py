@@ -21,23 +21,23 @@ STORES: dict[str, dict[str, Any]] = {
 ACTIVITY = "__main__.activity"
 EXPECTED = {
     "NLP_CACHE_17": {"tuple": [1, 2], "3": "three"},
-    "email-studentID-mapping:a@b.c": "ann",
-    f"Internal,{ACTIVITY},STUDENT:ann": {"saves": 101, "by": {"save": 1}},
-    f"External,{ACTIVITY},STUDENT:ann": {"saves": 101, "by": {"save": 1}},
+    "email-studentID-mapping:a@b.c": "s1",
+    f"Internal,{ACTIVITY},STUDENT:s1": {"saves": 101, "by": {"save": 1}},
+    f"External,{ACTIVITY},STUDENT:s1": {"saves": 101, "by": {"save": 1}},
     f"Internal,{ACTIVITY},STUDENT:[guest]": {"saves": 0, "by": {}},
-    "Internal,__main__.last_document,EventField.doc_id:D,STUDENT:ann": None,
-    "External,__main__.last_document,EventField.doc_id:D,STUDENT:ann": {"last": "D"},
-    "Internal,__main__.last_document,EventField.doc_id:E/1,STUDENT:ann": None,
-    "External,__main__.last_document,EventField.doc_id:E/1,STUDENT:ann": {"last": "E/1"},
-    "Internal,__main__.last_document,EventField.doc_id:E%2CSTUDENT:bob,STUDENT:ann": None,
-    "External,__main__.last_document,EventField.doc_id:E%2CSTUDENT:bob,STUDENT:ann": {
-        "last": "E,STUDENT:bob"
+    "Internal,__main__.last_document,EventField.doc_id:D,STUDENT:s1": None,
+    "External,__main__.last_document,EventField.doc_id:D,STUDENT:s1": {"last": "D"},
+    "Internal,__main__.last_document,EventField.doc_id:E/1,STUDENT:s1": None,
+    "External,__main__.last_document,EventField.doc_id:E/1,STUDENT:s1": {"last": "E/1"},
+    "Internal,__main__.last_document,EventField.doc_id:E%2CSTUDENT:s2,STUDENT:s1": None,
+    "External,__main__.last_document,EventField.doc_id:E%2CSTUDENT:s2,STUDENT:s1": {
+        "last": "E,STUDENT:s2"
     },
-    "Internal,__main__.last_document,EventField.doc_id:None,STUDENT:ann": {"last": None},
+    "Internal,__main__.last_document,EventField.doc_id:None,STUDENT:s1": {"last": None},
     "Internal,old.module.tally": 3,
     "External,old.module.tally": None,
-    "Internal,__main__.plain,STUDENT:bob": 13,
-    "External,__main__.plain,STUDENT:bob": None,
+    "Internal,__main__.plain,STUDENT:s2": 13,
+    "External,__main__.plain,STUDENT:s2": None,
 }
 
 

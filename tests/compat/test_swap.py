@@ -55,7 +55,7 @@ async def main():
     await redis_connection.set("plain", "1")
     assert await redis_connection.get("plain") == b"1"
     await (await redis_connection.connection()).aclose()
-    process = await count({"auth": {"safe_user_id": "ann"}})
+    process = await count({"auth": {"safe_user_id": "s1"}})
     for name in ("first", "second", "third"):
         KVS.add_item("default", getattr(KVS, name))
         for _ in range(2):
@@ -109,8 +109,8 @@ def test_our_modules_run_in_another_tree(foreign: Path, redis_url: str, tmp_path
     port = redis_url.rpartition(":")[2].partition("/")[0]
     found = run_program(program, str(foreign), port, path=foreign)
     states = [
-        ["External,__main__.count,STUDENT:ann", {"count": 2}],
-        ["Internal,__main__.count,STUDENT:ann", {"count": 2}],
+        ["External,__main__.count,STUDENT:s1", {"count": 2}],
+        ["Internal,__main__.count,STUDENT:s1", {"count": 2}],
     ]
     assert found.count(states) >= 3
 

@@ -21,7 +21,7 @@ from learning_observer.stream_analytics.helpers import KeyStateType
 Contents: TypeAlias = dict[bytes, tuple[bytes, bool]]
 
 CALLS = 240
-STUDENTS = ("ann", "bob", "cem")
+STUDENTS = ("s1", "s2", "s3")
 KEPT_S = 3_600.0  # nothing expires while the test runs
 
 

@@ -37,7 +37,7 @@ from learning_observer.stream_analytics.engine import Engine
 from learning_observer.stream_analytics.helpers import student_event_reducer
 
 KEYS = ("first", "second")
-STUDENT = "ann"
+STUDENT = "s1"
 
 
 class Recorder(Worker):

@@ -137,7 +137,7 @@ def test_every_cut_shows_a_prefix_of_whole_changes(seed: int, tally: Tally) -> N
 def test_cuts_show_a_change_that_is_made_in_two_commands(seed: int) -> None:
     """The test above can fail: a plain SET of each half leaves one without the other."""
     drawn = random.Random(seed)
-    internal, external = (key_of("ann", kind) for kind in KeyStateType)
+    internal, external = (key_of("s1", kind) for kind in KeyStateType)
     torn = 0
     with RedisServer(*ARGUMENTS) as server:
         file = CutFile(server)
@@ -151,5 +151,5 @@ def test_cuts_show_a_change_that_is_made_in_two_commands(seed: int) -> None:
             file.restart_with(drawn.randint(size // 3, size))
             with redis.Redis.from_url(server.url) as client:
                 found: Contents = contents_of(client)
-            torn += len(set(halves(found, "ann"))) > 1
+            torn += len(set(halves(found, "s1"))) > 1
     assert torn > 0

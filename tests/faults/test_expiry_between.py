@@ -29,10 +29,10 @@ from learning_observer.testing.server import RedisServer
 #: So long that nothing expires unless a test makes it.
 EXPIRE_S = 1_000
 INTERNAL, EXTERNAL = (
-    make_key("tests.expiring", {KeyField.STUDENT: "ann"}, kind)
+    make_key("tests.expiring", {KeyField.STUDENT: "s1"}, kind)
     for kind in (KeyStateType.INTERNAL, KeyStateType.EXTERNAL)
 )
-METADATA = {"auth": {"safe_user_id": "ann"}}
+METADATA = {"auth": {"safe_user_id": "s1"}}
 
 #: What happens to a key meanwhile: by the server's own clock, or by somebody else's hand.
 Meanwhile = Callable[[redis.Redis, str], None]

@@ -42,7 +42,7 @@ T = TypeVar("T")
 Model = dict[str, Any]
 
 EXAMPLES = 25
-STUDENTS = ("ann", "bob")
+STUDENTS = ("s1", "s2")
 
 
 @student_event_reducer(null_state={"count": 0}, module_override="m", qualname_override="tally")
@@ -78,7 +78,7 @@ PIPELINE = Pipeline([{"context": "s", "function": tally_of_events}])
 KEYED: Any = tally_of_events.__dict__["_kvs_keyed"]
 STATES = {who: KEYED.keys({"auth": {"safe_user_id": who}}, {}) for who in STUDENTS}
 
-STATE_KEYS = [STATES["ann"].internal, STATES["ann"].external, STATES["bob"].internal]
+STATE_KEYS = [STATES["s1"].internal, STATES["s1"].external, STATES["s2"].internal]
 KEYS = st.sampled_from(["a", "b", "A", "a/b", "_a", "{a}b", "é", "", "n" * 300, *STATE_KEYS])
 LEAVES = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
 VALUES = st.one_of(

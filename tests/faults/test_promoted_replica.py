@@ -35,7 +35,7 @@ from learning_observer.testing import (
 from learning_observer.testing.replication import replication
 
 RETRY_S = 1.0
-STUDENTS = ("ann", "bob", "cem")
+STUDENTS = ("s1", "s2", "s3")
 ROUNDS = 16
 LOADED_ROUNDS = 4
 Process = Callable[[Any, dict[str, Any]], Awaitable[Any]]
@@ -92,7 +92,7 @@ def test_a_primary_that_has_become_a_replica(tally: Tally) -> None:
             store_at(old.url, RETRY_S) as store,
             PersistentRedisKVS(connection=patient) as waiting,
         ):
-            process = await fault_count(metadata_of("ann"))
+            process = await fault_count(metadata_of("s1"))
             assert await events(process, 5) == 5
             await store.set("key", "old")
             await waiting.update("counter", one_more)
@@ -124,7 +124,7 @@ def test_a_primary_that_has_become_a_replica(tally: Tally) -> None:
 
     with two_servers() as (old, new):
         asyncio.run(run(old, new))
-        assert student_counts(old.url, "ann") == (11, 11)
+        assert student_counts(old.url, "s1") == (11, 11)
     tally(
         "T9", refused, "READONLY: Unavailable at the deadline, or done once it is a primary again"
     )
@@ -133,7 +133,7 @@ def test_a_primary_that_has_become_a_replica(tally: Tally) -> None:
 def test_a_partitioned_primary_that_wants_replicas(tally: Tally) -> None:
     async def run(primary: RedisServer, replica: RedisServer) -> None:
         async with store_at(primary.url, RETRY_S) as store:
-            process = await fault_count(metadata_of("ann"))
+            process = await fault_count(metadata_of("s1"))
             await store.set("key", "before")
             assert await events(process, 3) == 3
             with cut_off(replica):
@@ -144,8 +144,8 @@ def test_a_partitioned_primary_that_wants_replicas(tally: Tally) -> None:
                     partial(process, "event", {}),
                 ):
                     await assert_told_within_the_deadline(call(), "NOREPLICAS")
-                assert stored_counts(primary.url, [key_of("ann"), "counter"]) == {
-                    key_of("ann"): 3,
+                assert stored_counts(primary.url, [key_of("s1"), "counter"]) == {
+                    key_of("s1"): 3,
                     "counter": 0,
                 }
                 assert await store["key"] == "before"
@@ -172,16 +172,16 @@ def test_what_the_old_primary_took_alone_is_lost_and_nothing_revives_it(tally: T
                 # This process now holds states, and their bytes, that the new primary never had.
                 for process in processes:
                     assert await events(process, alone) == 5 + alone
-                assert student_counts(old.url, "ann") == (5 + alone, 5 + alone)
+                assert student_counts(old.url, "s1") == (5 + alone, 5 + alone)
                 promote(new)
             # Another process counts on the new primary meanwhile, for the first student only.
             with redis.Redis.from_url(new.url) as other:
-                other.set(key_of("ann"), json.dumps({"count": 5 + elsewhere}))
-            assert student_counts(new.url, "bob") == (5, 5)  # acknowledged, and lost
+                other.set(key_of("s1"), json.dumps({"count": 5 + elsewhere}))
+            assert student_counts(new.url, "s2") == (5, 5)  # acknowledged, and lost
             proxy.upstream = ("127.0.0.1", new.port)
             old.kill()
             for process, student in zip(processes, STUDENTS, strict=True):
-                expected = 5 + afterwards + (elsewhere if student == "ann" else 0)
+                expected = 5 + afterwards + (elsewhere if student == "s1" else 0)
                 assert await events(process, afterwards) == expected
                 assert student_counts(new.url, student) == (expected, expected)
             # A reducer's read of the store tells the same.
@@ -269,14 +269,14 @@ class Failover:
 def test_a_call_that_is_sent_again_after_the_failover(replicated: bool, tally: Tally) -> None:
     async def run(failover: Failover) -> None:
         async with store_at(failover.proxy.url, 60.0) as store:
-            process = await fault_count(metadata_of("ann"))
+            process = await fault_count(metadata_of("s1"))
             await events(process, 1)
             await store.update("counter", one_more)
             for round_ in range(ROUNDS):
                 wait_until_replicated(failover.primary, failover.replica)
                 done = 1 + round_
                 if round_ % 2:
-                    shown = await failover.during(partial(process, "event", {}), key_of("ann"))
+                    shown = await failover.during(partial(process, "event", {}), key_of("s1"))
                     await store.update("counter", one_more)
                 else:
                     shown = await failover.during(
@@ -284,7 +284,7 @@ def test_a_call_that_is_sent_again_after_the_failover(replicated: bool, tally: T
                     )
                     await events(process, 1)
                 assert shown == done + 1
-                assert student_counts(failover.primary.url, "ann") == (done + 1, done + 1)
+                assert student_counts(failover.primary.url, "s1") == (done + 1, done + 1)
                 assert stored_counts(failover.primary.url, ["counter"]) == {"counter": done + 1}
 
     start = time.monotonic()

@@ -74,9 +74,9 @@ FAILS = {
 def user_with(url: str, rights: Rights) -> Iterator[dict[str, Any]]:
     """The connection of a user that has these rights."""
     with redis.Redis.from_url(url) as client:
-        client.execute_command("ACL", "SETUSER", "ann", "reset", "on", ">pass", *rights.given)
-        yield {"redis_url": url, "redis_username": "ann", "redis_password": "pass"}
-        client.execute_command("ACL", "DELUSER", "ann")
+        client.execute_command("ACL", "SETUSER", "app", "reset", "on", ">pass", *rights.given)
+        yield {"redis_url": url, "redis_username": "app", "redis_password": "pass"}
+        client.execute_command("ACL", "DELUSER", "app")
 
 
 def store_of(connection: dict[str, Any]) -> PersistentRedisKVS:

@@ -37,7 +37,7 @@ from learning_observer.stream_analytics.engine import Engine
 from learning_observer.stream_analytics.helpers import KeyStateType, student_event_reducer
 from learning_observer.stream_analytics.limits import Limits
 
-STUDENTS = ("ann", "bob")
+STUDENTS = ("s1", "s2")
 COUNTERS = ("counter 0", "counter 1")
 RECORD = RESERVED_PREFIX.encode() + b"writer:[0-9a-f]{32}"
 

@@ -40,8 +40,8 @@ from learning_observer.stream_analytics.helpers import student_event_reducer
 from learning_observer.stream_analytics.pipeline import Pipeline
 from learning_observer.testing import ClusterServers
 
-INTERNAL = "Internal,m.f,STUDENT:ann"
-EXTERNAL = "External,m.f,STUDENT:ann"
+INTERNAL = "Internal,m.f,STUDENT:s1"
+EXTERNAL = "External,m.f,STUDENT:s1"
 
 
 def settings_of(cluster: ClusterServers, retry_for: float = 30.0) -> RedisSettings:
@@ -111,7 +111,7 @@ def test_keys_that_moved_before_their_slot_are_asked_for(cluster: ClusterServers
             assert await store.commit([pair(b"2", b"3"), pair(b"2", b"4")]) != [None, None]
             assert await store.update(INTERNAL, one_more) == 4
             # A read of one key needs no key to be there.
-            assert await store["Internal,m.g,STUDENT:ann"] is None
+            assert await store["Internal,m.g,STUDENT:s1"] is None
         cluster.end_move(slot, to)
         assert await store.multiget([INTERNAL, EXTERNAL]) == [4, 3]
 
@@ -133,13 +133,13 @@ def test_keys_that_are_parted_while_they_move_are_waited_for(cluster: ClusterSer
             cluster.move_names(slot, to, cluster.names_in(slot))
             assert await change == [None]
         # A key that is on neither node can be written when the slot has moved, not before.
-        new = asyncio.create_task(store.set("Internal,m.g,STUDENT:ann", "new"))
+        new = asyncio.create_task(store.set("Internal,m.g,STUDENT:s1", "new"))
         await asyncio.sleep(0.2)
         assert not new.done()
         cluster.end_move(slot, to)
         async with asyncio.timeout(10):
             await new
-        assert await store.multiget([INTERNAL, EXTERNAL, "Internal,m.g,STUDENT:ann"]) == [
+        assert await store.multiget([INTERNAL, EXTERNAL, "Internal,m.g,STUDENT:s1"]) == [
             2,
             2,
             "new",

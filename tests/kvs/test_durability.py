@@ -341,7 +341,7 @@ def test_reducer_whose_state_is_not_yet_replicated_goes_on_from_it(
         )
         KVS.add_item("default", store)
         try:
-            process = await count({"auth": {"safe_user_id": "ann"}})
+            process = await count({"auth": {"safe_user_id": "s1"}})
             for _ in range(2):
                 with stopped(replicated), pytest.raises(NotReplicated):
                     await process({}, {})

@@ -52,10 +52,10 @@ from learning_observer.testing.server import RedisServer
 #: What servers say, the type that callers get, and what may be done about it.
 ANSWERS = {
     "OOM command not allowed when used memory > 'maxmemory'.": OutOfMemory,
-    "NOPERM User ann has no permissions to run the 'evalsha' command": NotPermitted,
+    "NOPERM User app has no permissions to run the 'evalsha' command": NotPermitted,
     "NOAUTH Authentication required.": NotPermitted,
     "WRONGPASS invalid username-password pair or user is disabled.": NotPermitted,
-    "ERR ACL failure in script: User ann has no permissions to run the 'set' command": NotPermitted,
+    "ERR ACL failure in script: User app has no permissions to run the 'set' command": NotPermitted,
     "MISCONF Redis is configured to save RDB snapshots, but it can't": Refused,
     "MOVED 3999 127.0.0.1:6381": Refused,
     "ERR unknown command": Refused,

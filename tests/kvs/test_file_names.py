@@ -63,12 +63,12 @@ def test_name_is_safe_and_gives_the_key_back(key: str, subdirs: bool) -> None:
 
 
 def test_names_are_readable() -> None:
-    key = "Internal,w.count,EventField.doc_id:d1,STUDENT:ann"
+    key = "Internal,w.count,EventField.doc_id:d1,STUDENT:s1"
     assert str(path_of(key, subdirs=True)) == (
-        "^I^nternal,w.count,^E^vent^F^ield.doc_id%3ad1,^STUDENT%3a^ann.json"
+        "^I^nternal,w.count,^E^vent^F^ield.doc_id%3ad1,^STUDENT%3a^s1.json"
     )
-    assert str(path_of("notes/2026/ann", subdirs=True)) == "_notes/_2026/ann.json"
-    assert str(path_of("notes/2026/ann", subdirs=False)) == "notes%2f2026%2fann.json"
+    assert str(path_of("notes/2026/essay", subdirs=True)) == "_notes/_2026/essay.json"
+    assert str(path_of("notes/2026/essay", subdirs=False)) == "notes%2f2026%2fessay.json"
 
 
 @pytest.mark.parametrize(

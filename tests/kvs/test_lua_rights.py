@@ -96,26 +96,26 @@ def stored(client: redis.Redis) -> dict[bytes, bytes | None]:
 def test_a_call_is_made_or_refused_as_a_whole(
     server: RedisServer, admin: redis.Redis, withheld: str, name: str, ttl_ms: int, earlier: bool
 ) -> None:
-    grant(admin, "ann", "reset", "on", ">pass", "~*", "+@all")
+    grant(admin, "app", "reset", "on", ">pass", "~*", "+@all")
     admin.mset(BEFORE)
-    where = server.url.replace("//", "//ann:pass@")
-    with redis.Redis.from_url(where, protocol=2) as ann:
+    where = server.url.replace("//", "//app:pass@")
+    with redis.Redis.from_url(where, protocol=2) as app:
         if earlier:
-            run(ann, words([Change("unseen", b"", {})], number=1, ttl_ms=ttl_ms))
-        grant(admin, "ann", *f"-{withheld}".split())
+            run(app, words([Change("unseen", b"", {})], number=1, ttl_ms=ttl_ms))
+        grant(admin, "app", *f"-{withheld}".split())
         call = words(CALLS[name], number=2, ttl_ms=ttl_ms)
         made = [b"c" * len(CALLS[name])]
         try:
-            assert run(ann, call) == made
+            assert run(app, call) == made
         except redis.ResponseError as error:
             assert re.search(REFUSED, str(error))  # noqa: PT017
             assert stored(admin) == BEFORE
             # Sent again, it does not count as made.
             with pytest.raises(redis.ResponseError, match=REFUSED):
-                run(ann, call)
+                run(app, call)
             assert stored(admin) == BEFORE
-            grant(admin, "ann", "+@all")
-            assert run(ann, call) == made
+            grant(admin, "app", "+@all")
+            assert run(app, call) == made
         else:
             assert name != "both" or withheld != "unlink"
         wanted = dict(BEFORE)
@@ -127,12 +127,12 @@ def test_a_call_is_made_or_refused_as_a_whole(
                     wanted[key.encode()] = data
         assert stored(admin) == wanted
         # It counts as made, and its record expires.
-        grant(admin, "ann", "+@all", "-pexpire")
-        assert run(ann, call) == made
+        grant(admin, "app", "+@all", "-pexpire")
+        assert run(app, call) == made
         assert 0 < int(admin.pttl("__lokvs:writer:x")) <= 60_000
         if earlier:
             with pytest.raises(redis.ResponseError, match="LOKVS_STALE"):
-                run(ann, words([PUT], number=1, ttl_ms=ttl_ms))
+                run(app, words([PUT], number=1, ttl_ms=ttl_ms))
         expiring = 0 < int(admin.pttl("put")) <= 60_000
         assert expiring is (ttl_ms > 0 and b"put" in wanted)
 
@@ -147,11 +147,13 @@ def test_rights_to_keys_are_looked_at_before_the_script_runs(
     admin.mset(BEFORE)
     for other in others:
         rights = ("reset", "on", ">pass", other, "~__lokvs:*", "+@all")
-        grant(admin, "bob", *rights)
-        with redis.Redis.from_url(server.url.replace("//", "//bob:pass@"), protocol=2) as bob:
+        grant(admin, "other_app", *rights)
+        with redis.Redis.from_url(
+            server.url.replace("//", "//other_app:pass@"), protocol=2
+        ) as other_app:
             for changes in ([PUT], [PUT, REMOVAL], MANY):
                 for ttl_ms in (0, 60_000):
                     with pytest.raises(redis.exceptions.NoPermissionError, match=NO_KEY):
-                        run(bob, words(changes, number=1, ttl_ms=ttl_ms))
+                        run(other_app, words(changes, number=1, ttl_ms=ttl_ms))
             assert stored(admin) == BEFORE
             assert admin.get("__lokvs:writer:x") is None

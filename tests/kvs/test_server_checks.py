@@ -64,9 +64,9 @@ def found(report: ServerReport, check: str) -> Finding:
 def user_with(server: RedisServer, *rights: str) -> Iterator[str]:
     """A user of the server that has these rights, and the password `secret`."""
     with redis.Redis.from_url(server.url) as client:
-        client.execute_command("ACL", "SETUSER", "ann", "reset", "on", ">secret", *rights)
-        yield "ann"
-        client.execute_command("ACL", "DELUSER", "ann")
+        client.execute_command("ACL", "SETUSER", "app", "reset", "on", ">secret", *rights)
+        yield "app"
+        client.execute_command("ACL", "DELUSER", "app")
 
 
 # -- one finding after another ---------------------------------------------------------------

@@ -238,9 +238,9 @@ def test_who_may_make_no_transaction_is_served_by_the_script(
 ) -> None:
     right = [f"-{withheld}"]
     client.execute_command(  # type: ignore[no-untyped-call]
-        "ACL", "SETUSER", "ann", "reset", "on", ">pass", "~*", "+@all", *right
+        "ACL", "SETUSER", "app", "reset", "on", ">pass", "~*", "+@all", *right
     )
-    url = server.url.replace("//", "//ann:pass@")
+    url = server.url.replace("//", "//app:pass@")
 
     async def use(connection: Connection) -> None:
         made = transaction([Change("a", None, {"a": b"2", "b": (same := b"22"), "c": same})])
@@ -255,9 +255,9 @@ def test_who_may_make_no_transaction_is_served_by_the_script(
 
 def test_a_right_that_neither_way_has_is_told(server: RedisServer, client: redis.Redis) -> None:
     client.execute_command(  # type: ignore[no-untyped-call]
-        "ACL", "SETUSER", "ann", "reset", "on", ">pass", "~*", "+@all", "-set"
+        "ACL", "SETUSER", "app", "reset", "on", ">pass", "~*", "+@all", "-set"
     )
-    url = server.url.replace("//", "//ann:pass@")
+    url = server.url.replace("//", "//app:pass@")
 
     async def use(connection: Connection) -> None:
         with pytest.raises((NoPermissionError, ResponseError), match=r"can't run|ACL failure"):
@@ -331,12 +331,12 @@ def test_a_store_goes_by_the_script_once_it_was_refused(
     server: RedisServer, client: redis.Redis
 ) -> None:
     client.execute_command(  # type: ignore[no-untyped-call]
-        "ACL", "SETUSER", "ann", "reset", "on", ">pass", "~*", "+@all", "-watch"
+        "ACL", "SETUSER", "app", "reset", "on", ">pass", "~*", "+@all", "-watch"
     )
 
     async def main() -> None:
         where = settings_for(server.port)
-        where = type(where)(url=server.url.replace("//", "//ann:pass@"))
+        where = type(where)(url=server.url.replace("//", "//app:pass@"))
         async with PersistentRedisKVS(connection=where, lanes=1) as store:
             for at in range(4):
                 await store.set("key", LARGE + str(at))

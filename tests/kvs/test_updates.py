@@ -136,8 +136,8 @@ def test_changes_see_the_context_of_their_callers() -> None:
 
     async def main() -> None:
         store = Counted()
-        await asyncio.gather(one(store, "ann"), one(store, "bob"))
-        assert await store.get("key") == ["ann", "bob"]
+        await asyncio.gather(one(store, "first"), one(store, "second"))
+        assert await store.get("key") == ["first", "second"]
 
     asyncio.run(main())
 

@@ -25,28 +25,28 @@ class Run(Protocol):
     def __call__(self, scenario: Callable[[Store], Coroutine[Any, Any, T]]) -> T: ...
 
 
-def key_of(reducer: Any, state_type: KeyStateType = INTERNAL, student: str = "ann") -> str:
+def key_of(reducer: Any, state_type: KeyStateType = INTERNAL, student: str = "s1") -> str:
     return make_key(reducer, {KeyField.STUDENT: student}, state_type)
 
 
-async def process_of(reducer: Any, student: str = "ann") -> Any:
+async def process_of(reducer: Any, student: str = "s1") -> Any:
     return await reducer({"auth": {"safe_user_id": student}})
 
 
-async def send(reducer: Any, *events: Any, student: str = "ann") -> list[Any]:
+async def send(reducer: Any, *events: Any, student: str = "s1") -> list[Any]:
     """Each event's External state, one event after another."""
     process = await process_of(reducer, student)
     return [await process(event, {}) for event in events]
 
 
-async def send_at_once(reducer: Any, *events: Any, student: str = "ann") -> list[Any]:
+async def send_at_once(reducer: Any, *events: Any, student: str = "s1") -> list[Any]:
     """Each event's External state or error, all of them waiting at the same time."""
     process = await process_of(reducer, student)
     waiting = asyncio.gather(*(process(event, {}) for event in events), return_exceptions=True)
     return list(await asyncio.wait_for(waiting, PATIENCE_S))
 
 
-async def halves(store: Store, reducer: Any, student: str = "ann") -> list[Any]:
+async def halves(store: Store, reducer: Any, student: str = "s1") -> list[Any]:
     """[Internal, External] as they stand in the store; "absent" where there is none."""
     keys = [key_of(reducer, half, student) for half in (INTERNAL, EXTERNAL)]
     return await store.multiget(keys, "absent")

@@ -47,7 +47,7 @@ async def count_in_a_task(event: Any, state: Any) -> Any:
 
 EVENT = {
     "client": {"event": "x"},
-    "metadata": {"source": "test", "auth": {"safe_user_id": "ann"}},
+    "metadata": {"source": "test", "auth": {"safe_user_id": "s1"}},
 }
 
 

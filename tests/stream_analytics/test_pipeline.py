@@ -54,7 +54,7 @@ def nothing_ran_yet() -> None:
 def event_of(source: Any = "docs", **client: Any) -> dict[str, Any]:
     return {
         "client": {"event": "save", **client},
-        "metadata": {"source": source, "auth": {"safe_user_id": "ann"}},
+        "metadata": {"source": source, "auth": {"safe_user_id": "s1"}},
     }
 
 
@@ -68,9 +68,9 @@ def test_event_goes_through_the_reducers_of_its_source_in_their_order(run: Run) 
         assert ran == ["tally", "tally_documents"]
         assert await PIPELINE.process(event_of("other", doc_id="D")) == 1
         assert counts(await store.dump()) == {
-            "Internal,tally,STUDENT:ann": 1,
-            "External,tally,STUDENT:ann": 1,
-            "Internal,tally_documents,EventField.doc_id:D,STUDENT:ann": 2,
+            "Internal,tally,STUDENT:s1": 1,
+            "External,tally,STUDENT:s1": 1,
+            "Internal,tally_documents,EventField.doc_id:D,STUDENT:s1": 2,
         }
 
     run(scenario)
@@ -83,7 +83,7 @@ def test_reducer_whose_event_field_is_absent_is_skipped(run_stub: Run) -> None:
         assert ran == ["tally"]
         # A field that is there counts, whatever it holds.
         assert await PIPELINE.process(event_of(doc_id=None)) == 2
-        assert "Internal,tally_documents,EventField.doc_id:None,STUDENT:ann" in counts(
+        assert "Internal,tally_documents,EventField.doc_id:None,STUDENT:s1" in counts(
             await store.dump()
         )
 
@@ -181,7 +181,7 @@ def test_store_can_be_given(run_stub: Run) -> None:
         await PIPELINE.process(event_of(), store=other)
         assert await PIPELINE.process_batch([event_of()], store=other) == [None]
         assert await store.keys() == []
-        assert counts(await other.dump())["Internal,tally,STUDENT:ann"] == 2
+        assert counts(await other.dump())["Internal,tally,STUDENT:s1"] == 2
 
     run_stub(scenario)
 

@@ -85,7 +85,7 @@ EVENTS = st.lists(
             "client": {"event": kind, "keys": [kind, {"by": student}], **client},
             "metadata": {"source": "docs", "auth": {"safe_user_id": student}},
         },
-        st.sampled_from(["ann", "bob"]),
+        st.sampled_from(["s1", "s2"]),
         st.sampled_from(["save", "save", "open", "unfit", "odd"]),
         st.sampled_from([{}, {"doc_id": "D"}, {"doc_id": "E"}]),
     )
@@ -160,7 +160,7 @@ def many_events(seed: int, number: int) -> list[Any]:
             },
             "metadata": {
                 "source": "docs",
-                "auth": {"safe_user_id": choose_from.choice(["ann", "bob", "cleo"])},
+                "auth": {"safe_user_id": choose_from.choice(["s1", "s2", "s3"])},
             },
         }
         for n in range(number)

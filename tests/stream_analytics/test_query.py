@@ -60,12 +60,12 @@ def test_states_are_read_together(run_stub: Run) -> None:
 def test_row_without_a_state_shows_a_copy_of_the_default(run: Run) -> None:
     async def scenario(store: Store) -> None:
         default: Json = {"words": {"seen": []}}
-        rows = await states(words, students("ann", "bob"), default=default)
+        rows = await states(words, students("s1", "s2"), default=default)
         assert fields(rows) == [default, default]
         rows[0].fields["words"]["seen"].append("mine")  # type: ignore[index,call-overload,union-attr]
         assert rows[1].fields == {"words": {"seen": []}}
         assert default == {"words": {"seen": []}}
-        picked = await states(words, students("ann"), default=default, select={"s": "words.seen"})
+        picked = await states(words, students("s1"), default=default, select={"s": "words.seen"})
         assert fields(picked) == [{"s": []}]
 
     run(scenario)
@@ -73,12 +73,12 @@ def test_row_without_a_state_shows_a_copy_of_the_default(run: Run) -> None:
 
 def test_stored_none_is_a_state_and_takes_no_default(run: Run) -> None:
     async def scenario(store: Store) -> None:
-        await put(store, ann=None, bob={}, cleo=0)
-        rows = await states(words, students("ann", "bob", "cleo", "dan"), default={"default": 1})
+        await put(store, s1=None, s2={}, s3=0)
+        rows = await states(words, students("s1", "s2", "s3", "s4"), default={"default": 1})
         assert [row.present for row in rows] == [True, True, True, False]
         assert fields(rows)[1:] == [{}, {"": 0}, {"default": 1}]
         assert "default" not in rows[0].fields
-        picked = await states(words, students("ann"), default={"a": 1}, select={"a": "a"})
+        picked = await states(words, students("s1"), default={"a": 1}, select={"a": "a"})
         assert isinstance(picked[0].fields["a"], Missing)
 
     run(scenario)
@@ -105,8 +105,8 @@ STATE = {
 )
 def test_dotted_path_picks_a_field(run_stub: Run, path: str, value: Any) -> None:
     async def scenario(store: Store) -> None:
-        await put(store, ann=STATE)
-        assert fields(await states(words, students("ann"), select={"x": path})) == [{"x": value}]
+        await put(store, s1=STATE)
+        assert fields(await states(words, students("s1"), select={"x": path})) == [{"x": value}]
 
     run_stub(scenario)
 
@@ -132,17 +132,17 @@ def test_path_that_leads_nowhere_is_an_error_of_its_field_alone(
 ) -> None:
     async def scenario(store: Store) -> None:
         state = {**STATE, "": {}} if path == ".text" else STATE
-        await put(store, ann=state, bob={"flag": True})
+        await put(store, s1=state, s2={"flag": True})
         select = {"x": path, "flag": "flag"}
-        ann, bob, nobody = await states(words, students("ann", "bob", "nobody"), select=select)
-        missing = ann.fields["x"]
+        s1, s2, nobody = await states(words, students("s1", "s2", "nobody"), select=select)
+        missing = s1.fields["x"]
         assert isinstance(missing, Missing)
         assert missing.path == path
         assert reason in missing.reason or path == ".text"
         assert missing.as_json() == {"error": missing.reason, "path": path}
-        assert ann.fields["flag"] is False
-        assert isinstance(bob.fields["x"], Missing)
-        assert bob.fields["flag"] is True
+        assert s1.fields["flag"] is False
+        assert isinstance(s2.fields["x"], Missing)
+        assert s2.fields["flag"] is True
         assert all(isinstance(field, Missing) for field in nobody.fields.values())
 
     run_stub(scenario)
@@ -150,19 +150,19 @@ def test_path_that_leads_nowhere_is_an_error_of_its_field_alone(
 
 def test_all_fields_or_none(run_stub: Run) -> None:
     async def scenario(store: Store) -> None:
-        await put(store, ann={"a": 1, "b": [2]}, bob=[1, 2])
-        assert fields(await states(words, students("ann", "bob"), select=ALL)) == [
+        await put(store, s1={"a": 1, "b": [2]}, s2=[1, 2])
+        assert fields(await states(words, students("s1", "s2"), select=ALL)) == [
             {"a": 1, "b": [2]},
             {"": [1, 2]},
         ]
-        rows = await states(words, students("ann", "nobody"), select=None)
+        rows = await states(words, students("s1", "nobody"), select=None)
         assert fields(rows) == [{}, {}]
         assert [row.present for row in rows] == [True, False]
 
     run_stub(scenario)
 
 
-@pytest.mark.parametrize("entities", [students("ann"), []])
+@pytest.mark.parametrize("entities", [students("s1"), []])
 def test_other_selections_are_refused(run_stub: Run, entities: Any) -> None:
     async def scenario(store: Store) -> None:
         with pytest.raises(ValueError, match="select must be"):
@@ -173,10 +173,10 @@ def test_other_selections_are_refused(run_stub: Run, entities: Any) -> None:
 
 def test_half_is_chosen_and_dashboards_get_the_external_one(run_stub: Run) -> None:
     async def scenario(store: Store) -> None:
-        await put(store, ann={"shown": 1})
+        await put(store, s1={"shown": 1})
         await store.set(key_of(words, INTERNAL), {"kept": 1})
-        assert fields(await states(words, students("ann"))) == [{"shown": 1}]
-        (row,) = await states(words, students("ann"), state_type=INTERNAL)
+        assert fields(await states(words, students("s1"))) == [{"shown": 1}]
+        (row,) = await states(words, students("s1"), state_type=INTERNAL)
         assert row.fields == {"kept": 1}
         assert row.key == key_of(words, INTERNAL)
 
@@ -186,8 +186,8 @@ def test_half_is_chosen_and_dashboards_get_the_external_one(run_stub: Run) -> No
 def test_store_and_other_fields_can_be_given(run_stub: Run) -> None:
     async def scenario(store: Store) -> None:
         other = InMemoryKVS()
-        entity: dict[Field, object] = {KeyField.STUDENT: "ann", EventField("doc_id"): "D,STUDENT:x"}
-        key = f"External,{__name__}.words,EventField.doc_id:D%2CSTUDENT:x,STUDENT:ann"
+        entity: dict[Field, object] = {KeyField.STUDENT: "s1", EventField("doc_id"): "D,STUDENT:x"}
+        key = f"External,{__name__}.words,EventField.doc_id:D%2CSTUDENT:x,STUDENT:s1"
         await other.set(key, {"found": True})
         assert fields(await states(words, [entity], store=other)) == [{"found": True}]
         assert [row.present for row in await states(words, [entity])] == [False]

@@ -144,7 +144,7 @@ def test_state_that_is_no_json_fails_the_event_and_stays(run_stub: Run) -> None:
         await store.commit([Change(key_of(count), Guard.ANY, {key_of(count): broken})])
         process = await process_of(count)
         for _ in range(2):
-            with pytest.raises(CorruptValue, match="STUDENT:ann"):
+            with pytest.raises(CorruptValue, match="STUDENT:s1"):
                 await process("event", {})
         assert await store.keys() == [key_of(count)]
         assert await store.read([key_of(count)]) == [broken]
@@ -180,10 +180,10 @@ def test_outage_is_told_to_every_event_and_forgotten_afterwards(run_stub: Run) -
         store.fault = Unavailable("no Redis")
         results = await send_at_once(count, "c", "unfit", "d")
         assert [type(result) for result in results] == [Unavailable, Unfit, Unavailable]
-        assert await send_at_once(count, "e", student="bob") == [store.fault]
+        assert await send_at_once(count, "e", student="s2") == [store.fault]
         store.fault = None
         assert await send(count, "f") == [{"count": 3}]
-        assert await send(count, "g", student="bob") == [{"count": 1}]
+        assert await send(count, "g", student="s2") == [{"count": 1}]
 
     run_stub(scenario)
 
@@ -210,13 +210,13 @@ def test_key_of_another_program_fails_its_own_events_only(redis_url: str) -> Non
     async def scenario() -> list[Any]:
         async with PersistentRedisKVS(connection=RedisSettings(url=redis_url)) as store:
             KVS.add_item("default", store)
-            sending = (send(count, "a", student=student) for student in ("ann", "list", "bob"))
+            sending = (send(count, "a", student=student) for student in ("s1", "list", "s2"))
             return list(await asyncio.gather(*sending, return_exceptions=True))
 
     with redis.Redis.from_url(redis_url) as client:
         client.rpush(key_of(count, student="list"), "another program's")
-    ann, other, bob = asyncio.run(scenario())
-    assert ann == bob == [{"count": 1}]
+    s1, other, s2 = asyncio.run(scenario())
+    assert s1 == s2 == [{"count": 1}]
     assert isinstance(other, WrongType)
 
 
@@ -224,7 +224,7 @@ def test_closed_store_says_so_and_hangs_nobody(run_stub: Run) -> None:
     async def scenario(store: Store) -> None:
         await send(count, "a")
         await store.aclose()
-        for student in ("ann", "bob"):  # cached, and not
+        for student in ("s1", "s2"):  # cached, and not
             (result,) = await send_at_once(count, "b", student=student)
             assert isinstance(result, StoreClosed)
 

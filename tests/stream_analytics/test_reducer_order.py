@@ -59,20 +59,20 @@ def test_reducer_that_awaits_delays_its_own_key_only(run: Run) -> None:
     released = asyncio.Event()
 
     @kvs_pipeline(null_state=0)
-    async def wait_for_ann(event: Any, state: Any) -> tuple[Any, Any]:
+    async def wait_for_s1(event: Any, state: Any) -> tuple[Any, Any]:
         if event == "wait":
             await released.wait()
         return state + 1, state + 1
 
     async def scenario(store: Store) -> None:
-        await send(wait_for_ann, "warm")
-        ann = asyncio.create_task(send_at_once(wait_for_ann, "wait", "next"))
+        await send(wait_for_s1, "warm")
+        s1 = asyncio.create_task(send_at_once(wait_for_s1, "wait", "next"))
         for n in range(1, 4):
-            assert await send_at_once(wait_for_ann, "go", student="bob") == [n]
-            assert await send_at_once(collect, n, student="ann") == [list(range(1, n + 1))]
-        assert not ann.done()
+            assert await send_at_once(wait_for_s1, "go", student="s2") == [n]
+            assert await send_at_once(collect, n, student="s1") == [list(range(1, n + 1))]
+        assert not s1.done()
         released.set()
-        assert await asyncio.wait_for(ann, PATIENCE_S) == [2, 3]
+        assert await asyncio.wait_for(s1, PATIENCE_S) == [2, 3]
 
     run(scenario)
 
@@ -156,7 +156,7 @@ def test_task_group_inside_a_reducer(run: Run, first: str, together: bool) -> No
         assert [result for result in results if not isinstance(result, Exception)] == expected
         assert await halves(store, grouped) == [total, total]
         # Whatever carries the changes of other keys is unharmed.
-        assert await send_at_once(collect, "x", student="bob") == [["x"]]
+        assert await send_at_once(collect, "x", student="s2") == [["x"]]
 
     run(scenario)
 

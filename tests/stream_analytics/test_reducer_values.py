@@ -199,7 +199,7 @@ def test_half_that_is_no_json_is_refused_and_changes_nothing(run: Run, bad: Any,
         for before in ([], ["a"], ["a", "b"]):
             with pytest.raises(NotJSON) as raised:
                 await process("bad", {})
-            assert f"{grow.__qualname__},STUDENT:ann" in str(raised.value.key)
+            assert f"{grow.__qualname__},STUDENT:s1" in str(raised.value.key)
             absent = "absent"
             assert await halves(store, grow) == [before or absent, before or absent]
             await process("abc"[len(before)], {})

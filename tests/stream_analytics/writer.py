@@ -31,7 +31,7 @@ async def send_all(store: Store, tasks: int = TASKS, events: int = EVENTS) -> li
     """Every External state that came back, in no order; `KVS()` must be `store`."""
 
     async def one_after_another() -> list[int]:
-        process: Any = await shared_count({"auth": {"safe_user_id": "ann"}})
+        process: Any = await shared_count({"auth": {"safe_user_id": "s1"}})
         return [await process("event", {}) for _ in range(events)]
 
     async with store:

@@ -77,7 +77,7 @@ def get(
 
     Where the key is absent, the exit code is 1.
 
-      lo-kvs get External,learning_observer.reducers.activity.event_count,STUDENT:ann
+      lo-kvs get External,learning_observer.reducers.activity.event_count,STUDENT:s1
     """
     settings = Settings(config, overlay or ())
 

@@ -1,7 +1,7 @@
 """Keys as file names: injective, readable, and safe on every file system.
 
-    Internal,w.count,STUDENT:ann    ->  ^I^nternal,w.count,^STUDENT%3a^ann.json
-    notes/2026/ann  (with subdirs)  ->  _notes/_2026/ann.json
+    Internal,w.count,STUDENT:s1       ->  ^I^nternal,w.count,^STUDENT%3a^s1.json
+    notes/2026/essay  (with subdirs)  ->  _notes/_2026/essay.json
 
 Lower-case letters, digits and a few signs stand for themselves. `^` switches between lower
 and upper case, so that names differ where file systems do not tell `A` from `a`. All else

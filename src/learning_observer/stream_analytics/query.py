@@ -52,7 +52,7 @@ async def states(
     """The states of `reducer` for many entities, in their order, by one `multiget`.
 
     entities    the values of the scope's fields for each row, such as
-                `[{KeyField.STUDENT: "ann"}, …]`
+                `[{KeyField.STUDENT: "s1"}, …]`
     select      `{"words": "text.words"}` picks the dotted path `text.words` as `words`;
                 `ALL` takes every field of the state, `None` takes none
     default     what a row without a state shows, each row a copy of its own
