@@ -42,7 +42,7 @@ class RedisConnection:
     process on the other side of a fork, gets a client of its own. What is still open when a
     loop ends, as `asyncio.run` ends it, is closed with the loop.
 
-    bounded  as `RedisSettings.client` has it
+    bounded  as `RedisSettings.client` has it; not by default: stores have deadlines of their own
     in_vain  attempts that brought no definite answer, as those who use it count them
     """
 
