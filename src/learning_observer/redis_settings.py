@@ -141,8 +141,9 @@ class RedisSettings:
     def client(self, *, bounded: bool = True) -> Redis:
         """A client whose pool waits, rather than raises, when all connections are busy.
 
-        bounded  whether each read and write ends after `redis_timeout`; where not, whoever
-                 runs a command sees to it that it ends, as the stores do
+        bounded  whether each read and write ends after `redis_timeout`, or what the URL says,
+                 with redis-py's TimeoutError; where not, whoever runs a command sees to it that
+                 it ends, as the stores do
 
         With Sentinel each connect asks anew where the primary is. A cluster is many servers:
         ask for a client of one of them, `at(host, port).client()`.

@@ -338,3 +338,11 @@ def test_what_stands_in_a_url_and_beside_it() -> None:
     )
     options = where.client().connection_pool.connection_kwargs
     assert (options["host"], options["db"], options["password"]) == ("a", 3, "hunter2")
+
+
+def test_who_sets_deadlines_of_his_own_has_none_of_redis_py() -> None:
+    for url, seconds in (("redis://a", 4.0), ("redis://a?socket_timeout=7", 7.0)):
+        where = RedisSettings.from_mapping({"redis_url": url, "redis_timeout": 4})
+        assert where.client().connection_pool.connection_kwargs["socket_timeout"] == seconds
+        unbounded = where.client(bounded=False)
+        assert unbounded.connection_pool.connection_kwargs["socket_timeout"] is None

@@ -131,8 +131,9 @@ def test_reply_that_drips_for_longer_than_the_deadline(redis_server: RedisServer
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("timeout", [0.2, 5.0], ids=["of an attempt", "of the call"])
 def test_deadline_that_passes_while_a_connection_is_greeted(
-    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, timeout: float
 ) -> None:
     """A busy process comes back to it in the very moment that a call of the greeting returns."""
     sent = 0
@@ -141,12 +142,12 @@ def test_deadline_that_passes_while_a_connection_is_greeted(
         nonlocal sent
         sent += name == "write"
         if name == "drain" and sent == 1:
-            time.sleep(0.3)
+            time.sleep(min(timeout, RETRY_FOR) + 0.1)
         # HELLO is the greeting; behind it nothing is answered.
         return Strike("silence", after=True) if name == "drain" and sent > 1 else None
 
     async def main() -> None:
-        where = settings_for(redis_server.port, retry_for=RETRY_FOR, timeout=0.2)
+        where = settings_for(redis_server.port, retry_for=RETRY_FOR, timeout=timeout)
         with struck(SocketCalls(late_then_silent)) as calls:
             # Not in a block: closing waits for an attempt that is under way.
             store = PersistentRedisKVS(connection=where)
