@@ -36,6 +36,11 @@ class Store(Primitives):
     Keys are any text that has a UTF-8 form and does not begin with `__lokvs:`; anything
     else raises `InvalidKey`, in every method. A value that is no JSON raises `NotJSON`
     before anything is written. Values that are returned belong to the caller.
+
+    Besides what its own text says, each method raises `Refused` where the store says no, and
+    `Unavailable` where it could not be reached: nothing of that was written. `OutcomeUnknown` is
+    raised where a change was sent, and no answer came by the deadline; `StoreClosed` after
+    `aclose`.
     """
 
     def __init__(self) -> None:
@@ -56,7 +61,7 @@ class Store(Primitives):
         return default if data is None else decode(key, data)
 
     async def set(self, key: str, value: Json) -> None:
-        """Put `value` under `key`, whatever stood there. Refreshes the TTL, if any."""
+        """Put `value` under `key`, whatever stood there, atomically. Refreshes the TTL, if any."""
         await self._put({key: encode(key, value)})
 
     async def multiget(self, keys: Iterable[str], default: Any = None) -> list[Any]:
