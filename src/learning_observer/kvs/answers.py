@@ -21,6 +21,7 @@ from redis.exceptions import (
 )
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from learning_observer.kvs.conversation import ProtocolMismatch
 from learning_observer.kvs.errors import (
     ClusterDown,
     ConnectionLost,
@@ -124,7 +125,8 @@ _WITHOUT_CODE: Final[Sequence[tuple[tuple[type[Exception], ...], Meaning]]] = (
 )
 
 #: What may come out of a call to redis-py. A peer's reset can surface as AttributeError or
-#: TypeError (redis/redis-py#4287): the connection is lost all the same.
+#: TypeError (redis/redis-py#4287): the connection is lost all the same. So it is where a reply
+#: cannot be one to what was sent.
 FAULTS: Final = (
     RedisError,
     RedisClusterException,
@@ -132,6 +134,7 @@ FAULTS: Final = (
     EOFError,
     AttributeError,
     TypeError,
+    ProtocolMismatch,
 )
 
 
@@ -171,6 +174,12 @@ def classify(error: BaseException) -> Meaning:
     )
 
 
+def lost_among(replies: Sequence[object]) -> Exception | None:
+    """The first error among a server's replies after which the command may have been done."""
+    errors = (ResponseError(str(reply)) for reply in replies if isinstance(reply, Exception))
+    return next((error for error in errors if classify(error).verdict is Verdict.LOST), None)
+
+
 def refused(place: str, error: Exception, *, unknown: bool = False) -> Refused | OutcomeUnknown:
     """What callers get when the server said no.
 
@@ -201,3 +210,20 @@ def gave_up(
         return OutcomeUnknown(f"{words}; what was sent may have been done", code_of(error))
     kind = meaning.kind if issubclass(meaning.kind, Unavailable) else Unavailable
     return kind(words, code_of(error))
+
+
+def overtaken(place: str, error: Exception | None, *, waited_s: float) -> Unavailable:
+    """What a caller gets whose deadline passed while it waited behind another call.
+
+    error     what the call before it met last; `None`: it has had no answer yet
+    waited_s  for how long that call has been tried
+    """
+    fault = TimeoutError() if error is None else error
+    meaning = classify(fault)
+    words = f"{place}: the deadline passed behind a call that "
+    if error is None:
+        words += f"has had no answer for {waited_s:.3g} s"
+    else:
+        words += f"has failed for {waited_s:.3g} s; last error: {words_of(error)}"
+    kind = meaning.kind if issubclass(meaning.kind, Unavailable) else Unavailable
+    return kind(f"{words} ({meaning.remedy}). Nothing of this one was sent", code_of(fault))

@@ -21,22 +21,23 @@ class Arrivals:
     """Notes the deadlines of what waits while its wire is in trouble.
 
     for_s  for how long each is tried
-    tell   is called with those whose time is up while they wait
+    late   is called with those whose time is up while they wait, and with the seconds that
+           the run before them has taken
     slow   is called with the seconds that a run has taken, at each look
 
     busy   whether a run is under way
     """
 
-    __slots__ = ("_behind", "_for_s", "_slow", "_start", "_tell", "_watching", "busy")
+    __slots__ = ("_behind", "_for_s", "_late", "_slow", "_start", "_watching", "busy")
 
     def __init__(
         self,
         for_s: float,
-        tell: Callable[[list[Waiting[Any, Any]]], None],
+        late: Callable[[list[Waiting[Any, Any]], float], None],
         slow: Callable[[float], None],
     ) -> None:
         self._for_s = for_s
-        self._tell = tell
+        self._late = late
         self._slow = slow
         self.busy = False
         self._start = 0.0
@@ -71,8 +72,10 @@ class Arrivals:
         now = loop.time()
         if now - self._start >= LOOK_EVERY_S:  # it was under way at the look before
             self.note(waiting, now)
-            late = waiting.overdue(now)
-            if late:
-                self._tell(late)
+            # While the server answers, what waits does so because there is much to do.
+            if now - self._start >= waiting.turn.s:
+                late = waiting.overdue(now)
+                if late:
+                    self._late(late, now - self._start)
         self._slow(now - self._start)
         loop.call_later(LOOK_EVERY_S, self._look, loop, waiting)

@@ -14,10 +14,12 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
-from learning_observer.kvs.conversation import Connection, ProtocolMismatch, Rounds, converse
-from learning_observer.kvs.errors import KVSError
+from learning_observer.kvs.answers import lost_among
+from learning_observer.kvs.conversation import Connection, Rounds, converse
+from learning_observer.kvs.errors import KVSError, OutcomeUnknown, Unavailable
 from learning_observer.kvs.exchange import Lost
 from learning_observer.kvs.intake import Intake, deliver
+from learning_observer.kvs.tasks import start
 from learning_observer.kvs.waiting import Answer, Item, Queue, Waiting
 from learning_observer.kvs.wire import Wire
 
@@ -62,6 +64,7 @@ class Carrier(abc.ABC, Generic[Item, Answer, Result]):
         self.submit, self.close = self._intake.submit, self._intake.close
         self._sent: tuple[Call[Result], Rounds[Result]] | None = None
         self._task: asyncio.Task[None] | None = None  # that carries, where that needs a task
+        self._group: list[Any] = []  # what it carries
         self._idle: asyncio.Future[None] | None = None
 
     # -- what is carried ---------------------------------------------------------------------
@@ -108,7 +111,7 @@ class Carrier(abc.ABC, Generic[Item, Answer, Result]):
             # What else is handed in until then goes along.
             self._beginning = self._loop.call_soon(self._go_on)
         else:
-            self._task = self._loop.create_task(self._carry_all())
+            self._carry_in_task()
 
     def _hurry(self) -> None:
         """A part of a burst leaves: the server works on it while the rest is handed in."""
@@ -134,40 +137,53 @@ class Carrier(abc.ABC, Generic[Item, Answer, Result]):
         group: list[Any] = []
         try:
             call = self.next_call(self._waiting, group)
-        except Exception as error:  # noqa: BLE001 - told to those whom it befell
+            rounds = call.rounds()
+            trip = next(rounds)
+        except Exception as error:  # noqa: BLE001 - their callers get it
             # Not here: somebody may be handing in another item.
             self._loop.call_soon(deliver, *self._befallen(group, error))
             self._loop.call_soon(self._go_on)
         else:
-            rounds = call.rounds()
             self._sent = call, rounds
-            self._wire.send(next(rounds), self._replied, self._waiting)
+            self._wire.send(trip, self._replied, self._waiting)
 
     def _replied(self, replies: list[object] | Lost) -> None:
         call, rounds = self._in_flight()
         if isinstance(replies, Lost):
             self._carry_in_task(call, replies.error)
             return
-        answers: Sequence[Any] | None = None
-        if not any(isinstance(reply, Exception) for reply in replies):
-            try:
-                trip = rounds.send(replies)
-            except StopIteration as finished:
-                answers = self.answers(call, finished.value)
-            except KVSError as error:
-                answers = [error] * len(call.group)
-            except ProtocolMismatch:
-                pass
-            else:
-                self._sent = call, rounds
-                self._wire.send_next(trip, self._replied)
-                return
+        try:
+            answers = self._answers_in(call, rounds, replies)
+        except Exception as error:  # noqa: BLE001 - a reply can be anything; it is asked for again
+            self._wire.distrust()  # whose reply was it, and whose is the next one?
+            self._carry_in_task(call, error)
+            return
+        if self._sent is not None:  # it takes another round trip
+            return
         if answers is None:
-            self._carry_in_task(call)
+            self._carry_in_task(call, lost_among(replies))
             return
         self._wire.replied(self._waiting)
-        deliver(call.group, answers)
-        self._go_on()
+        try:
+            deliver(call.group, answers)
+        finally:  # a callback may have raised KeyboardInterrupt
+            self._go_on()
+
+    def _answers_in(
+        self, call: Call[Result], rounds: Rounds[Result], replies: list[object]
+    ) -> Sequence[Any] | None:
+        """What the call's items are answered; `None` where that takes more than these replies."""
+        if any(isinstance(reply, Exception) for reply in replies):
+            return None
+        try:
+            trip = rounds.send(replies)
+        except StopIteration as finished:
+            return self.answers(call, finished.value)
+        except KVSError as error:
+            return [error] * len(call.group)
+        self._sent = call, rounds
+        self._wire.send_next(trip, self._replied)
+        return None
 
     def _in_flight(self) -> tuple[Call[Result], Rounds[Result]]:
         sent, self._sent = self._sent, None
@@ -180,23 +196,46 @@ class Carrier(abc.ABC, Generic[Item, Answer, Result]):
     def _carry_in_task(
         self, call: Call[Result] | None = None, lost: Exception | None = None
     ) -> None:
-        # The tasks of a loop that ends have been cancelled: one more would be left behind.
-        if not self._wire.is_over():
-            self._task = self._loop.create_task(self._carry_all(call, lost))
+        self._group = [] if call is None else call.group
+        self._wire.maybe_applied = self.writes and lost is not None
+        if call is not None and self._wire.is_over():
+            # The loop ends, and has cancelled its tasks: one more would be left behind.
+            self._abandon(asyncio.CancelledError("the event loop ends"))
+            self._go_on()
+        else:
+            self._task = start(self._carry_all(call, lost), self._abandon, self._ended)
 
     async def _carry_all(
         self, call: Call[Result] | None = None, lost: Exception | None = None
     ) -> None:
         """Carry what waits, and `call` first, which may have been carried out."""
-        try:
-            while call is not None or self._waiting:
-                deliver(*await self._carry(call, lost))
-                call = lost = None
-                if self._short and self._wire.settle() and not self._waiting.timed:
-                    break
-        finally:
-            self._task = None
+        while call is not None or self._waiting:
+            group, answers = await self._carry(call, lost)
+            self._group = []
+            deliver(group, answers)
+            call = lost = None
+            if self._short and self._wire.settle() and not self._waiting.timed:
+                break
+
+    def _ended(self) -> None:
+        self._task = None
         self._go_on()
+
+    def _abandon(self, error: BaseException) -> None:
+        """Answer everything: the task that carried it was ended by `error`.
+
+        What waits is not begun again: when an event loop ends, nobody would wait for that.
+        """
+        why = f"the task that carried it was ended by {error!r}"
+        group, self._group = [each for each in self._group if each is not None], []
+        unsent = [*self._waiting]
+        self._waiting.clear()
+        why = f"{self._wire.settings.place}: {why}"
+        answer: KVSError = Unavailable(f"{why}; nothing of it was sent")
+        deliver(unsent, [answer] * len(unsent))
+        if self._wire.maybe_applied:
+            answer = OutcomeUnknown(f"{why}; what was sent may have been done")
+        deliver(group, [answer] * len(group))
 
     async def _carry(
         self, call: Call[Result] | None, lost: Exception | None
@@ -208,6 +247,7 @@ class Carrier(abc.ABC, Generic[Item, Answer, Result]):
                 group, deadline = call.group, self._wire.deadline
             else:
                 call, deadline = self._timed_call(group)
+            self._group = group
             result, shortfall = await self._made(call, deadline, lost)
             answers = self.answers(call, result, shortfall)
             if answers is None:

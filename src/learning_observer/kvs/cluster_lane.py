@@ -20,6 +20,8 @@ from learning_observer.kvs.cluster_slots import Address
 from learning_observer.kvs.conversation import ANSWERED, Connection, converse, reply_on
 from learning_observer.kvs.durability import NO_WAITING, Durability
 from learning_observer.kvs.errors import KVSError
+from learning_observer.kvs.patience import Turn
+from learning_observer.kvs.tasks import start
 from learning_observer.kvs.wire import Wire
 from learning_observer.redis_connection import RedisConnection
 
@@ -37,7 +39,11 @@ class Judged(Protocol):
     """What is told of a request that a lane has sent, or could not send.
 
     The error is what the server answered, or what befell the connection.
+
+    turn  how long a request is tried at least; notes how long answers take
     """
+
+    turn: Turn
 
     def watch(self) -> None:
         """Something leaves, and may take long."""
@@ -53,6 +59,9 @@ class Judged(Protocol):
 
     def lost(self, request: Request, error: Exception) -> None:
         """The connection broke before its answer came."""
+
+    def expired(self, request: Request) -> None:
+        """Its deadline passed before its answer came."""
 
 
 class NodeLane(Wire):
@@ -78,14 +87,17 @@ class NodeLane(Wire):
         self._judged = judged
         self._ready: deque[Request] = deque()
         self._task: asyncio.Task[None] | None = None
-        self._began = 0.0  # when the latest pipeline left
+        # The pipeline under way, the `queue` of those in it that still wait for their answers.
+        self._pipeline: list[Request] = []
+        self._sent = False  # whether anything of it may have reached the node
+        self._began = 0.0  # when it left
 
     def add(self, request: Request) -> None:
         """Take `request` into the pipeline that leaves next."""
         request.queue = self
         self._ready.append(request)
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run())
+            self._task = start(self._run(), self._abandon, self._ended)
             self._judged.watch()
 
     def is_stuck(self, since: float) -> bool:
@@ -93,30 +105,42 @@ class NodeLane(Wire):
         return self._task is not None and self._began <= since
 
     async def _run(self) -> None:
-        try:
-            while self._ready:
-                await self._carry()
-        finally:
-            self._task = None
+        while self._ready:
+            await self._carry()
+
+    def _abandon(self, error: BaseException) -> None:
+        # What waits is not begun again: when an event loop ends, nobody would wait for that.
+        left = [each for each in self._pipeline if each.queue is self._pipeline]
+        waiting = [each for each in self._ready if each.queue is self]
+        self._ready.clear()
+        for request in left:
+            request.unsure = request.unsure or (self._sent and request.writes)
+        for request in [*left, *waiting]:
+            request.queue = None
+            request.rest()
+            request.abandoned(self.settings.place, error)
+
+    def _ended(self) -> None:
+        self._task = None
+        if self._ready:
+            self._task = start(self._run(), self._abandon, self._ended)
 
     async def _carry(self) -> None:
-        group, commands, talks = self._taken()
-        if not group and not talks:
+        pipeline, commands, talks_at = self._taken()
+        if not pipeline:
             return
+        self._pipeline, self._sent = pipeline, False
         self._began = asyncio.get_running_loop().time()
-        limit = min(self._began + self._attempt_s, *(each.deadline for each in [*group, *talks]))
-        answered = 0
-        sent = False
         unconfirmed: list[tuple[Request, object]] = []
         try:
-            async with asyncio.timeout_at(limit):
+            async with asyncio.timeout_at(self._limit(pipeline)):
                 connection = await self._connected()
-                sent = True
+                self._sent = True
+                began = asyncio.get_running_loop().time()
                 if commands:
                     await connection.send_packed_command(commands, check_health=False)
-                for request in [*group, *talks]:
-                    reply = await _answer(connection, request, talk=answered >= len(group))
-                    answered += 1
+                for at, request in enumerate(pipeline):
+                    reply = await _answer(connection, request, talk=at >= talks_at)
                     if isinstance(reply, Exception):
                         self._judge(request, reply)
                     elif self._confirm is None:
@@ -125,31 +149,59 @@ class NodeLane(Wire):
                         unconfirmed.append((request, reply))
                 if self._confirm is not None and unconfirmed:
                     shortfall = await self._confirm(connection)
-                    confirmed, unconfirmed = unconfirmed, []
-                    for request, reply in confirmed:
+                    for request, reply in unconfirmed:
                         self._take_answer(request, reply, shortfall)
-        except Exception as error:  # noqa: BLE001 - told to all who wait, one by one
+            self._judged.turn.note(asyncio.get_running_loop().time() - began)
+        except Exception as error:  # noqa: BLE001 - all who wait get it, one by one
             await self._drop()
-            left = [*group, *talks][answered:]
-            self._lost([each for each, _ in unconfirmed] + left, error, sent=sent)
+            self._lost([each for each in pipeline if each.queue is pipeline], error)
         except BaseException:
             await self._drop()  # a reply may be under way: nobody else must read it
             raise
 
-    def _lost(self, left: list[Request], error: Exception, *, sent: bool) -> None:
+    def _limit(self, pipeline: list[Request]) -> float:
+        """Until when replies are waited for: as long as any of the requests has time.
+
+        One whose own deadline is sooner is given up then, by itself.
+        """
+        limit = min(self._began + self._attempt_s, max(each.deadline for each in pipeline))
+        loop = asyncio.get_running_loop()
+        for request in pipeline:
+            if request.deadline < limit:
+                request.timer = loop.call_at(request.deadline, self._overdue, request)
+        return limit
+
+    def _overdue(self, request: Request) -> None:
+        request.unsure = request.unsure or (self._sent and request.writes)
+        request.fault = request.fault or TimeoutError()
+        self._judged.expired(request)
+
+    def _is_answered(self, request: Request) -> bool:
+        """Whether it was given up meanwhile; else it is answered now."""
+        if request.queue is not self._pipeline:
+            return True
+        request.queue = None
+        request.rest()
+        return False
+
+    def _lost(self, left: list[Request], error: Exception) -> None:
         """The connection broke, or was not had, before these were answered."""
         if not isinstance(error, answers.FAULTS):  # whatever it was, nobody must wait for ever
             logger.error("a pipeline to %s failed", self.settings.place, exc_info=error)
         refused = answers.classify(error).verdict is Verdict.REFUSED
         for request in left:
-            if refused and not sent:  # it does not let us in; what was sent may have been done
+            if refused and not self._sent:  # it does not let us in
                 self._judge(request, error)
             else:
-                request.unsure = request.unsure or (sent and request.writes)
+                request.unsure = request.unsure or (self._sent and request.writes)
+                request.queue = None
+                request.rest()
                 self._judged.lost(request, error)
 
-    def _taken(self) -> tuple[list[Request], list[bytes], list[Request]]:
-        """The requests of the next pipeline, their commands, and those that take more than one."""
+    def _taken(self) -> tuple[list[Request], list[bytes], int]:
+        """The requests of the next pipeline; the commands of those that take one; and where
+        those begin that take several round trips.
+        """
         group: list[Request] = []
         talks: list[Request] = []
         commands: list[bytes] = []
@@ -177,7 +229,10 @@ class NodeLane(Wire):
             commands.append(packed)
             size += len(packed)
             group.append(request)
-        return group, commands, talks
+        pipeline = [*group, *talks]
+        for request in pipeline:
+            request.queue = pipeline
+        return pipeline, commands, len(group)
 
     def _takes(self, request: Request) -> bool:
         """Whether it still waits here: it may have been given up, or waits elsewhere by now."""
@@ -188,6 +243,8 @@ class NodeLane(Wire):
         return True
 
     def _judge(self, request: Request, reply: Exception) -> None:
+        if self._is_answered(request):
+            return
         if isinstance(reply, KVSError):
             request.failed(reply)
         elif isinstance(reply, NoScriptError):
@@ -205,6 +262,8 @@ class NodeLane(Wire):
     def _take_answer(
         self, request: Request, reply: object, shortfall: KVSError | None = None
     ) -> None:
+        if self._is_answered(request):
+            return
         try:
             request.answered(reply, shortfall)
         except Exception as error:

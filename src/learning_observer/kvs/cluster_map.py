@@ -14,6 +14,7 @@ from hiredis import pack_command
 from learning_observer.kvs import answers
 from learning_observer.kvs.answers import Verdict
 from learning_observer.kvs.cluster_slots import Address, SlotMap
+from learning_observer.kvs.tasks import start
 from learning_observer.kvs.wire import Wire
 from learning_observer.redis_connection import RedisConnection, RedisSettings
 
@@ -26,12 +27,22 @@ NEXT_NODE_S: Final = 0.2
 
 
 class ClusterMap(SlotMap):
-    """The slots of a cluster, and the nodes that can be asked for them."""
+    """The slots of a cluster, and the nodes that can be asked for them.
 
-    def __init__(self, settings: RedisSettings, refreshed: Callable[[], object]):
+    refreshed  called when the map was asked for, with or without success
+    cancelled  called before that with the error, where somebody cancelled the task that asked
+    """
+
+    def __init__(
+        self,
+        settings: RedisSettings,
+        refreshed: Callable[[], object],
+        cancelled: Callable[[BaseException], object],
+    ) -> None:
         super().__init__()
         self._settings = settings
         self._refreshed = refreshed
+        self._cancelled = cancelled
         self.failure: Exception | None = None  # why the latest attempt to have it failed
         self._refreshed_at = -math.inf
         self._task: asyncio.Task[None] | None = None
@@ -44,7 +55,7 @@ class ClusterMap(SlotMap):
     def refresh_soon(self) -> None:
         """Ask for the whole map, in a task; `refreshed()` is called then, with or without it."""
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._refresh_in_task())
+            self._task = start(self._refresh_in_task(), self._cancelled, self._ended)
 
     async def refresh(self) -> None:
         """Ask for the whole map now, any node that answers.
@@ -69,6 +80,8 @@ class ClusterMap(SlotMap):
                     node = asked.pop(task)
                     try:
                         self.load(task.result(), asked=node)
+                    except asyncio.CancelledError:  # that task, not this one
+                        failure = failure or ConnectionError("asking a node was cancelled")
                     except Exception as error:  # noqa: BLE001 - another node may know
                         if failure is None or _says_no(error):
                             failure = error
@@ -87,17 +100,18 @@ class ClusterMap(SlotMap):
             await asyncio.wait([self._task])
 
     async def _refresh_in_task(self) -> None:
+        clock = asyncio.get_running_loop().time
+        await asyncio.sleep(self._refreshed_at + REFRESH_EVERY_S - clock())
+        self._refreshed_at = clock()
         try:
-            clock = asyncio.get_running_loop().time
-            await asyncio.sleep(self._refreshed_at + REFRESH_EVERY_S - clock())
-            self._refreshed_at = clock()
             await self.refresh()
             self.failure = None
-        except Exception as error:  # noqa: BLE001 - told to those that wait for the map
+        except Exception as error:  # noqa: BLE001 - those that wait for the map get it
             logger.info("the map of the cluster cannot be had: %r", error)
             self.failure = error
-        finally:
-            self._task = None
+
+    def _ended(self) -> None:
+        self._task = None
         self._refreshed()
 
     async def _slots_from(self, address: Address) -> object:

@@ -17,7 +17,8 @@ from hiredis import pack_command
 from learning_observer.kvs import answers
 from learning_observer.kvs.cluster_slots import Address
 from learning_observer.kvs.conversation import Outcomes, ProtocolMismatch, Rounds
-from learning_observer.kvs.errors import KVSError, OutcomeUnknown, WrongType
+from learning_observer.kvs.errors import KVSError, OutcomeUnknown, Unavailable, WrongType
+from learning_observer.kvs.patience import Turn
 from learning_observer.kvs.wire import Found
 
 logger = logging.getLogger(__name__)
@@ -28,14 +29,15 @@ class Request(abc.ABC):
 
     writes    whether it changes anything; what does not can be asked again, whatever befalls it
     slot      the slot of all its keys
-    deadline  when it is given up, by the event loop's clock
+    since     when it was begun, by the event loop's clock
+    deadline  when it is given up
     ask_at    a node that is to be asked this once (ASK); else the primary of the slot
     attempts  how often it was tried in vain, redirections included
     unsure    whether an attempt may have changed something that nobody told of
     fault     what befell the latest attempt
     unknown   how often a node did not know its script
-    queue     the lane in which it waits, if it does
-    timer     what will wake it, or give it up, while no lane has it under way
+    queue     the lane in which it waits, or the pipeline in which its answer is awaited
+    timer     what will wake it, or give it up
     """
 
     __slots__ = (
@@ -44,6 +46,7 @@ class Request(abc.ABC):
         "deadline",
         "fault",
         "queue",
+        "since",
         "slot",
         "timer",
         "unknown",
@@ -55,10 +58,11 @@ class Request(abc.ABC):
     def __init__(self, slot: int) -> None:
         self.slot = slot
         self.queue: object = None
-        self.begin(0.0)
+        self.begin(0.0, 0.0)
 
-    def begin(self, deadline: float) -> None:
+    def begin(self, since: float, deadline: float) -> None:
         """Nothing has been tried yet."""
+        self.since = since
         self.deadline = deadline
         self.ask_at: Address | None = None
         self.attempts = 0
@@ -89,6 +93,17 @@ class Request(abc.ABC):
     def failed(self, error: KVSError) -> None:
         """It will not be tried again."""
 
+    def abandoned(self, place: str, error: BaseException) -> None:
+        """The task that carried it was ended by `error`; it will not be tried again."""
+        self.failed(self.dropped(place, error))
+
+    def dropped(self, place: str, error: BaseException) -> KVSError:
+        """What that comes to."""
+        why = f"{place}: the task that carried it was ended by {error!r}"
+        if self.unsure:
+            return OutcomeUnknown(f"{why}; what was sent may have been done")
+        return Unavailable(f"{why}; nothing of it was sent")
+
     def refused(self, place: str, error: Exception) -> KVSError:
         """What a definite no comes to."""
         return answers.refused(place, error, unknown=self.unsure)
@@ -110,6 +125,10 @@ class Traffic(Protocol):
     @property
     def try_for_s(self) -> float:
         """How many seconds a request is tried for."""
+
+    @property
+    def turn(self) -> Turn:
+        """How long a request is tried at least."""
 
     def begun(self) -> None:
         """There is one more that will be answered."""

@@ -25,7 +25,7 @@ from learning_observer.kvs.cluster_slots import Address
 from learning_observer.kvs.durability import NO_WAITING, Durability
 from learning_observer.kvs.errors import KVSError
 from learning_observer.kvs.own_loop import OwnLoop
-from learning_observer.kvs.patience import TURN_MIN_S, RetryBudget
+from learning_observer.kvs.patience import RetryBudget, Turn
 from learning_observer.kvs.wire import ATTEMPT_MIN_S, PAUSE_MAX_S, PAUSE_MIN_S
 from learning_observer.redis_connection import RedisConnection, RedisSettings
 
@@ -48,8 +48,9 @@ class ClusterRoutes(OwnLoop, abc.ABC):
         self._durability = durability
         self.try_for_s = where.retry_for + durability.extra_s
         self.in_vain = 0
+        self.turn = Turn()
         self._place_name = "the cluster of {}:{}".format(*where.seed_nodes()[0])
-        self._map = ClusterMap(where, self._map_refreshed)
+        self._map = ClusterMap(where, self._map_refreshed, self._map_cancelled)
         self._nodes: dict[Address, RedisConnection] = {}
         # One lane for commits and one for reads: commits to several nodes overlap anyway, and
         # with more lanes to each of them pipelines are smaller and cost more.
@@ -77,20 +78,19 @@ class ClusterRoutes(OwnLoop, abc.ABC):
         now = self._loop.time()
         until = now + self.try_for_s
         if deadline is None:
-            request.begin(until)
+            request.begin(now, until)
             self._route(request)
             return
-        request.begin(min(max(deadline, now + TURN_MIN_S), until))
+        request.begin(now, min(max(deadline, now + self.turn.s), until))
         self._route(request)
         if request.timer is None:  # what it waits for may have later deadlines
-            request.timer = self._loop.call_at(request.deadline, self._expired, request)
+            request.timer = self._loop.call_at(request.deadline, self.expired, request)
 
     def unsent(self, request: Request) -> KVSError:
         """What those are told who waited behind a request until their time was up."""
         self.in_vain += 1
-        fault = request.fault or TimeoutError()
-        tries = max(1, request.attempts)
-        return answers.gave_up(self._place_name, fault, tried_s=self.try_for_s, tries=tries)
+        waited_s = self._loop.time() - request.since
+        return answers.overtaken(self._place_name, request.fault, waited_s=waited_s)
 
     async def aclose(self) -> None:
         """Wait until everything has been answered, then close all connections."""
@@ -153,7 +153,7 @@ class ClusterRoutes(OwnLoop, abc.ABC):
             self._lane(address, request.writes).add(request)
         if address is None or request.attempts:
             # While it waits for others it must not wait for longer than it may.
-            request.timer = self._loop.call_at(request.deadline, self._expired, request)
+            request.timer = self._loop.call_at(request.deadline, self.expired, request)
 
     def _redirect(self, request: Request, ask_at: Address | None, error: Exception) -> None:
         request.attempts += 1
@@ -178,8 +178,9 @@ class ClusterRoutes(OwnLoop, abc.ABC):
         else:
             request.timer = self._loop.call_later(min(pause, left), self._route, request)
 
-    def _expired(self, request: Request) -> None:
-        request.timer = None
+    def expired(self, request: Request) -> None:
+        """Its deadline has passed."""
+        request.rest()
         request.queue = None
         self._unplaced.pop(request, None)
         self._give_up(request)
@@ -190,8 +191,8 @@ class ClusterRoutes(OwnLoop, abc.ABC):
         error = answers.gave_up(
             self._place_name,
             fault,
-            tried_s=self.try_for_s,
-            tries=request.attempts,
+            tried_s=self._loop.time() - request.since,
+            tries=max(1, request.attempts),
             unknown=request.unsure,
         )
         error.__cause__ = fault
@@ -208,6 +209,12 @@ class ClusterRoutes(OwnLoop, abc.ABC):
                 request.failed(request.refused(self._place_name, failure))
             else:
                 self._again(request, failure or _unserved(request.slot))
+
+    def _map_cancelled(self, error: BaseException) -> None:
+        unplaced, self._unplaced = self._unplaced, {}
+        for request in unplaced:
+            request.rest()
+            request.abandoned(self._place_name, error)
 
     # -- nodes ---------------------------------------------------------------------------
 
@@ -231,6 +238,7 @@ class ClusterRoutes(OwnLoop, abc.ABC):
             await self._ask_for_map(deadline or self._loop.time() + self._settings.retry_for)
 
     async def _ask_for_map(self, deadline: float) -> None:
+        start = self._loop.time()
         for tries in itertools.count(1):
             try:
                 async with asyncio.timeout_at(deadline):
@@ -239,12 +247,14 @@ class ClusterRoutes(OwnLoop, abc.ABC):
             except answers.FAULTS as error:
                 if answers.classify(error).verdict is Verdict.REFUSED:
                     raise answers.refused(self._place_name, error) from error
-                if self._loop.time() + PAUSE_MAX_S >= deadline:
+                now = self._loop.time()
+                left = deadline - now - ATTEMPT_MIN_S
+                if left < PAUSE_MIN_S:
                     raise answers.gave_up(
-                        self._place_name, error, tried_s=self._settings.retry_for, tries=tries
+                        self._place_name, error, tried_s=now - start, tries=tries
                     ) from error
             self.in_vain += 1
-            await asyncio.sleep(PAUSE_MAX_S * random.uniform(0.5, 1.0))
+            await asyncio.sleep(min(PAUSE_MAX_S * random.uniform(0.5, 1.0), left))
 
 
 def _unserved(slot: int) -> Exception:

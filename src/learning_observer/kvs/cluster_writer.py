@@ -62,7 +62,7 @@ class SlotWriter(Request):
         record_ttl_ms, ttl_ms = ttls_ms
         self._writer = WriterSettings(record, prefix, ttl_ms, record_ttl_ms, changes_max, name_of)
         self._calls = Calls(self._writer)
-        self._waiting: Queue[Change, Outcome] = Queue()
+        self._waiting: Queue[Change, Outcome] = Queue(traffic.turn)
         self._leading = 0  # those that the request was sent for, until they are in a call
         self._call: AnyCall | None = None
         self.busy = False
@@ -118,9 +118,18 @@ class SlotWriter(Request):
             self._note(now, leading=0 if call is not None else self._leading)
             late = self._waiting.overdue(max(now, self.deadline))
         elif call is None:  # whatever it was, it would befall the others as well
-            late, self._waiting = list(self._waiting), Queue()
+            late, self._waiting = list(self._waiting), Queue(self._traffic.turn)
         if late:
             self._tell(late, error if call is None else self._traffic.unsent(self))
+        self._go_on()
+
+    def abandoned(self, place: str, error: BaseException) -> None:
+        call, self._call = self._call, None
+        waiting, self._waiting = list(self._waiting), Queue(self._traffic.turn)
+        if call is not None:
+            self._tell(call.group, self.dropped(place, error))
+        self.unsure = False  # nothing of those that wait was sent
+        self._tell(waiting, self.dropped(place, error))
         self._go_on()
 
     def look(self, now: float) -> None:
@@ -131,6 +140,9 @@ class SlotWriter(Request):
         leading = 0 if self._call is not None else self._leading
         if len(self._waiting) > leading:
             self._note(now, leading=leading)
+            # While the nodes answer, what waits does so because there is much to do.
+            if now - self.since < self._waiting.turn.s:
+                return
             late = self._waiting.overdue(now, but_first=leading)
             if late:
                 self._tell(late, self._traffic.unsent(self))
@@ -192,8 +204,10 @@ class SlotWriter(Request):
         self._call = None
         if self._waiting.timed and not self.attempts:
             self._waiting.forget()  # the node answers
-        deliver(group, outcomes)
-        self._go_on()
+        try:
+            deliver(group, outcomes)
+        finally:  # a callback may have raised KeyboardInterrupt
+            self._go_on()
 
     def _go_on(self) -> None:
         if not self._waiting:

@@ -16,10 +16,14 @@ from typing import Any, Final, Self, TypeAlias
 import hiredis
 from redis.asyncio.connection import AbstractConnection
 
-from learning_observer.kvs import answers
 from learning_observer.kvs.conversation import RoundTrip
 
 BUFFER_BYTES: Final = 64 * 1024
+#: What begins a reply of several items: array, map, set, push.
+AGGREGATES: Final = b"*%~>"
+#: No command of ours has a reply of so many items (10 million). hiredis makes room for as many
+#: as the server announces, at once: a thousand million hold the event loop up for seconds.
+ITEMS_DIGITS_MAX: Final = 8
 #: As redis-py puts it.
 CLOSED: Final = "Connection closed by server."
 
@@ -74,7 +78,7 @@ class Exchange(asyncio.BufferedProtocol):
         self.is_open = False
         try:
             self._transport.write(trip.commands)
-        except answers.FAULTS as error:
+        except Exception as error:  # noqa: BLE001 - whatever it was, `done` must be called
             self.lose(error)
 
     def lose(self, error: Exception) -> None:
@@ -97,6 +101,9 @@ class Exchange(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         received: Any = self._buffer[:nbytes]  # hiredis's stub wants bytes; any buffer will do
+        if received[0] in AGGREGATES and not self._reader.has_data() and _is_too_long(received):
+            self.lose(ConnectionError("the server announced a reply that no command has"))
+            return
         self._reader.feed(received)
         try:
             while True:
@@ -106,7 +113,7 @@ class Exchange(asyncio.BufferedProtocol):
                 self._replies.append(reply)
                 if len(self._replies) >= self._expected:
                     break
-        except hiredis.ProtocolError as error:
+        except Exception as error:  # noqa: BLE001 - bytes that are no reply, or no memory for it
             self.lose(error)
             return
         done, self._done = self._done, None
@@ -116,16 +123,26 @@ class Exchange(asyncio.BufferedProtocol):
             done(self._replies)
 
     def eof_received(self) -> bool | None:
-        self.lose(ConnectionError(CLOSED))
-        answer: bool | None = self._before.eof_received()
+        try:
+            answer: bool | None = self._before.eof_received()
+        finally:
+            self.lose(ConnectionError(CLOSED))
         return answer
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._before.connection_lost(exc)
-        self.lose(exc or ConnectionError(CLOSED))
+        try:
+            self._before.connection_lost(exc)
+        finally:
+            self.lose(exc or ConnectionError(CLOSED))
 
     def pause_writing(self) -> None:
         self._before.pause_writing()
 
     def resume_writing(self) -> None:
         self._before.resume_writing()
+
+
+def _is_too_long(received: memoryview) -> bool:
+    """Whether the reply that begins here announces more items than any of ours has."""
+    digits = bytes(received[1 : ITEMS_DIGITS_MAX + 1])
+    return len(digits) == ITEMS_DIGITS_MAX and digits.isdigit()

@@ -64,11 +64,15 @@ class Intake:
 
 
 def deliver(group: list[Any], answers: Sequence[Any]) -> None:
-    """Tell each of the group its answer, and empty it: what is done with is freed one by one,
+    """Give each of the group its answer, and empty it: what is done with is freed one by one,
     while it is in the processor's caches, and not all of it when they have been emptied.
+
+    What a callback raises is logged, and the others get their answers. So they do where it is
+    KeyboardInterrupt or SystemExit, which ends the program: it is raised when all have theirs.
     """
     if len(group) != len(answers):
         raise ValueError(f"{len(answers)} answers for {len(group)} items")
+    stop: BaseException | None = None
     for at in range(len(group)):
         done = group[at][1]
         group[at] = None
@@ -76,3 +80,9 @@ def deliver(group: list[Any], answers: Sequence[Any]) -> None:
             done(answers[at])
         except Exception:
             logger.exception("a callback failed; the others go on")
+        except (KeyboardInterrupt, SystemExit) as error:
+            stop = error
+        except BaseException:
+            logger.exception("a callback failed; the others go on")
+    if stop is not None:
+        raise stop

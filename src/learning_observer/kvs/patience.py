@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from typing import Final
 
 from learning_observer.kvs.errors import TimedOut
 
-#: What has waited behind others until its time is up is tried for so long all the same.
+#: What has waited behind others until its time is up is tried for so long all the same,
 TURN_MIN_S: Final = 0.25
+#: and for so long at most, however far away the server is.
+TURN_MAX_S: Final = 1.0
 #: Deadlines that are no further apart count as one.
 AGREE_S: Final = 0.1
 #: A call that was made so shortly ago has the deadline that any call has: it can leave with all.
@@ -63,6 +66,27 @@ class Patience:
     def _begin(self, since: float) -> None:
         self._since = since
         self.until = None if self._for_s is None else since + self._for_s
+
+
+class Turn:
+    """How long a call is tried at least, whatever its deadline: twice as long as an answer takes.
+
+    A quarter of a second is no time where the server is 300 ms away, and answers.
+
+    s  the seconds
+    """
+
+    __slots__ = ("_answer_s", "s")
+
+    def __init__(self) -> None:
+        self.s = TURN_MIN_S
+        self._answer_s = math.inf
+
+    def note(self, answer_s: float) -> None:
+        """The server answered after so long. A slow answer says little, a quick one says all."""
+        usual = self._answer_s
+        self._answer_s = answer_s if answer_s < usual else usual + (answer_s - usual) / 8
+        self.s = min(max(TURN_MIN_S, 2 * self._answer_s), TURN_MAX_S)
 
 
 class RetryBudget:

@@ -17,7 +17,6 @@ from learning_observer.kvs.errors import KVSError, OutcomeUnknown, StoreClosed
 from learning_observer.kvs.lane import Lane
 from learning_observer.kvs.own_loop import of_this_loop
 from learning_observer.kvs.patience import Patience, RetryBudget
-from learning_observer.kvs.waiting import Queue, Waiting
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +91,7 @@ class Primitives(abc.ABC):
         Raises `StoreClosed`, then and now.
         """
         self._check_open()
-        return of_this_loop(self._lanes, lambda: Lane(self._carry)).submit
+        return of_this_loop(self._lanes, lambda: Lane(self._carry, GROUP_KEYS_MAX)).submit
 
     def patience(self, since: float | None = None) -> Patience:
         """How long a call of several steps is tried that was made then; default: now."""
@@ -150,14 +149,11 @@ class Primitives(abc.ABC):
     def _closed_text(self) -> str:
         return f"this {type(self).__name__} was closed; ask the router for a new one"
 
-    async def _carry(
-        self, waiting: Queue[Change, Outcome]
-    ) -> tuple[list[Waiting[Change, Outcome]], Sequence[Outcome]]:
-        group = [waiting.popleft() for _ in range(min(len(waiting), GROUP_KEYS_MAX))]
+    async def _carry(self, changes: list[Change]) -> Sequence[Outcome]:
         try:
-            return group, await self.commit([each[0] for each in group])
+            return await self.commit(changes)
         except KVSError as error:  # the store was closed meanwhile
-            return group, [error] * len(group)
+            return [error] * len(changes)
         except Exception as error:
             logger.exception("a commit failed")
-            return group, [OutcomeUnknown(f"a commit failed: {error!r}")] * len(group)
+            return [OutcomeUnknown(f"a commit failed: {error!r}")] * len(changes)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -17,6 +18,7 @@ from learning_observer.kvs.changes import Change, Conflict, Outcome
 from learning_observer.kvs.codec import Json
 from learning_observer.kvs.errors import OutcomeUnknown, TimedOut, Unavailable, shorten
 from learning_observer.kvs.patience import Patience, agree
+from learning_observer.kvs.tasks import start
 
 #: Changes folded into one commit at most, so that the first of them is answered soon.
 FOLD_CHANGES_MAX: Final = 256
@@ -57,7 +59,7 @@ class Updates:
     def __init__(self, store: Bytes) -> None:
         self._store = store
         self._waiting: dict[str, list[Update]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()  # the loop keeps only weak references
+        self._tasks: dict[str, asyncio.Task[None]] = {}  # the loop keeps only weak references
 
     def submit(self, key: str, change: Callable[[Json], Json]) -> asyncio.Future[Json]:
         """Make the change in this key's turn; await the value as it was written."""
@@ -68,24 +70,37 @@ class Updates:
             waiting.append(update)
         else:
             self._waiting[key] = [update]
-            task = loop.create_task(self._run(key))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._begin(key)
         return update.answered
 
     async def _run(self, key: str) -> None:
         waiting = self._waiting[key]
-        trouble = False  # whether those that wait do so because others were tried in vain
-        try:
-            while waiting:
-                in_vain = self._store.in_vain()
-                done = await self._turn(key, waiting, trouble=trouble)
-                del waiting[:done]
-                trouble = self._store.in_vain() != in_vain
-        finally:
-            del self._waiting[key]
-            for update in waiting:  # the event loop is being shut down
-                update.answered.cancel()
+        trouble = False  # whether those that wait do so because attempts failed
+        while waiting:
+            in_vain = self._store.in_vain()
+            done = await self._turn(key, waiting, trouble=trouble)
+            del waiting[:done]
+            trouble = self._store.in_vain() != in_vain
+
+    def _abandon(self, key: str, error: BaseException) -> None:
+        waiting = self._waiting[key]
+        unsent = Unavailable(
+            f"the task that updated {shorten(key)} was ended by {error!r}; "
+            "nothing of this update was sent"
+        )
+        for update in waiting:  # those of the last turn have their answer
+            _answer(update, unsent)
+        waiting.clear()
+
+    def _begin(self, key: str) -> None:
+        failed = functools.partial(self._abandon, key)
+        self._tasks[key] = start(self._run(key), failed, functools.partial(self._ended, key))
+
+    def _ended(self, key: str) -> None:
+        if self._waiting[key]:
+            self._begin(key)
+        else:
+            del self._waiting[key], self._tasks[key]
 
     async def _turn(self, key: str, waiting: list[Update], *, trouble: bool) -> int:
         """Make the first ones together, and answer them. Returns how many have been answered.
@@ -105,6 +120,15 @@ class Updates:
                 _answer(update, error)
             if isinstance(error, Unavailable | OutcomeUnknown):
                 return len(now) + _tell_late(key, waiting[len(now) :], for_s, error)
+        except BaseException as error:
+            # This task is cancelled, or a change raised KeyboardInterrupt or SystemExit.
+            unknown = OutcomeUnknown(
+                f"the task that updated {shorten(key)} was ended by {error!r}; "
+                "the update may have been made"
+            )
+            for update in now:
+                _answer(update, unknown)
+            raise
         return len(now)
 
     async def _make(self, key: str, updates: list[Update], patience: Patience) -> None:
@@ -140,14 +164,14 @@ def _tell_late(
     """Answer those whose own time was up before their turn came; nothing of them was sent."""
     if for_s is None:
         return 0
-    if isinstance(error, OutcomeUnknown):
-        error = TimedOut(
-            f"gave up after {for_s:.3g} s: {shorten(key)} was being updated all the time, and the "
-            "store gave no answer. Nothing of this update was sent",
-            error.code,
-        )
     now = asyncio.get_running_loop().time()
     late = [each for each in waiting if each.since + for_s <= now]
+    if late and isinstance(error, OutcomeUnknown):
+        error = TimedOut(
+            f"gave up after {now - late[0].since:.3g} s: {shorten(key)} was being updated all the "
+            "time, and the store gave no answer. Nothing of this update was sent",
+            error.code,
+        )
     for update in late:
         _answer(update, error)
     return len(late)

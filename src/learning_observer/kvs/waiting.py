@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
-from learning_observer.kvs.patience import agree
+from learning_observer.kvs.patience import Turn, agree
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -37,12 +37,14 @@ class Queue(deque[Waiting[Item, Answer]], Generic[Item, Answer]):
     """What waits. Without deadlines it is a deque, and costs no more.
 
     timed  whether any item may have a deadline
+    turn   how long what is before an item may take until its deadline counts
     """
 
-    __slots__ = ("_soonest", "timed")
+    __slots__ = ("_soonest", "timed", "turn")
 
-    def __init__(self) -> None:
+    def __init__(self, turn: Turn | None = None) -> None:
         super().__init__()
+        self.turn = turn or Turn()
         self._no_deadlines()
 
     def add_timed(self, item: Item, done: Callable[[Answer], object], deadline: float) -> None:

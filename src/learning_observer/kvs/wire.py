@@ -23,7 +23,6 @@ from learning_observer.kvs.conversation import Connection, RoundTrip
 from learning_observer.kvs.errors import KVSError
 from learning_observer.kvs.exchange import Done, Exchange
 from learning_observer.kvs.intake import deliver
-from learning_observer.kvs.patience import TURN_MIN_S
 from learning_observer.kvs.waiting import Answer, Item, Queue, Waiting
 from learning_observer.redis_connection import RedisConnection
 
@@ -32,7 +31,7 @@ T = TypeVar("T")
 Found: TypeAlias = bytes | KVSError | None
 
 #: An attempt with less time than this is not begun: cut off, it would leave things unknown.
-ATTEMPT_MIN_S: Final = 0.05
+ATTEMPT_MIN_S: Final = 0.02
 PAUSE_MIN_S: Final = 0.01
 PAUSE_MAX_S: Final = 0.5
 
@@ -61,7 +60,9 @@ class Wire:
         self.deadline = 0.0
         #: What the latest run gave up with, as those see it whose turn did not come.
         self.gave_up: KVSError | None = None
-        self._arrivals = Arrivals(self._try_for_s, self._tell_late, self._too_slow)
+        self._arrivals = Arrivals(self._try_for_s, self._fail_late, self._too_slow)
+        #: Whether what the run under way has sent may have been done.
+        self.maybe_applied = False
         self._clock = asyncio.get_running_loop().time
         self._exchange: Exchange | None = None
         self._fault: Exception | None = None  # of the run that is under way
@@ -96,45 +97,62 @@ class Wire:
         if waiting is not None:
             arrivals.begin(waiting, start)
         pause = PAUSE_MIN_S
-        unknown = writes and lost is not None
+        self.maybe_applied = writes and lost is not None
         tries = 0 if lost is None else 1
         self._connection.in_vain += tries
         why = self._fault = lost
         while True:
             sent = False
-            limit = min(deadline, clock() + self._attempt_s)
+            began = clock()
+            limit = min(deadline, began + self._attempt_s)
             try:
                 async with asyncio.timeout_at(limit):
                     await self._leave_exchange()
                     connection = await self._connected()
-                    sent = True
+                    sent, began = True, clock()
                     answer = await operation(connection)
                 if waiting is not None:
+                    waiting.turn.note(clock() - began)
                     arrivals.end(waiting, in_vain=tries)
                 return answer
             except answers.FAULTS as error:
-                meaning = answers.classify(error)
-                if meaning.drop or meaning.verdict is Verdict.LOST:
-                    await self._drop()
-                if meaning.verdict is Verdict.REFUSED:
-                    if waiting is not None:
-                        arrivals.end(waiting, in_vain=tries)
-                    self.gave_up = None
-                    raise answers.refused(self.settings.place, error, unknown=unknown) from error
-                unknown = unknown or (writes and sent and meaning.verdict is Verdict.LOST)
+                await self._failed(error, waiting, tries, may_be_done=writes and sent)
                 # An attempt that the deadline cut short says less than the one before it.
                 if why is None or limit < deadline or not isinstance(error, TimeoutError):
                     why = self._fault = error
             except BaseException:
                 arrivals.busy = False
+                self.maybe_applied = self.maybe_applied or (writes and sent)
                 await self._drop()  # a reply may be under way: nobody else must read it
                 raise
             tries += 1
             self._connection.in_vain += 1
             pause = min(pause * 2, PAUSE_MAX_S) * random.uniform(0.5, 1.0)
-            if clock() + pause + ATTEMPT_MIN_S >= deadline:
-                raise self._give_up(why, tries, unknown=unknown) from why
-            await asyncio.sleep(pause)
+            left = deadline - clock() - ATTEMPT_MIN_S
+            if left < PAUSE_MIN_S:
+                raise self._give_up(why, tries, clock() - start) from why
+            await asyncio.sleep(min(pause, left))
+
+    async def _failed(
+        self,
+        error: Exception,
+        waiting: Queue[Any, Any] | None,
+        tries: int,
+        *,
+        may_be_done: bool,
+    ) -> None:
+        """An attempt met `error`. Raises `Refused` or `OutcomeUnknown` where another is no use."""
+        meaning = answers.classify(error)
+        if meaning.drop or meaning.verdict is Verdict.LOST:
+            await self._drop()
+        if meaning.verdict is Verdict.REFUSED:
+            if waiting is not None:
+                self._arrivals.end(waiting, in_vain=tries)
+            self.gave_up = None
+            unknown = self.maybe_applied
+            raise answers.refused(self.settings.place, error, unknown=unknown) from error
+        if may_be_done and meaning.verdict is Verdict.LOST:
+            self.maybe_applied = True
 
     # -- the short way, while all is well --------------------------------------------------
 
@@ -160,6 +178,7 @@ class Wire:
         """
         now = self._clock()
         self.deadline = now + self._try_for_s
+        self._fault = None
         self._arrivals.begin(waiting, now)
         self.send_next(trip, done)
 
@@ -170,7 +189,14 @@ class Wire:
 
     def replied(self, waiting: Queue[Any, Any]) -> None:
         """The replies to what was sent are good ones, and there is no more to send."""
+        if waiting.timed:
+            waiting.turn.note(self._clock() - self.deadline + self._try_for_s)
         self._arrivals.end(waiting, in_vain=0)
+
+    def distrust(self) -> None:
+        """The latest replies cannot be what they should be: nothing more is read there."""
+        if self._exchange is not None:
+            self._exchange.is_open = False
 
     def _too_slow(self, taken_s: float) -> None:
         if self._exchange is not None and taken_s >= min(self._attempt_s, self._try_for_s):
@@ -186,13 +212,13 @@ class Wire:
 
     # -- what becomes of those who wait ------------------------------------------------------
 
-    def _give_up(self, why: Exception, tries: int, *, unknown: bool) -> KVSError:
-        tell = functools.partial(
-            answers.gave_up, self.settings.place, why, tried_s=self._try_for_s, tries=tries
+    def _give_up(self, why: Exception, tries: int, tried_s: float) -> KVSError:
+        error = functools.partial(
+            answers.gave_up, self.settings.place, why, tried_s=tried_s, tries=tries
         )
         self._arrivals.busy = False
-        self.gave_up = tell()
-        return tell(unknown=unknown)
+        self.gave_up = error()
+        return error(unknown=self.maybe_applied)
 
     def take(
         self, waiting: Queue[Item, Answer], most: int
@@ -200,7 +226,7 @@ class Wire:
         """Take out what leaves next, where anything has a deadline; and until when it is tried."""
         now = asyncio.get_running_loop().time()
         taken, soonest = waiting.take(now, self._try_for_s, most)
-        return taken, min(max(soonest, now + TURN_MIN_S), now + self._try_for_s)
+        return taken, min(max(soonest, now + waiting.turn.s), now + self._try_for_s)
 
     def too_late(self, waiting: Queue[Item, Answer]) -> list[Waiting[Item, Answer]]:
         """Take out of `waiting` those whose own time passed while the latest run was tried.
@@ -213,11 +239,10 @@ class Wire:
         self._arrivals.note(waiting, now)
         return waiting.overdue(max(self.deadline, now))
 
-    def _tell_late(self, late: list[Waiting[Any, Any]]) -> None:
+    def _fail_late(self, late: list[Waiting[Any, Any]], waited_s: float) -> None:
         """The time of these is up, and they wait behind a run that goes on."""
         self._connection.in_vain += 1
-        fault = self._fault or TimeoutError()
-        error = answers.gave_up(self.settings.place, fault, tried_s=self._try_for_s, tries=1)
+        error = answers.overtaken(self.settings.place, self._fault, waited_s=waited_s)
         deliver(late, [error] * len(late))
 
     async def aclose(self) -> None:
