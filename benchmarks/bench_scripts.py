@@ -71,7 +71,8 @@ class Writer:
         return scripts.packed_call(self._waiting(changes), [], self._settings, self._number)
 
     def transaction(self, changes: list[Change]) -> Transaction:
-        return packed_transaction(self._waiting(changes), [], self._settings, self._number, 0)
+        waiting = self._waiting(changes)
+        return packed_transaction(waiting, [], self._settings, self._number, large_bytes=0)
 
     def _waiting(self, changes: list[Change]) -> Any:
         self._number += 1

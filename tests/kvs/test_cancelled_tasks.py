@@ -114,7 +114,7 @@ def test_callers_that_were_not_cancelled_get_an_answer(
                 except KVSError as error:
                     assert "CancelledError" in str(error)  # noqa: PT017 - either is right
                 await struck
-                while len(asyncio.all_tasks()) > 1:  # they take some turns to end
+                while len(asyncio.all_tasks()) > 1:  # noqa: ASYNC110 - they take turns to end
                     await asyncio.sleep(0.01)
                 await store.update("a", plus)
                 await store.aclose()

@@ -77,7 +77,7 @@ def writer_with(ttl_ms: int = 0, changes_max: int = 500) -> WriterSettings:
 
 def transaction(found: list[Change], *, number: int = 1, ttl_ms: int = 0) -> Transaction:
     waiting: deque[Any] = deque((change, print) for change in found)
-    made = packed_transaction(waiting, [], writer_with(ttl_ms), number, 0)
+    made = packed_transaction(waiting, [], writer_with(ttl_ms), number, large_bytes=0)
     assert len(made.group) + len(waiting) == len(found)
     return made
 
@@ -136,7 +136,8 @@ def test_it_takes_what_is_large_from_the_left() -> None:
             for at, size in enumerate(sizes)
         )
         waiting.append((Change("k0", None, {"k0": b"x" * 500}), print))
-        made = packed_transaction(waiting, [], writer_with(changes_max=most), 1, large)
+        settings = writer_with(changes_max=most)
+        made = packed_transaction(waiting, [], settings, 1, large_bytes=large)
         return [sizes[int(guard.removeprefix("k"))] for guard, _ in made.group]
 
     assert group([50, 50, 49, 50]) == [50, 50]

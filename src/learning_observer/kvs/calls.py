@@ -11,10 +11,17 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
 from learning_observer.kvs.changes import Change, Conflict, Outcome
-from learning_observer.kvs.conversation import Outcomes
+from learning_observer.kvs.conversation import Connection, Outcomes
 from learning_observer.kvs.errors import KVSError, WrongType
 from learning_observer.kvs.packing import Told
-from learning_observer.kvs.scripts import UNBOUNDED, Call, WriterSettings, packed_call
+from learning_observer.kvs.scripts import (
+    GROUP_BYTES_MAX,
+    UNBOUNDED,
+    Call,
+    WriterSettings,
+    packed_call,
+)
+from learning_observer.kvs.server_limits import LARGE_BYTES_MIN, ServerLimits, ask_limits
 from learning_observer.kvs.transactions import Transaction, packed_transaction
 from learning_observer.kvs.waiting import Waiting
 
@@ -36,11 +43,12 @@ class Grouped(Protocol):
 class Calls:
     """Numbers and packs the calls of one writer."""
 
-    __slots__ = ("_large_bytes", "_number", "_writer")
+    __slots__ = ("_large_bytes", "_limits", "_number", "_writer")
 
     def __init__(self, writer: WriterSettings) -> None:
         self._writer = writer
         self._large_bytes = LARGE_BYTES
+        self._limits: ServerLimits | None = None
         self._number = 0
 
     def next(self, waiting: deque[Waiting[Change, Outcome]], group: list[Any]) -> AnyCall:
@@ -48,7 +56,28 @@ class Calls:
         self._number += 1
         number, large = self._number, self._large_bytes
         call = packed_call(waiting, group, self._writer, number, large_bytes=large)
-        return call if group else packed_transaction(waiting, group, self._writer, number, large)
+        if group:
+            return call
+        most = GROUP_BYTES_MAX if self._limits is None else self._limits.call_bytes
+        most = min(most, GROUP_BYTES_MAX)
+        return packed_transaction(
+            waiting, group, self._writer, number, large_bytes=large, bytes_max=most
+        )
+
+    def is_unchecked(self, call: Grouped) -> bool:
+        """Whether `call` may be too large for the server, as far as is known: see `check`."""
+        return isinstance(call, Transaction) and call.sizes()[1] >= LARGE_BYTES_MIN
+
+    async def check(self, connection: Connection, place: str, call: Grouped) -> None:
+        """Ask the server whether it takes a call of this size, where that is not known yet.
+
+        Raises `Refused`, or `Regroup` where the changes of the call can be made in several.
+        Nothing of the call has been sent then.
+        """
+        if isinstance(call, Transaction) and self.is_unchecked(call):
+            if self._limits is None:
+                self._limits = await ask_limits(connection)
+            self._limits.check(place, call)
 
     def outcomes(
         self,

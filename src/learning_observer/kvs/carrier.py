@@ -19,6 +19,7 @@ from learning_observer.kvs.conversation import Connection, Rounds, converse
 from learning_observer.kvs.errors import KVSError, OutcomeUnknown, Unavailable
 from learning_observer.kvs.exchange import Lost
 from learning_observer.kvs.intake import Intake, deliver
+from learning_observer.kvs.server_limits import BREAKS_MAX, Regroup
 from learning_observer.kvs.tasks import start
 from learning_observer.kvs.waiting import Answer, Item, Queue, Waiting
 from learning_observer.kvs.wire import Wire
@@ -82,6 +83,17 @@ class Carrier(abc.ABC, Generic[Item, Answer, Result]):
         shortfall  as `confirm` returned it
         """
 
+    def is_unchecked(self, call: Call[Result]) -> bool:
+        """Whether `check` has something to ask before `call` is sent."""
+        return False
+
+    async def check(self, connection: Connection, call: Call[Result]) -> None:
+        """Raises `Refused` or `Regroup` where the server cannot take `call`; nothing was sent."""
+
+    def take_apart(self, call: Call[Result]) -> None:
+        """Put what `call` has back, to wait for other calls."""
+        raise NotImplementedError
+
     async def confirm(self, connection: Connection, result: Result) -> KVSError | None:
         """Wait, on the same connection, until it is safe; what it lacks of that in time."""
         return None
@@ -137,6 +149,10 @@ class Carrier(abc.ABC, Generic[Item, Answer, Result]):
         group: list[Any] = []
         try:
             call = self.next_call(self._waiting, group)
+            if self.is_unchecked(call):
+                self._wire.renew()
+                self._carry_in_task(call)
+                return
             rounds = call.rounds()
             trip = next(rounds)
         except Exception as error:  # noqa: BLE001 - their callers get it
@@ -252,6 +268,10 @@ class Carrier(abc.ABC, Generic[Item, Answer, Result]):
             answers = self.answers(call, result, shortfall)
             if answers is None:
                 answers = await self.answers_afresh(call, result, shortfall)
+        except Regroup:
+            if call is not None:
+                self.take_apart(call)
+            return [], ()
         except KVSError as error:
             late = self._wire.too_late(self._waiting)
             unsent = self._wire.gave_up or error
@@ -265,11 +285,17 @@ class Carrier(abc.ABC, Generic[Item, Answer, Result]):
         self, call: Call[Result], deadline: float | None, lost: Exception | None
     ) -> tuple[Result, KVSError | None]:
         async def attempt(connection: Connection) -> tuple[Result, KVSError | None]:
+            await self.check(connection, call)
             result = await converse(connection, call.rounds())
             return result, await self.confirm(connection, result)
 
         return await self._wire.run(
-            attempt, deadline=deadline, writes=self.writes, waiting=self._waiting, lost=lost
+            attempt,
+            deadline=deadline,
+            writes=self.writes,
+            waiting=self._waiting,
+            lost=lost,
+            breaks_max=BREAKS_MAX if self.is_unchecked(call) else None,
         )
 
     def _timed_call(self, group: list[Any]) -> tuple[Call[Result], float | None]:

@@ -21,6 +21,7 @@ from learning_observer.kvs.conversation import ANSWERED, Connection, converse, r
 from learning_observer.kvs.durability import NO_WAITING, Durability
 from learning_observer.kvs.errors import KVSError
 from learning_observer.kvs.patience import Turn
+from learning_observer.kvs.server_limits import Regroup
 from learning_observer.kvs.tasks import start
 from learning_observer.kvs.wire import Wire
 from learning_observer.redis_connection import RedisConnection
@@ -140,7 +141,7 @@ class NodeLane(Wire):
                 if commands:
                     await connection.send_packed_command(commands, check_health=False)
                 for at, request in enumerate(pipeline):
-                    reply = await _answer(connection, request, talk=at >= talks_at)
+                    reply = await self._answer(connection, request, talk=at >= talks_at)
                     if isinstance(reply, Exception):
                         self._judge(request, reply)
                     elif self._confirm is None:
@@ -194,6 +195,7 @@ class NodeLane(Wire):
                 self._judge(request, error)
             else:
                 request.unsure = request.unsure or (self._sent and request.writes)
+                request.breaks += self._sent and not isinstance(error, TimeoutError)
                 request.queue = None
                 request.rest()
                 self._judged.lost(request, error)
@@ -247,6 +249,8 @@ class NodeLane(Wire):
             return
         if isinstance(reply, KVSError):
             request.failed(reply)
+        elif isinstance(reply, Regroup):
+            request.regroup()
         elif isinstance(reply, NoScriptError):
             request.unknown += 1
             self.add(request)
@@ -274,14 +278,14 @@ class NodeLane(Wire):
         # A node that does not know a host leaves it empty: it is the one that was asked.
         return error.host or self.address[0], error.port
 
-
-async def _answer(connection: Connection, request: Request, *, talk: bool) -> object:
-    """The reply to a request, or what a conversation comes to; or the error that ends it."""
-    if not talk:
-        if request.ask_at is not None:
-            await reply_on(connection)
-        return await reply_on(connection)
-    try:
-        return await converse(connection, request.rounds())
-    except (*ANSWERED, KVSError) as error:
-        return error
+    async def _answer(self, connection: Connection, request: Request, *, talk: bool) -> object:
+        """The reply to a request, or what a conversation comes to; or the error that ends it."""
+        if not talk:
+            if request.ask_at is not None:
+                await reply_on(connection)
+            return await reply_on(connection)
+        try:
+            await request.check(connection, self.settings.place)
+            return await converse(connection, request.rounds())
+        except (*ANSWERED, KVSError, Regroup) as error:
+            return error

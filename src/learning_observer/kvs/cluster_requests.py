@@ -16,7 +16,7 @@ from hiredis import pack_command
 
 from learning_observer.kvs import answers
 from learning_observer.kvs.cluster_slots import Address
-from learning_observer.kvs.conversation import Outcomes, ProtocolMismatch, Rounds
+from learning_observer.kvs.conversation import Connection, Outcomes, ProtocolMismatch, Rounds
 from learning_observer.kvs.errors import KVSError, OutcomeUnknown, Unavailable, WrongType
 from learning_observer.kvs.patience import Turn
 from learning_observer.kvs.wire import Found
@@ -33,6 +33,7 @@ class Request(abc.ABC):
     deadline  when it is given up
     ask_at    a node that is to be asked this once (ASK); else the primary of the slot
     attempts  how often it was tried in vain, redirections included
+    breaks    how often the connection broke after it was sent
     unsure    whether an attempt may have changed something that nobody told of
     fault     what befell the latest attempt
     unknown   how often a node did not know its script
@@ -43,6 +44,7 @@ class Request(abc.ABC):
     __slots__ = (
         "ask_at",
         "attempts",
+        "breaks",
         "deadline",
         "fault",
         "queue",
@@ -66,6 +68,7 @@ class Request(abc.ABC):
         self.deadline = deadline
         self.ask_at: Address | None = None
         self.attempts = 0
+        self.breaks = 0
         self.unsure = False
         self.unknown = 0
         self.fault: Exception | None = None
@@ -81,6 +84,18 @@ class Request(abc.ABC):
     def rounds(self) -> Rounds[Outcomes]:
         """The conversation that it takes instead of one command."""
         raise NotImplementedError
+
+    async def check(self, connection: Connection, place: str) -> None:  # noqa: B027 - most need none
+        """Raises `Refused` or `Regroup` where the node cannot take that; nothing was sent."""
+
+    def regroup(self) -> None:
+        """What it has is too much for one conversation, and leaves in several."""
+        raise NotImplementedError
+
+    @property
+    def breaks_max(self) -> int | None:
+        """How often the connection may break after it was sent; `None`: ever so often."""
+        return None
 
     @abc.abstractmethod
     def answered(self, reply: object, shortfall: KVSError | None = None) -> None:

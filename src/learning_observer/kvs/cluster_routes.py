@@ -138,7 +138,11 @@ class ClusterRoutes(OwnLoop, abc.ABC):
     def lost(self, request: Request, error: Exception) -> None:
         """The connection broke before its answer came."""
         self._map.refresh_soon()
-        self._again(request, error)
+        if request.breaks_max is not None and request.breaks >= request.breaks_max:
+            request.fault = error
+            self._give_up(request)
+        else:
+            self._again(request, error)
 
     # -- the ways of a request -------------------------------------------------------------
 

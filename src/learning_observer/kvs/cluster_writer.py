@@ -18,11 +18,12 @@ from learning_observer.kvs.calls import AnyCall, Calls, not_made
 from learning_observer.kvs.changes import RESERVED_PREFIX, Change, Outcome
 from learning_observer.kvs.cluster_requests import Request, Traffic
 from learning_observer.kvs.cluster_slots import slot_of, tag_of
-from learning_observer.kvs.conversation import Outcomes, Rounds
+from learning_observer.kvs.conversation import Connection, Outcomes, Rounds
 from learning_observer.kvs.errors import KVSError
 from learning_observer.kvs.intake import deliver
 from learning_observer.kvs.key_layout import cluster_name
 from learning_observer.kvs.scripts import WriterSettings, outcomes_of
+from learning_observer.kvs.server_limits import BREAKS_MAX
 from learning_observer.kvs.transactions import Transaction
 from learning_observer.kvs.waiting import Queue, Waiting
 from learning_observer.kvs.wire import ATTEMPT_MIN_S, PAUSE_MIN_S, Found
@@ -97,6 +98,20 @@ class SlotWriter(Request):
 
     def rounds(self) -> Rounds[Outcomes]:
         return self._call_in_flight().rounds()
+
+    async def check(self, connection: Connection, place: str) -> None:
+        await self._calls.check(connection, place, self._call_in_flight())
+
+    def regroup(self) -> None:
+        call, self._call = self._call, None
+        if isinstance(call, Transaction):
+            self._waiting.extendleft(reversed(call.taken_apart()))
+        self._go_on()
+
+    @property
+    def breaks_max(self) -> int | None:
+        call = self._call
+        return BREAKS_MAX if call is not None and self._calls.is_unchecked(call) else None
 
     def answered(self, reply: object, shortfall: KVSError | None = None) -> None:
         call = self._call_in_flight()

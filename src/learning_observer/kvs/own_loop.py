@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -35,18 +34,15 @@ class OwnLoop:
     def __init__(self) -> None:
         self._pid = _pid
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
 
     def is_ours(self) -> bool:
         """Whether it was made in this process, and not before a fork."""
         return self._pid == _pid
 
-    def is_here(self) -> bool:
-        """Whether its event loop is the running one.
+    def is_on(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether it belongs to `loop`, the running event loop, in this process.
 
-        A thread runs one event loop at a time; asking asyncio which would cost a system
-        call for each change (Python 3.11 asks for the process id).
+        Whoever asks has asked asyncio which loop runs. That the own loop is running in this
+        thread says less: a second one may run inside it (Jupyter, nest_asyncio).
         """
-        return (
-            self._thread == threading.get_ident() and self._loop.is_running() and self._pid == _pid
-        )
+        return self._loop is loop and self._pid == _pid

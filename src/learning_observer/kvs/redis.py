@@ -158,9 +158,9 @@ class PersistentRedisKVS(Store):
 
     def _running(self) -> ServerTraffic | ClusterTraffic:
         """The lanes of the running event loop."""
-        if self._latest is not None and self._latest.is_here():
-            return self._latest
         loop = asyncio.get_running_loop()
+        if self._latest is not None and self._latest.is_on(loop):
+            return self._latest
         traffic = self._traffic.get(loop)
         if traffic is None or not traffic.is_ours():
             for ended in [loop for loop in list(self._traffic) if loop.is_closed()]:

@@ -66,11 +66,20 @@ class Transaction:
         self.refused = True
         return (yield from self.by_script().rounds())
 
+    def sizes(self) -> tuple[int, int]:
+        """The bytes of its largest value, and of all values that it sends."""
+        puts = [put for change in self._changes for put in {*change.puts.values()} if put]
+        return max(map(len, puts), default=0), sum(map(len, puts))
+
+    def taken_apart(self) -> WaitingChanges:
+        """Its changes as they waited, for other calls. Nothing of this one may have been sent."""
+        dones = (done for _, done in self.group)
+        return deque(zip(self._changes, dones, strict=True))
+
     def by_script(self) -> Call:
         """The same call, made by the script."""
         writer = self._writer._replace(changes_max=len(self.group))
-        dones = (done for _, done in self.group)
-        waiting: WaitingChanges = deque(zip(self._changes, dones, strict=True))
+        waiting = self.taken_apart()
         return packed_call(waiting, [], writer, self._number, bytes_max=UNBOUNDED)
 
     def _transaction(self) -> Rounds[Outcomes]:
@@ -168,19 +177,25 @@ def packed_transaction(
     group: list[Any],
     writer: WriterSettings,
     number: int,
+    *,
     large_bytes: int,
+    bytes_max: int = GROUP_BYTES_MAX,
 ) -> Transaction:
     """Those at the left end of `waiting` that have `large_bytes` or more move into `group`.
 
     No two name the same key.
+
+    bytes_max  from so many bytes on no further change moves
     """
     named: set[str] = set()
     size = 0
-    while waiting and len(group) < writer.changes_max and size < GROUP_BYTES_MAX:
+    while waiting and len(group) < writer.changes_max and size < bytes_max:
         change = waiting[0][0]
         keys = {change.guard, *change.puts}
         bytes_of_it = size_of(change.expected, change.puts)
         if bytes_of_it < large_bytes or not named.isdisjoint(keys):
+            break
+        if group and size + bytes_of_it > bytes_max:
             break
         group.append(waiting.popleft())
         named |= keys

@@ -23,6 +23,7 @@ from learning_observer.kvs.conversation import Connection, RoundTrip
 from learning_observer.kvs.errors import KVSError
 from learning_observer.kvs.exchange import Done, Exchange
 from learning_observer.kvs.intake import deliver
+from learning_observer.kvs.server_limits import Regroup
 from learning_observer.kvs.waiting import Answer, Item, Queue, Waiting
 from learning_observer.redis_connection import RedisConnection
 
@@ -63,6 +64,7 @@ class Wire:
         self._arrivals = Arrivals(self._try_for_s, self._fail_late, self._too_slow)
         #: Whether what the run under way has sent may have been done.
         self.maybe_applied = False
+        self._sent_at = 0.0  # when the attempt under way began to send; 0.0: not yet
         self._clock = asyncio.get_running_loop().time
         self._exchange: Exchange | None = None
         self._fault: Exception | None = None  # of the run that is under way
@@ -75,6 +77,7 @@ class Wire:
         writes: bool = True,
         waiting: Queue[Any, Any] | None = None,
         lost: Exception | None = None,
+        breaks_max: int | None = None,
     ) -> T:
         """Run `operation` until it has a definite answer, or the deadline has passed.
 
@@ -87,6 +90,7 @@ class Wire:
                   nothing, and no outcome is unknown
         waiting   what waits behind it in a lane
         lost      what befell an attempt before, made by `send`, that may have been carried out
+        breaks_max  how often the connection may break after the operation has begun
         """
         clock = self._clock
         start = clock()
@@ -100,38 +104,48 @@ class Wire:
         self.maybe_applied = writes and lost is not None
         tries = 0 if lost is None else 1
         self._connection.in_vain += tries
+        self.gave_up = None
+        breaks = 0
         why = self._fault = lost
         while True:
-            sent = False
-            began = clock()
-            limit = min(deadline, began + self._attempt_s)
+            limit = min(deadline, clock() + self._attempt_s)
             try:
-                async with asyncio.timeout_at(limit):
-                    await self._leave_exchange()
-                    connection = await self._connected()
-                    sent, began = True, clock()
-                    answer = await operation(connection)
+                answer = await self._attempt(operation, limit)
                 if waiting is not None:
-                    waiting.turn.note(clock() - began)
+                    waiting.turn.note(clock() - self._sent_at)
                     arrivals.end(waiting, in_vain=tries)
                 return answer
             except answers.FAULTS as error:
+                sent = self._sent_at > 0.0
                 await self._failed(error, waiting, tries, may_be_done=writes and sent)
                 # An attempt that the deadline cut short says less than the one before it.
                 if why is None or limit < deadline or not isinstance(error, TimeoutError):
                     why = self._fault = error
+                breaks += sent and not isinstance(error, TimeoutError)
+            except (KVSError, Regroup):  # every reply was read
+                if waiting is not None:
+                    arrivals.end(waiting, in_vain=tries)
+                raise
             except BaseException:
                 arrivals.busy = False
-                self.maybe_applied = self.maybe_applied or (writes and sent)
+                self.maybe_applied = self.maybe_applied or (writes and self._sent_at > 0.0)
                 await self._drop()  # a reply may be under way: nobody else must read it
                 raise
             tries += 1
             self._connection.in_vain += 1
             pause = min(pause * 2, PAUSE_MAX_S) * random.uniform(0.5, 1.0)
             left = deadline - clock() - ATTEMPT_MIN_S
-            if left < PAUSE_MIN_S:
+            if left < PAUSE_MIN_S or breaks == breaks_max:
                 raise self._give_up(why, tries, clock() - start) from why
             await asyncio.sleep(min(pause, left))
+
+    async def _attempt(self, operation: Callable[[Connection], Awaitable[T]], limit: float) -> T:
+        self._sent_at = 0.0
+        async with asyncio.timeout_at(limit):
+            await self._leave_exchange()
+            connection = await self._connected()
+            self._sent_at = self._clock()
+            return await operation(connection)
 
     async def _failed(
         self,
@@ -148,7 +162,6 @@ class Wire:
         if meaning.verdict is Verdict.REFUSED:
             if waiting is not None:
                 self._arrivals.end(waiting, in_vain=tries)
-            self.gave_up = None
             unknown = self.maybe_applied
             raise answers.refused(self.settings.place, error, unknown=unknown) from error
         if may_be_done and meaning.verdict is Verdict.LOST:
@@ -166,6 +179,10 @@ class Wire:
     def is_open(self) -> bool:
         """Whether `send` can be used."""
         return self._exchange is not None and self._exchange.is_open
+
+    def renew(self) -> None:
+        """What is run next has all its time, from now on."""
+        self.deadline = self._clock() + self._try_for_s
 
     def is_over(self) -> bool:
         """Whether the event loop ends, and its connections are closed: nobody waits any more."""

@@ -22,6 +22,7 @@ from learning_observer.kvs.durability import NO_WAITING, Durability
 from learning_observer.kvs.errors import KVSError, OutcomeUnknown
 from learning_observer.kvs.grouping import CHANGES
 from learning_observer.kvs.scripts import RECORD_TTL_MIN_MS, WriterSettings
+from learning_observer.kvs.transactions import Transaction
 from learning_observer.kvs.waiting import Waiting
 from learning_observer.kvs.wire import Wire
 from learning_observer.redis_connection import RedisConnection
@@ -71,6 +72,16 @@ class Writer(Carrier[Change, Outcome, Outcomes]):
         self, call: Call[Outcomes], result: Outcomes, shortfall: KVSError | None = None
     ) -> Sequence[Outcome] | None:
         return self._calls.outcomes(call, result, shortfall, self._key_of)
+
+    def is_unchecked(self, call: Call[Outcomes]) -> bool:
+        return self._calls.is_unchecked(call)
+
+    async def check(self, connection: Connection, call: Call[Outcomes]) -> None:
+        await self._calls.check(connection, self._wire.settings.place, call)
+
+    def take_apart(self, call: Call[Outcomes]) -> None:
+        if isinstance(call, Transaction):
+            self._waiting.extendleft(reversed(call.taken_apart()))
 
     async def confirm(self, connection: Connection, result: Outcomes) -> KVSError | None:
         if not self._durability.waits or "c" not in result[0]:
