@@ -15,7 +15,6 @@ from learning_observer.kvs.conversation import Connection, Outcomes
 from learning_observer.kvs.errors import KVSError, WrongType
 from learning_observer.kvs.packing import Told
 from learning_observer.kvs.scripts import (
-    GROUP_BYTES_MAX,
     UNBOUNDED,
     Call,
     WriterSettings,
@@ -58,10 +57,9 @@ class Calls:
         call = packed_call(waiting, group, self._writer, number, large_bytes=large)
         if group:
             return call
-        most = GROUP_BYTES_MAX if self._limits is None else self._limits.call_bytes
-        most = min(most, GROUP_BYTES_MAX)
+        most = UNBOUNDED if self._limits is None else self._limits.call_bytes
         return packed_transaction(
-            waiting, group, self._writer, number, large_bytes=large, bytes_max=most
+            waiting, group, self._writer, number, large_bytes=large, call_bytes=most
         )
 
     def is_unchecked(self, call: Grouped) -> bool:

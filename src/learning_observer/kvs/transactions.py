@@ -179,23 +179,23 @@ def packed_transaction(
     number: int,
     *,
     large_bytes: int,
-    bytes_max: int = GROUP_BYTES_MAX,
+    call_bytes: int = UNBOUNDED,
 ) -> Transaction:
     """Those at the left end of `waiting` that have `large_bytes` or more move into `group`.
 
     No two name the same key.
 
-    bytes_max  from so many bytes on no further change moves
+    call_bytes  what the server takes in one call
     """
     named: set[str] = set()
     size = 0
-    while waiting and len(group) < writer.changes_max and size < bytes_max:
+    while waiting and len(group) < writer.changes_max and size < GROUP_BYTES_MAX:
         change = waiting[0][0]
         keys = {change.guard, *change.puts}
         bytes_of_it = size_of(change.expected, change.puts)
         if bytes_of_it < large_bytes or not named.isdisjoint(keys):
             break
-        if group and size + bytes_of_it > bytes_max:
+        if group and size + bytes_of_it > call_bytes:
             break
         group.append(waiting.popleft())
         named |= keys
