@@ -37,7 +37,7 @@ from learning_observer.testing.server import RedisServer
 
 OLD = 7
 #: So short that no second attempt is begun; and so long that none of the faults outlasts it.
-SHORT_S = 0.06
+SHORT_S = 0.03
 LONG_S = 60.0
 #: A call that never returns costs this much.
 TIMEOUT_S = 0.25
@@ -143,7 +143,7 @@ class Trial:
             try:
                 await act.run(store, name)
                 return
-            except (Unavailable, OutcomeUnknown):  # a busy machine, and a deadline of 60 ms
+            except (Unavailable, OutcomeUnknown):  # a busy machine, and a deadline of 30 ms
                 assert left, "the store does not work"
 
     def _put(self, items: dict[str, Any]) -> None:
@@ -168,7 +168,7 @@ class Trial:
             try:
                 assert await store.multiget(expected) == [*expected.values()]
                 return
-            except Unavailable:  # a busy machine, and a deadline of 60 ms
+            except Unavailable:  # a busy machine, and a deadline of 30 ms
                 assert left, "the store did not come back"
 
 
