@@ -239,3 +239,47 @@ def test_what_redis_py_does_not_show_is_carried_by_tasks(
             assert len(tasks) == 5
 
     asyncio.run(main())
+
+
+class FailsOnce:
+    """A transport whose write number `nth` fails at once, as on a socket that is gone."""
+
+    def __init__(self, transport: Any, nth: int) -> None:
+        self._transport = transport
+        self._left = nth
+
+    def write(self, data: bytes) -> None:
+        self._left -= 1
+        if not self._left:
+            raise OSError("the socket is gone")
+        self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+def test_a_write_that_fails_at_once_is_carried_by_one_task(
+    redis_server: RedisServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    nth: int,
+) -> None:
+    """Its error comes before `send` has returned, in the first round trip and in a later one."""
+    tasks = count_tasks(monkeypatch, Reader)
+
+    async def main() -> None:
+        async with PersistentRedisKVS(connection=settings_for(redis_server.port)) as store:
+            await store.set("key", 1)
+            assert await store.get("key") == 1
+            running: Any = store._running()
+            exchange: Any = running.reader._wire._exchange
+            exchange._transport = FailsOnce(exchange._transport, nth)
+            tasks.clear()
+            # Two round trips: an absent key is asked for its type.
+            assert await store.get("absent") is None
+            assert len(tasks) == 1
+            assert await store.get("key") == 1
+
+    asyncio.run(main())
+    assert not caplog.records

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from learning_observer.kvs.answers import lost_among
-from learning_observer.kvs.conversation import Connection, Rounds, converse
+from learning_observer.kvs.conversation import Connection, Rounds, RoundTrip, converse
 from learning_observer.kvs.errors import KVSError, OutcomeUnknown, Unavailable
 from learning_observer.kvs.exchange import Lost
 from learning_observer.kvs.intake import Intake, deliver
@@ -169,37 +169,36 @@ class Carrier(abc.ABC, Generic[Item, Answer, Result]):
             self._carry_in_task(call, replies.error)
             return
         try:
-            answers = self._answers_in(call, rounds, replies)
+            step = self._step(call, rounds, replies)
         except Exception as error:  # noqa: BLE001 - a reply can be anything; it is asked for again
             self._wire.distrust()  # whose reply was it, and whose is the next one?
             self._carry_in_task(call, error)
             return
-        if self._sent is not None:  # it takes another round trip
+        if isinstance(step, RoundTrip):
+            self._sent = call, rounds
+            self._wire.send_next(step, self._replied)  # may have failed when it returns
             return
-        if answers is None:
+        if step is None:
             self._carry_in_task(call, lost_among(replies))
             return
         self._wire.replied(self._waiting)
         try:
-            deliver(call.group, answers)
+            deliver(call.group, step)
         finally:  # a callback may have raised KeyboardInterrupt
             self._go_on()
 
-    def _answers_in(
+    def _step(
         self, call: Call[Result], rounds: Rounds[Result], replies: list[object]
-    ) -> Sequence[Any] | None:
-        """What the call's items are answered; `None` where that takes more than these replies."""
+    ) -> RoundTrip | Sequence[Any] | None:
+        """What is sent next, or what the call's items are answered; `None` for a task to find."""
         if any(isinstance(reply, Exception) for reply in replies):
             return None
         try:
-            trip = rounds.send(replies)
+            return rounds.send(replies)
         except StopIteration as finished:
             return self.answers(call, finished.value)
         except KVSError as error:
             return [error] * len(call.group)
-        self._sent = call, rounds
-        self._wire.send_next(trip, self._replied)
-        return None
 
     def _in_flight(self) -> tuple[Call[Result], Rounds[Result]]:
         sent, self._sent = self._sent, None
