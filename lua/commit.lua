@@ -1,6 +1,6 @@
 --[[ commit: many changes, each whole or not at all, and the call at most once.
 
-  KEYS[1]    record  what this writer's last call did: '<number> <outcomes>'
+  KEYS[1]    record  what this writer's last call did: '[<number>,"<outcomes>"]', which is JSON
   KEYS[2…]   for each change: the guard key, then the keys put, but the guard not twice;
              first those that are read, and after them, in the same order, the others
 
@@ -64,8 +64,8 @@ end
 
 local record = found[1]
 if record then
-  local space = string.find(record, ' ', 1, true)
-  local last = string.sub(record, 1, space - 1)
+  local comma = string.find(record, ',', 1, true)
+  local last = string.sub(record, 2, comma - 1)
   if last == number then
     -- A write: what waits for replicas after this answer waits for a server that still takes
     -- writes, and for an offset that is not before the first answer's.
@@ -74,7 +74,7 @@ if record then
       refreshed = redis.pcall('SET', KEYS[1], record, 'PX', record_ttl_ms)
       if refreshed.err then return redis.error_reply(words_of(refreshed)) end
     end
-    return { string.sub(record, space + 1) }
+    return { string.sub(record, comma + 2, -3) }
   elseif tonumber(last) > tonumber(number) then
     return redis.error_reply('LOKVS_STALE call ' .. number .. ' comes after call ' .. last)
   end
@@ -152,7 +152,7 @@ end
 -- it comes back as it is, since an error of redis.call loses its code on Redis 6.2. What this
 -- user may not do shows at the first use of a command: each is tried before another has changed
 -- a value.
-local entry, full, again = number .. ' ' .. answer, false, false
+local entry, full, again = '[' .. number .. ',"' .. answer .. '"]', false, false
 local tried = redis.pcall('SET', KEYS[1], entry, 'PX', record_ttl_ms)
 if tried.err then
   full = set_count == 0 and removal_count > 0 and string.find(words_of(tried), '^OOM')
@@ -177,7 +177,7 @@ end
 if type(tried) == 'table' and tried.err then
   -- The record says again what it said (0: of no call): this one, sent once more, must not
   -- count as made.
-  if not full then call('SET', KEYS[1], record or '0 ', 'PX', record_ttl_ms) end
+  if not full then call('SET', KEYS[1], record or '[0,""]', 'PX', record_ttl_ms) end
   return redis.error_reply(words_of(tried))
 end
 if ttl_ms == '0' then

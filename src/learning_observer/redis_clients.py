@@ -11,10 +11,11 @@ from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
-from learning_observer import redis_primary
+from learning_observer import redis_greeting, redis_primary
+from learning_observer.redis_greeting import Greeting
 from learning_observer.redis_options import address
+from learning_observer.redis_redaction import Secrets
 from learning_observer.redis_sentinel import Sentinels
-from learning_observer.redis_tls import TLSConnection
 
 if TYPE_CHECKING:
     from learning_observer.redis_settings import RedisSettings
@@ -45,6 +46,14 @@ def client(settings: RedisSettings, *, bounded: bool) -> redis.asyncio.Redis:
     return redis.asyncio.Redis.from_pool(redis.asyncio.BlockingConnectionPool(**options))
 
 
+def secrets_of(settings: RedisSettings) -> Secrets:
+    """What no text about these servers may show."""
+    login = settings.at(settings.host, settings.port)  # with those in the URL
+    return Secrets(
+        [login.password, settings.sentinel_password], [login.username, settings.sentinel_username]
+    )
+
+
 def blocking_client(settings: RedisSettings, timeout: float) -> redis.Redis:
     """A synchronous client that tries nothing twice, with `timeout` seconds for each step."""
     options = _options(settings, redis.connection, asking=timeout)
@@ -68,16 +77,18 @@ def _options(settings: RedisSettings, module: ModuleType, *, asking: float) -> d
         "password": settings.password,
         **_saves_round_trips(),
     }
+    protocol = settings.protocol
     if settings.url is not None:
         parts = module.parse_url(settings.url)
         if parts.get("connection_class") is module.SSLConnection:
             options |= _files(settings)
         options |= parts
-        if options.get("connection_class") is redis.asyncio.connection.SSLConnection:
-            options["connection_class"] = TLSConnection
+        protocol = options.pop("protocol", protocol)
+        kind = options.get("connection_class", module.Connection)
+        options["connection_class"] = _kinds(module)[kind]
     elif settings.socket is not None:
         options |= {
-            "connection_class": module.UnixDomainSocketConnection,
+            "connection_class": _kinds(module)[module.UnixDomainSocketConnection],
             "path": settings.socket,
         }
     elif settings.sentinels:
@@ -87,14 +98,29 @@ def _options(settings: RedisSettings, module: ModuleType, *, asking: float) -> d
         }
     else:
         options |= {"host": settings.host, "port": settings.port}
-        if settings.tls:
-            asynchronous = module is redis.asyncio.connection
-            options["connection_class"] = TLSConnection if asynchronous else module.SSLConnection
+        kind = module.SSLConnection if settings.tls else module.Connection
+        options["connection_class"] = _kinds(module)[kind]
     if settings.tls and settings.url is None:
         options |= _files(settings)
     if "path" not in options:
         options["socket_keepalive"] = True
+    options["greeting"] = Greeting(int(protocol))
     return options
+
+
+def _kinds(module: ModuleType) -> dict[Any, type[Any]]:
+    """Our connection for each kind of redis-py's `module`."""
+    if module is redis.asyncio.connection:
+        return {
+            module.Connection: redis_greeting.Connection,
+            module.SSLConnection: redis_greeting.SecureConnection,
+            module.UnixDomainSocketConnection: redis_greeting.UnixConnection,
+        }
+    return {
+        module.Connection: redis_greeting.BlockingConnection,
+        module.SSLConnection: redis_greeting.BlockingSecureConnection,
+        module.UnixDomainSocketConnection: redis_greeting.BlockingUnixConnection,
+    }
 
 
 def _sentinels(settings: RedisSettings, timeout: float) -> Sentinels:

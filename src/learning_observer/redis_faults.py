@@ -38,6 +38,7 @@ IN_URL: Final = {
     "certificate": "ssl_certfile",
     "key": "ssl_keyfile",
     "check_hostname": "ssl_check_hostname",
+    "protocol": "protocol",
 }
 
 
@@ -82,6 +83,8 @@ def _number_faults(settings: RedisSettings) -> Iterator[str]:
         )
     if settings.port > PORT_MAX:
         yield f"redis_port must be up to {PORT_MAX}, got {settings.port}"
+    if settings.protocol not in (2, 3):
+        yield f"redis_protocol must be 2 or 3, got {settings.protocol}"
     if settings.db < 0:
         yield f"redis_db must be 0 or more, got {settings.db}"
 

@@ -12,13 +12,17 @@ from types import ModuleType
 from typing import Any
 
 import redis.asyncio.connection
-import redis.connection
 
+from learning_observer.redis_greeting import (
+    BlockingConnection,
+    BlockingSecureConnection,
+    Connection,
+    SecureConnection,
+)
 from learning_observer.redis_sentinel import Sentinels
-from learning_observer.redis_tls import TLSConnection
 
 
-class PrimaryConnection(redis.asyncio.connection.Connection):
+class PrimaryConnection(Connection):
     """A connection that goes where the Sentinels say, and leaves when they say otherwise."""
 
     def __init__(self, *, sentinels: Sentinels, **options: Any) -> None:
@@ -28,7 +32,7 @@ class PrimaryConnection(redis.asyncio.connection.Connection):
     async def connect(self) -> None:
         if not self.is_connected:
             self.host, self.port = await self._sentinels.primary()
-        await super().connect()  # type: ignore[no-untyped-call]
+        await super().connect()
 
     async def send_packed_command(
         self, command: bytes | str | Iterable[bytes], check_health: bool = True
@@ -44,24 +48,24 @@ class PrimaryConnection(redis.asyncio.connection.Connection):
         await super().disconnect(*args, **kwargs)
 
 
-class PrimaryTLSConnection(PrimaryConnection, TLSConnection):
+class PrimaryTLSConnection(PrimaryConnection, SecureConnection):
     """The same, with TLS."""
 
 
-class BlockingPrimaryConnection(redis.connection.Connection):
+class BlockingPrimaryConnection(BlockingConnection):
     """A connection that goes where the Sentinels say when it is opened, synchronously."""
 
     def __init__(self, *, sentinels: Sentinels, **options: Any) -> None:
-        super().__init__(**options)  # type: ignore[no-untyped-call]
+        super().__init__(**options)
         self._sentinels = sentinels
 
     def connect(self) -> None:
         if not self.is_connected:
             self.host, self.port = self._sentinels.primary_blocking()
-        super().connect()  # type: ignore[no-untyped-call]
+        super().connect()
 
 
-class BlockingPrimaryTLSConnection(BlockingPrimaryConnection, redis.connection.SSLConnection):
+class BlockingPrimaryTLSConnection(BlockingPrimaryConnection, BlockingSecureConnection):
     """The same, with TLS."""
 
 

@@ -12,12 +12,17 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
-import redis.asyncio.connection
-import redis.connection
-from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, InvalidResponse, RedisError, ResponseError
 from redis.sentinel import MasterNotFoundError
 
-from learning_observer.redis_tls import TLSConnection
+from learning_observer.redis_greeting import (
+    BlockingConnection,
+    BlockingSecureConnection,
+    Connection,
+    Greeting,
+    SecureConnection,
+)
+from learning_observer.redis_tls import TLSRefused
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +60,7 @@ class Sentinels:
         self._addresses = list(addresses)
         self._service = service
         # RESP2: no HELLO before the questions, and one shape of replies.
-        self._options = {**options, "protocol": 2}
+        self._options = {**options, "greeting": Greeting(protocol=2)}
         self._timeout = timeout
         self._tls = tls
         self._known: Address | None = None
@@ -126,7 +131,7 @@ class Sentinels:
             self._asking.cancel()
 
     async def _ask(self, host: str, port: int) -> tuple[Address | None, States]:
-        kind = TLSConnection if self._tls else redis.asyncio.connection.Connection
+        kind = SecureConnection if self._tls else Connection
         # Without time-outs of redis-py's own: see `redis_clients.client` about bounded ones.
         connection = kind(
             host=host,
@@ -138,7 +143,7 @@ class Sentinels:
         replies: list[Any] = []
         try:
             async with asyncio.timeout(self._timeout):
-                await connection.connect()  # type: ignore[no-untyped-call]
+                await connection.connect()
                 for question in self._questions():
                     await connection.send_command(*question)
                     replies.append(await connection.read_response())
@@ -151,7 +156,7 @@ class Sentinels:
         return _address(replies[0]), _states(replies[1])
 
     def _ask_blocking(self, host: str, port: int) -> tuple[Address | None, States]:
-        kind = redis.connection.SSLConnection if self._tls else redis.connection.Connection
+        kind = BlockingSecureConnection if self._tls else BlockingConnection
         connection: Any = kind(
             host=host,
             port=port,
@@ -188,16 +193,40 @@ class Sentinels:
 
 def _address(reply: list[bytes] | None) -> Address | None:
     """Host and port of a primary; `None` where the name is not known."""
-    return None if reply is None else (reply[0].decode(), int(reply[1]))
+    if reply is None:
+        return None
+    try:
+        host, port = reply
+        return host.decode(), int(port)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise _nonsense("GET-MASTER-ADDR-BY-NAME") from error
 
 
 def _states(reply: list[list[bytes]]) -> States:
     """What is known of each primary, by its name. Each comes as field, value, field, value."""
-    states = [
-        {field.decode(): value.decode() for field, value in zip(flat[::2], flat[1::2], strict=True)}
-        for flat in reply
-    ]
-    return {state["name"]: state for state in states}
+    try:
+        states = [
+            {
+                field.decode(): value.decode()
+                for field, value in zip(flat[::2], flat[1::2], strict=True)
+            }
+            for flat in reply
+        ]
+        # Every field that is used later is looked up here.
+        return {
+            state["name"]: state
+            for state in states
+            if state["flags"]
+            and state["ip"]
+            and int(state["port"])
+            and int(state["config-epoch"]) >= 0
+        }
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise _nonsense("MASTERS") from error
+
+
+def _nonsense(question: str) -> InvalidResponse:
+    return InvalidResponse(f"SENTINEL {question} has an answer that no Sentinel gives")
 
 
 class _Answers:
@@ -207,10 +236,12 @@ class _Answers:
         self._service = service
         self._said: list[str] = []
         self._refused: list[bool] = []
+        self._failed: list[Exception] = []
 
     def failed(self, host: str, port: int, error: Exception) -> None:
         self._said.append(f"{host}:{port}: {type(error).__name__}: {error}")
         self._refused.append(isinstance(error, AuthenticationError | ResponseError))
+        self._failed.append(error)
 
     def found(self, host: str, port: int, at: Address | None, states: States) -> Address | None:
         state = states.get(self._service)
@@ -225,5 +256,9 @@ class _Answers:
         return None
 
     def error(self) -> RedisError:
+        words = f"no primary {self._service} is known: {'; '.join(self._said)}"
+        insecure = [error for error in self._failed if isinstance(error, TLSRefused)]
+        if insecure and len(insecure) == len(self._said):
+            return TLSRefused(words, insecure[0].fix)
         kind = AuthenticationError if all(self._refused) else MasterNotFoundError
-        return kind(f"no primary {self._service} is known: {'; '.join(self._said)}")
+        return kind(words)

@@ -12,6 +12,8 @@ A `redis_connection` block of the settings says it, and so does each block of
     redis_ca                        file of certificates to trust, beside the system's
     redis_certificate, redis_key    files of our own certificate, where the server asks for one
     redis_check_hostname            false: the server's certificate may name another host
+    redis_protocol                  2: no HELLO. Default 3: HELLO, and RESP2 where the server has
+                                    no HELLO
     redis_sentinels                 host:port of each Sentinel, instead of host and port
     redis_sentinel_service          the name under which they know the primary
     redis_sentinel_username, redis_sentinel_password
@@ -55,6 +57,7 @@ class RedisSettings:
     certificate: str | None = None
     key: str | None = None
     check_hostname: bool = True
+    protocol: int = 3
     sentinels: tuple[str, ...] = ()
     sentinel_service: str | None = None
     sentinel_username: str | None = None
@@ -136,6 +139,7 @@ class RedisSettings:
             certificate=parts.get("ssl_certfile", self.certificate),
             key=parts.get("ssl_keyfile", self.key),
             check_hostname=parts.get("ssl_check_hostname", self.check_hostname),
+            protocol=int(parts.get("protocol", self.protocol)),
         )
 
     def client(self, *, bounded: bool = True) -> Redis:

@@ -228,7 +228,7 @@ def test_a_call_that_was_given_up_does_not_come_after_the_next_one(
 
         await asyncio.to_thread(on_connection, server, the_next)
         assert (await say(connection, late))[-1] is None
-        assert client.mget("p:a", "p:b", RECORD) == [None, b"2", b"2 c"]
+        assert client.mget("p:a", "p:b", RECORD) == [None, b"2", b'[2,"c"]']
 
     on_connection(server, use)
 
@@ -249,7 +249,7 @@ def test_who_may_make_no_transaction_is_served_by_the_script(
         assert made.refused
         assert client.mget("p:a", "p:b", "p:c") == [b"2", b"22", b"22"]
         assert (await converse(connection, made.rounds()))[0] == "c"
-        assert client.get(RECORD) == b"1 c"
+        assert client.get(RECORD) == b'[1,"c"]'
 
     on_connection(server, use, url)
 

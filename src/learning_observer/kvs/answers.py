@@ -7,6 +7,9 @@ Whoever speaks to Redis asks `classify` what became of a command: the server sai
 from __future__ import annotations
 
 import enum
+import errno
+import re
+import socket
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -14,14 +17,14 @@ from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import (
     AuthenticationError,
     AuthenticationWrongNumberOfArgsError,
-    BusyLoadingError,
     RedisClusterException,
     RedisError,
     ResponseError,
 )
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from learning_observer.kvs.conversation import ProtocolMismatch
+from learning_observer import redis_tls
+from learning_observer.kvs.conversation import ANSWERED, ProtocolMismatch
 from learning_observer.kvs.errors import (
     ClusterDown,
     ConnectionLost,
@@ -34,6 +37,7 @@ from learning_observer.kvs.errors import (
     ServerBusy,
     ServerLoading,
     TimedOut,
+    TLSFailed,
     TooFewReplicas,
     Unavailable,
 )
@@ -106,8 +110,21 @@ _TIMED_OUT: Final = Meaning(
     Verdict.LOST, TimedOut, "see whether the server is up and has time, or raise redis_timeout"
 )
 _DISCONNECTED: Final = Meaning(
-    Verdict.LOST, ConnectionLost, "see whether the server is up and can be reached from here"
+    Verdict.LOST, ConnectionLost, "is the server up, and does the port expect TLS (redis_tls)?"
 )
+#: By what the system said where no connection could be made.
+_UNCONNECTED: Final[Mapping[int, Meaning]] = {
+    errno.ECONNREFUSED: Meaning(
+        Verdict.LOST, ConnectionLost, "is redis-server running on that port?"
+    ),
+    errno.ENOENT: Meaning(Verdict.LOST, ConnectionLost, "check redis_socket"),
+    errno.EACCES: Meaning(
+        Verdict.LOST, ConnectionLost, "check redis_socket, and the rights of that file"
+    ),
+}
+_NO_HOST: Final = Meaning(Verdict.LOST, ConnectionLost, "check redis_host")
+#: How asyncio says it where a host has several addresses, and each fails in its own way.
+_ERRNO: Final = re.compile(r"\[Errno (\d+)\]")
 _NO_PRIMARY: Final = Meaning(
     Verdict.NOT_NOW, NoPrimary, "see whether the Sentinels are up and agree", drop=True
 )
@@ -115,10 +132,15 @@ _NO_SLOTS: Final = Meaning(
     Verdict.NOT_NOW, ClusterDown, "bring the nodes of the missing slots back", drop=True
 )
 
+_NOT_UNDERSTOOD: Final = Meaning(
+    Verdict.REFUSED, Refused, "check that a Redis server has this address", drop=True
+)
+
 #: By the exception, where there is no code; the first that fits.
 _WITHOUT_CODE: Final[Sequence[tuple[tuple[type[Exception], ...], Meaning]]] = (
     ((AuthenticationError, AuthenticationWrongNumberOfArgsError), MEANINGS["WRONGPASS"]),
     ((ResponseError,), Meaning(Verdict.REFUSED, Refused)),
+    ((ProtocolMismatch,), _NOT_UNDERSTOOD),
     ((MasterNotFoundError,), _NO_PRIMARY),
     ((RedisClusterException,), _NO_SLOTS),
     ((TimeoutError, RedisTimeoutError), _TIMED_OUT),
@@ -140,7 +162,7 @@ FAULTS: Final = (
 
 def code_of(error: BaseException) -> str:
     """The server's code (`OOM`), or "" where no server said anything with a code."""
-    if not isinstance(error, RedisError):
+    if not isinstance(error, ANSWERED):
         return ""
     code, words = error.status_code, str(error)
     # What a script may not do is told without a code of its own: Redis 6.2 and 7, and later.
@@ -158,7 +180,7 @@ def words_of(error: BaseException) -> str:
     For other faults the exception's type and text.
     """
     words = str(error)
-    if not isinstance(error, ResponseError | AuthenticationError | BusyLoadingError):
+    if not isinstance(error, ANSWERED):
         return f"{type(error).__name__}: {words}" if words else type(error).__name__
     code = error.status_code
     return words if not code or words.startswith(code) else f"{code} {words}"
@@ -169,9 +191,24 @@ def classify(error: BaseException) -> Meaning:
     known = MEANINGS.get(code_of(error))
     if known is not None:
         return known
-    return next(
-        (meaning for kinds, meaning in _WITHOUT_CODE if isinstance(error, kinds)), _DISCONNECTED
-    )
+    if isinstance(error, redis_tls.TLSRefused):
+        return Meaning(Verdict.REFUSED, TLSFailed, error.fix)
+    for kinds, meaning in _WITHOUT_CODE:
+        if isinstance(error, kinds):
+            return meaning
+    return _unconnected(error)
+
+
+def _unconnected(error: BaseException) -> Meaning:
+    for cause in redis_tls.causes_of(error):
+        if isinstance(cause, socket.gaierror):
+            return _NO_HOST
+        if isinstance(cause, OSError):
+            numbers = {cause.errno} if cause.errno else {*map(int, _ERRNO.findall(str(cause)))}
+            known = [_UNCONNECTED[number] for number in numbers if number in _UNCONNECTED]
+            if len(known) == len(numbers) == 1:
+                return known[0]
+    return _DISCONNECTED
 
 
 def lost_among(replies: Sequence[object]) -> Exception | None:
@@ -186,9 +223,16 @@ def refused(place: str, error: Exception, *, unknown: bool = False) -> Refused |
     unknown  an attempt before this one was lost, and may have been carried out
     """
     meaning = classify(error)
-    words = f"{place} refused: {words_of(error)}"
+    if isinstance(error, ProtocolMismatch):
+        words = f"{place} is not understood: {error}"
+    elif isinstance(error, redis_tls.TLSRefused):
+        words = f"{place} cannot be reached: {error}"
+    else:
+        words = f"{place} refused: {words_of(error)}"
     if meaning.remedy:
         words += f" ({meaning.remedy})"
+    if isinstance(error, ProtocolMismatch) and error.changes:
+        return OutcomeUnknown(f"{words}; what was sent may have been carried out")
     if unknown:
         words += "; an earlier attempt was lost, and may have been carried out"
         return OutcomeUnknown(words, code_of(error))

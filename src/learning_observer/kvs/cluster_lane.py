@@ -16,7 +16,7 @@ from redis.exceptions import AskError, MovedError, NoScriptError
 from learning_observer.kvs import answers
 from learning_observer.kvs.answers import Verdict
 from learning_observer.kvs.cluster_requests import Request
-from learning_observer.kvs.cluster_slots import Address
+from learning_observer.kvs.cluster_slots import Address, host_of
 from learning_observer.kvs.conversation import ANSWERED, Connection, converse, reply_on
 from learning_observer.kvs.durability import NO_WAITING, Durability
 from learning_observer.kvs.errors import KVSError
@@ -275,8 +275,7 @@ class NodeLane(Wire):
             request.failed(request.misunderstood(error))
 
     def _redirected(self, error: AskError) -> Address:
-        # A node that does not know a host leaves it empty: it is the one that was asked.
-        return error.host or self.address[0], error.port
+        return host_of(error.host, self.address), error.port
 
     async def _answer(self, connection: Connection, request: Request, *, talk: bool) -> object:
         """The reply to a request, or what a conversation comes to; or the error that ends it."""

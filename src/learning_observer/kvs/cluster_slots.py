@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 from binascii import crc_hqx
-from collections.abc import Sequence
 from typing import Final, TypeAlias
 
-from redis.exceptions import ResponseError
+from learning_observer.kvs.conversation import ProtocolMismatch
+from learning_observer.redis_options import PORT_MAX
 
 #: Where a node is: host and port.
 Address: TypeAlias = tuple[str, int]
@@ -73,20 +73,35 @@ class SlotMap:
     def load(self, reply: object, *, asked: Address) -> None:
         """Take over what the node `asked` answered to CLUSTER SLOTS.
 
-        An entry is the first slot, the last one, the primary, and its replicas. A node that
-        does not know its own host leaves it empty: it is the one that was asked.
+        An entry is the first slot, the last one, the primary, and its replicas. Raises
+        `ProtocolMismatch` for anything else.
         """
         addresses: list[Address | None] = [None] * SLOTS
         if not isinstance(reply, list):
-            raise ResponseError(f"CLUSTER SLOTS answered {reply!r:.200}")
-        for first, last, primary, *_ in reply:
-            addresses[first : last + 1] = [_address(primary, asked)] * (last - first + 1)
+            raise ProtocolMismatch("CLUSTER SLOTS", reply)
+        for entry in reply:
+            match entry:
+                case [int(first), int(last), [host, int(port), *_], *_] if (
+                    0 <= first <= last < SLOTS and 0 <= port <= PORT_MAX
+                ):
+                    address = host_of(host, asked), port or asked[1]
+                    addresses[first : last + 1] = [address] * (last - first + 1)
+                case _:
+                    raise ProtocolMismatch("CLUSTER SLOTS", reply)
         self.version += addresses != self._addresses
         self._addresses = addresses
         self.primaries = tuple(sorted({each for each in addresses if each is not None}))
 
+    @property
+    def unserved(self) -> int:
+        """How many slots no node serves."""
+        return self._addresses.count(None)
 
-def _address(node: Sequence[bytes | int | None], asked: Address) -> Address:
-    host = node[0]
-    name = host.decode() if isinstance(host, bytes) else ""
-    return (asked[0] if name in ("", "?") else name), int(node[1] or 0)
+
+def host_of(told: object, asked: Address) -> str:
+    """The host that a node told of another one.
+
+    Where it tells none (nil, "" or "?"), it is the host of the node that was asked.
+    """
+    name = told.decode("utf-8", "replace") if isinstance(told, bytes) else told
+    return name if isinstance(name, str) and name not in {"", "?"} else asked[0]

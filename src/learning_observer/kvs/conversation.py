@@ -10,7 +10,12 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from redis.exceptions import AuthenticationError, BusyLoadingError, ResponseError
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    InvalidResponse,
+    ResponseError,
+)
 
 #: What became of a call's changes, a letter each (`c` made, `n` conflict, `t` wrong type), and a
 #: detail for each that was not made; `None` where only the record of a call made before told it.
@@ -72,8 +77,29 @@ def good(replies: Sequence[object]) -> Sequence[Any]:
     return replies
 
 
-class ProtocolMismatch(Exception):
-    """A reply that our commands cannot have: it came from something else, or to something else."""
+class ProtocolMismatch(InvalidResponse):
+    """A reply that our commands cannot have: it came from something else, or to something else.
 
-    def __init__(self, command: str, reply: object) -> None:
-        super().__init__(f"{command} cannot have answered {reply!r:.200}")
+    The message has the shape of the reply, not its content, which may be anybody's data.
+
+    changes  whether what was sent may have changed something
+    """
+
+    def __init__(self, command: str, reply: object, *, changes: bool = False) -> None:
+        super().__init__(f"{command} cannot be answered with {shape_of(reply)}")
+        self.changes = changes
+
+
+def shape_of(reply: object) -> str:
+    """The type and size of a reply, in words."""
+    match reply:
+        case None:
+            return "nil"
+        case bytes() | str():
+            return f"text of {len(reply)} bytes"
+        case Exception():
+            return "an error"
+        case list() | tuple() | set() | frozenset() | dict():
+            return f"{type(reply).__name__} of {len(reply)}"
+        case _:
+            return type(reply).__name__

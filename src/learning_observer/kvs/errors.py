@@ -10,7 +10,8 @@ KVSError
 ├── ClearRefused          clear() would remove keys that may belong to other programs
 ├── Refused               the server said no, and why; nothing was written
 │   ├── OutOfMemory       OOM: maxmemory is reached
-│   └── NotPermitted      NOPERM, NOAUTH, WRONGPASS: rights or password
+│   ├── NotPermitted      NOPERM, NOAUTH, WRONGPASS: rights or password
+│   └── TLSFailed         the certificate, or TLS on one side only (also an Unavailable)
 ├── Unavailable           the store cannot be reached; nothing was written
 │   ├── ConnectionLost    no connection could be made, or it broke
 │   ├── TimedOut          no answer within the time (also a TimeoutError)
@@ -139,6 +140,14 @@ class Unavailable(KVSError, ConnectionError):
     def __init__(self, message: str = "", code: str = "") -> None:
         super().__init__(message)
         self.code = code
+
+
+class TLSFailed(Refused, Unavailable):
+    """No secure connection could be made, and trying again does not help.
+
+    The server's certificate is not trusted, has expired or names another host; or one side
+    expects TLS and the other does not.
+    """
 
 
 class ConnectionLost(Unavailable):

@@ -26,10 +26,14 @@ class Values(NamedTuple):
         if not isinstance(found, list) or len(found) != len(self.names):
             raise ProtocolMismatch("MGET", found)
         # MGET answers nil for a list or a hash as well; those must not look absent.
-        unsure = [at for at, data in enumerate(found) if data is None]
+        unsure = [at for at, data in enumerate(found) if type(data) is not bytes]
         if unsure:
+            if any(found[at] is not None for at in unsure):
+                raise ProtocolMismatch("MGET", found)
             kinds = b"".join(_packed("TYPE", self.names[at]) for at in unsure)
             for at, kind in zip(unsure, good((yield RoundTrip(kinds, len(unsure)))), strict=True):
+                if not isinstance(kind, bytes):
+                    raise ProtocolMismatch("TYPE", kind)
                 # A string came since: the key was absent when it was read.
                 if kind not in {b"none", b"string"}:
                     found[at] = 0

@@ -43,6 +43,12 @@ async def _scan(
     words: Any = ("SCAN", cursor, "MATCH", pattern, "COUNT", 1000, "TYPE", "string")
     await connection.send_packed_command([pack_command(words)], check_health=False)
     (reply,) = good([await reply_on(connection)])
-    if not isinstance(reply, list) or len(reply) != 2:
-        raise ProtocolMismatch("SCAN", reply)
-    return reply[0], reply[1]
+    match reply:
+        # The cursor that was sent leads to the same keys again, for ever.
+        case [bytes(following), list(names)] if (
+            following.isdigit()
+            and (following == b"0" or following != cursor)
+            and all(isinstance(name, bytes) for name in names)
+        ):
+            return following, names
+    raise ProtocolMismatch("SCAN", reply)

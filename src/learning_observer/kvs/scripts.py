@@ -159,9 +159,22 @@ def packed_call(
 def outcomes_of(group: Sequence[object], reply: object) -> Outcomes:
     """What the conversation returns, from the reply to a call of this group."""
     if not isinstance(reply, list) or not reply or not isinstance(reply[0], bytes):
-        raise ProtocolMismatch("commit.lua", reply)
-    outcomes = reply[0].decode()
-    if len(outcomes) != len(group):
-        raise ProtocolMismatch("commit.lua", reply)
-    details = len(outcomes) - outcomes.count("c")
-    return outcomes, (reply[1:] if len(reply) == 1 + details else None)
+        raise ProtocolMismatch("commit.lua", reply, changes=True)
+    letters, details = reply[0], reply[1:]
+    made = letters.count(b"c")
+    if len(letters) != len(group) or (made < len(letters) and letters.strip(b"cnt")):
+        raise ProtocolMismatch("commit.lua", reply, changes=True)
+    outcomes = letters.decode()
+    if made == len(letters) or not details:
+        if details:
+            raise ProtocolMismatch("commit.lua", reply, changes=True)
+        return outcomes, ([] if made == len(letters) else None)
+    kinds = [letter for letter in outcomes if letter != "c"]
+    if len(details) != len(kinds) or not all(map(_is_detail, kinds, details)):
+        raise ProtocolMismatch("commit.lua", reply, changes=True)
+    return outcomes, details
+
+
+def _is_detail(letter: str, detail: object) -> bool:
+    """Whether this can be the bytes that a guard key holds, or the name of another kind of key."""
+    return isinstance(detail, bytes) or (detail is None and letter == "n")

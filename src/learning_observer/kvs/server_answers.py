@@ -8,6 +8,7 @@ every version and for every user, unlike ACL DRYRUN.
 
 from __future__ import annotations
 
+import re
 import statistics
 import time
 import uuid
@@ -18,7 +19,10 @@ from typing import Any, Final, TypeAlias
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
+from learning_observer.kvs.answers import words_of
 from learning_observer.kvs.changes import RESERVED_PREFIX
+from learning_observer.kvs.cluster_slots import Address, SlotMap
+from learning_observer.kvs.conversation import ProtocolMismatch
 
 #: What came, or why it did not.
 Answer: TypeAlias = Any | RedisError
@@ -29,6 +33,7 @@ KEYLESS: Final = (
     ("EVALSHA", "0" * 40, 0),
     ("SCAN", "0", "COUNT", 1, "TYPE", "string"),
 )
+_NUMBER: Final = re.compile(r"[0-9]{1,18}")
 #: Errors that a PING may meet at a server that answers: no right to it, writes stopped.
 THERE: Final = frozenset({"NOPERM", "MISCONF"})
 
@@ -67,15 +72,6 @@ class Answers:
         return "cluster" in (info.get("redis_mode"), hello.get("mode"))
 
 
-@dataclass(frozen=True)
-class Node:
-    """A primary of a cluster; `myself`: it is the one that told of it."""
-
-    host: str
-    port: int
-    myself: bool
-
-
 def ask(client: Redis, prefixes: set[str], *, times: int = 1) -> Answers:
     """Ask a server, for stores with these prefixes; times are of so many tries.
 
@@ -98,7 +94,7 @@ def ask(client: Redis, prefixes: set[str], *, times: int = 1) -> Answers:
     return Answers(
         ping_us=_median_us(client.ping, times),
         script_us=_median_us(lambda: client.eval("return 1", 0), times),
-        info=_texts(info),
+        info=_info(info),
         hello=_texts(hello),
         save=_setting(save, "save"),
         appendfsync=_setting(appendfsync, "appendfsync"),
@@ -110,28 +106,18 @@ def ask(client: Redis, prefixes: set[str], *, times: int = 1) -> Answers:
     )
 
 
-def primaries(client: Redis) -> list[Node]:
-    """Every primary with slots of the cluster that the server belongs to, by its address.
+def slots_of(client: Redis, asked: Address) -> SlotMap:
+    """Which nodes serve the slots of the cluster that the server `asked` belongs to.
 
-    Raises `RedisError` where the server does not tell.
+    Their addresses are those that the store uses. Raises `RedisError` where the server does not
+    tell.
     """
-    (answer,) = _round_trip(client, [("CLUSTER", "NODES")])
+    (answer,) = _round_trip(client, [("CLUSTER", "SLOTS")])
     if isinstance(answer, RedisError):
         raise answer
-    found: list[Node] = []
-    for line in str(_text(answer)).splitlines():
-        # id, host:port@bus, flags, its primary, three times and counts, link state, slots
-        _, address, flags, _, _, _, _, _, *slots = line.split()
-        if "master" in flags and slots:
-            host, _, port = address.partition("@")[0].rpartition(":")
-            found.append(Node(host, int(port), "myself" in flags))
-    return sorted(found, key=lambda node: (node.host, node.port))
-
-
-def words_of(error: BaseException) -> str:
-    """What the server said, beginning with its code, which redis-py cuts off some texts."""
-    words, code = str(error), getattr(error, "status_code", None)
-    return words if not code or words.startswith(code) else f"{code} {words}"
+    slots = SlotMap()
+    slots.load(answer, asked=asked)
+    return slots
 
 
 def _uses(prefixes: set[str]) -> Iterator[tuple[str | None, tuple[Any, ...]]]:
@@ -158,6 +144,8 @@ def _uses(prefixes: set[str]) -> Iterator[tuple[str | None, tuple[Any, ...]]]:
 def _round_trip(client: Redis, commands: Sequence[tuple[Any, ...]]) -> list[Answer]:
     """The answer to each command, errors among them, without a transaction around them."""
     with client.pipeline(transaction=False) as pipeline:
+        # As they came: redis-py's shapes of answers fail where a server answers oddly.
+        pipeline.response_callbacks.clear()
         for words in commands:
             pipeline.execute_command(*words)  # type: ignore[no-untyped-call]
         return pipeline.execute(raise_on_error=False)
@@ -175,12 +163,26 @@ def _median_us(command: Callable[[], object], times: int) -> float | None:
     return round(statistics.median(taken), 1)
 
 
+def _info(answer: Answer) -> Answer:
+    """What INFO tells, by name; whole numbers as numbers."""
+    if isinstance(answer, RedisError):
+        return answer
+    if not isinstance(answer, bytes):
+        return ProtocolMismatch("INFO", answer)
+    told: dict[str, str | int] = {}
+    for line in answer.decode("utf-8", "replace").splitlines():
+        name, colon, value = line.partition(":")
+        if colon and not name.startswith("#"):
+            told[name] = int(value) if _NUMBER.fullmatch(value) else value
+    return told
+
+
 def _setting(answer: Answer, name: str) -> Answer:
     """The value of one setting, as text; an error where the server told of none."""
     found = _texts(answer)
     if isinstance(found, Mapping):
         return found.get(name, ResponseError(f"the server has no setting {name}"))
-    return found
+    return found if isinstance(found, RedisError) else ProtocolMismatch("CONFIG GET", answer)
 
 
 def _texts(answer: Answer) -> Answer:

@@ -15,8 +15,10 @@ from typing import Final
 
 from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, ResponseError
 
+from learning_observer.kvs.answers import classify, words_of
+from learning_observer.kvs.cluster_slots import SLOTS
 from learning_observer.kvs.configuration import REDIS_TYPES, Entry
-from learning_observer.kvs.server_answers import ask, primaries, words_of
+from learning_observer.kvs.server_answers import ask, slots_of
 from learning_observer.kvs.server_findings import (
     REACHABLE,
     Finding,
@@ -25,12 +27,27 @@ from learning_observer.kvs.server_findings import (
     prefix_clashes,
 )
 from learning_observer.kvs.server_rules import judge
+from learning_observer.redis_clients import secrets_of
 from learning_observer.redis_connection import RedisSettings, named_settings
+from learning_observer.redis_redaction import Secrets
+from learning_observer.redis_tls import TLSRefused
 
 logger = logging.getLogger(__name__)
 
 #: Seconds to connect, and to wait for a reply: a start must not hang on a server.
 PATIENCE_S: Final = 1.0
+#: A check must not be what keeps a program from starting: whatever a server, or what is taken for
+#: one, makes of the client, is a finding.
+ODD: Final = (
+    RedisError,
+    OSError,
+    EOFError,
+    ValueError,
+    AttributeError,
+    TypeError,
+    LookupError,
+    RecursionError,
+)
 
 
 def startup_faults(entries: Sequence[Entry]) -> list[str]:
@@ -88,12 +105,13 @@ def look_at_server(
     names = tuple(entry.name for entry in entries)
     db = int(client.connection_pool.connection_kwargs.get("db") or 0)
     prefixes = {str(entry.options.get("prefix", "")) for entry in entries}
+    secrets = secrets_of(where)
     try:
         answers = ask(client, prefixes, times=times)
-    # A check must not be what keeps a program from starting: whatever a server, or what is
-    # taken for one, makes of the client, is a finding.
-    except (RedisError, OSError, EOFError, ValueError, AttributeError, TypeError) as error:
-        return ServerReport(where.place, where.place, db, names, [_unreachable(error, names)])
+        findings = [_cleaned(each, secrets) for each in judge(answers, entries)]
+    except ODD as error:
+        found = _cleaned(_unreachable(error, names), secrets)
+        return ServerReport(where.place, where.place, db, names, [found])
     finally:
         client.close()
     identity = where.place
@@ -104,7 +122,7 @@ def look_at_server(
         identity,
         db,
         names,
-        list(judge(answers, entries)),
+        findings,
         cluster=answers.cluster,
         ping_us=answers.ping_us,
         script_us=answers.script_us,
@@ -112,42 +130,63 @@ def look_at_server(
 
 
 def _look_at_all(where: RedisSettings, entries: Sequence[Entry], times: int) -> list[ServerReport]:
-    """The report on the server, and on the other primaries where it is one of a cluster."""
+    """The report on the server, and on every primary where it is one of a cluster.
+
+    The primaries are looked at under the addresses that the store uses for them.
+    """
     seeds = [where.at(*node) for node in where.seed_nodes()] if where.cluster else [where]
-    for seed in seeds:  # any node knows the others; one that is down is passed over
+    for seed in seeds:  # any node knows the others; one that is down is skipped
         where, first = seed, look_at_server(seed, entries, times=times)
-        if all(finding.check != REACHABLE for finding in first.findings):
+        if first.reached:
             break
     if not first.cluster:
         return [first]
+    (asked,) = where.seed_nodes()[:1]
+    names = first.stores
     client = where.blocking_client(PATIENCE_S)
     try:
-        nodes = primaries(client)
-    except (RedisError, OSError, ValueError) as error:
-        names = tuple(entry.name for entry in entries)
+        slots = slots_of(client, asked)
+    except ODD as error:
         what = f"could not determine the other nodes of the cluster ({words_of(error)})"
-        found = Finding(Severity.UNKNOWN, "cluster", names, what)
+        found = _cleaned(Finding(Severity.UNKNOWN, "cluster", names, what), secrets_of(where))
         return [dataclasses.replace(first, findings=[*first.findings, found])]
     finally:
         client.close()
     # A replica leads to its cluster as well as a primary does, but no data is written there.
-    reports = [first for node in nodes if node.myself]
-    others = [where.at(node.host, node.port) for node in nodes if not node.myself]
-    with ThreadPoolExecutor(max_workers=len(nodes) or 1) as threads:
-        look_at = functools.partial(look_at_server, entries=entries, times=times)
-        return reports + list(threads.map(look_at, others))
+    others = [where.at(*node) for node in slots.primaries if node != asked]
+    reports = [first] if asked in slots.primaries or not others else []
+    if others:
+        with ThreadPoolExecutor(max_workers=len(others)) as threads:
+            look_at = functools.partial(look_at_server, entries=entries, times=times)
+            reports += threads.map(look_at, others)
+    if slots.unserved:
+        what = f"{slots.unserved:,} of the cluster's {SLOTS:,} slots are served by no node"
+        fix = "bring their nodes back, or assign the slots (redis-cli --cluster fix)"
+        found = Finding(Severity.ERROR, "cluster", names, what, fix)
+        reports[0] = dataclasses.replace(reports[0], findings=[*reports[0].findings, found])
+    return reports
+
+
+def _cleaned(finding: Finding, secrets: Secrets) -> Finding:
+    """The finding without what a server may have made known of our secrets."""
+    what, way_out = secrets.clean(finding.what), secrets.clean(finding.way_out)
+    return dataclasses.replace(finding, what=what, way_out=way_out)
 
 
 def _unreachable(error: Exception, names: tuple[str, ...]) -> Finding:
-    way_out = "start it, or mend `redis_connection`"
-    what = f"it cannot be reached: {type(error).__name__}: {words_of(error)}"
+    meaning = classify(error)
+    way_out = meaning.remedy
+    what = f"it cannot be reached: {words_of(error)}"
     if isinstance(error, BusyLoadingError):
         what, way_out = f"it is not ready: {words_of(error)}", "wait until it has loaded its data"
     elif isinstance(error, ResponseError):
-        what, way_out = f"it refuses: {words_of(error)}", "mend the server, or `redis_connection`"
+        what = f"it refuses: {words_of(error)}"
+        way_out = way_out or "see the server's log, or the settings in `redis_connection`"
     elif isinstance(error, AuthenticationError):
         what = f"it lets nobody in with this user and password: {words_of(error)}"
         way_out = "mend `redis_username` and `redis_password`"
+    elif isinstance(error, TLSRefused):
+        what = f"it cannot be reached: {error}"
     return Finding(Severity.ERROR, REACHABLE, names, what, way_out)
 
 

@@ -8,9 +8,10 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError
 
+from learning_observer.kvs.answers import words_of
 from learning_observer.kvs.changes import RESERVED_PREFIX
 from learning_observer.kvs.configuration import Entry
-from learning_observer.kvs.server_answers import Answers, words_of
+from learning_observer.kvs.server_answers import Answers
 from learning_observer.kvs.server_findings import REACHABLE, Finding, Severity
 
 VERSION_MIN: Final = (6, 2)
@@ -166,7 +167,7 @@ def _eviction(info: Mapping[str, Any], names: tuple[str, ...]) -> Iterator[Findi
             "set `maxmemory-policy noeviction`",
         )
     evicted = info.get("evicted_keys")
-    if evicted:
+    if isinstance(evicted, int) and evicted:
         yield Finding(
             Severity.WARNING,
             "evicted keys",

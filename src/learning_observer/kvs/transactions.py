@@ -11,6 +11,7 @@ is made: each watches what the other writes. And where it was the late one, the 
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
@@ -38,6 +39,8 @@ from learning_observer.kvs.scripts import (
 from learning_observer.kvs.waiting import Waiting
 
 _END: Final = b"\r\n"
+#: A writer's record, as `lua/commit.lua` writes it too: a list of JSON.
+_RECORD: Final = re.compile(rb'\[(\d{1,20}),"([cnt]*)"\]')
 _PLAIN: Final = frozenset({b"string", b"none"})
 
 
@@ -87,9 +90,9 @@ class Transaction:
         looks = self._look(names)
         while True:
             _, _, found, *kinds = good((yield looks))
-            if not isinstance(found, list):
-                raise ProtocolMismatch("MGET", found)
-            record, *standing = found
+            record, *standing = self._found(found)
+            if not all(isinstance(kind, bytes) for kind in kinds):
+                raise ProtocolMismatch("TYPE", kinds, changes=True)
             if record is not None:
                 letters = self._letters_in(record)
                 if letters is not None:
@@ -119,12 +122,26 @@ class Transaction:
         ]
         return RoundTrip(_packed(commands), len(commands))
 
+    def _found(self, found: object) -> list[bytes | None]:
+        """What MGET answered: the record, and a value for each guard that is looked at."""
+        guards = sum(change.expected is not Guard.ANY for change in self._changes)
+        if (
+            not isinstance(found, list)
+            or len(found) != 1 + guards
+            or not all(value is None or isinstance(value, bytes) for value in found)
+        ):
+            raise ProtocolMismatch("MGET", found, changes=True)
+        return found
+
     def _letters_in(self, record: bytes) -> str | None:
         """The outcomes, where the record tells those of this call."""
-        last, _, letters = record.decode().partition(" ")
-        if int(last) > self._number:
+        fields = _RECORD.fullmatch(record)
+        if fields is None:
+            raise ResponseError(f"{self._writer.record.decode()} is not a writer's record")
+        last, letters = int(fields[1]), fields[2].decode()
+        if last > self._number:
             raise ResponseError(f"LOKVS_STALE call {self._number} comes after call {last}")
-        return letters if int(last) == self._number else None
+        return letters if last == self._number else None
 
     def _judged(
         self, standing: list[bytes | None], kinds: dict[bytes, bytes]
@@ -164,7 +181,7 @@ class Transaction:
         yield (b"EXEC",)
 
     def _put_record(self, letters: str) -> tuple[Any, ...]:
-        entry = f"{self._number} {letters}".encode()
+        entry = f'[{self._number},"{letters}"]'.encode()
         return b"SET", self._writer.record, entry, b"PX", self._writer.record_ttl_ms
 
     def _names(self) -> Iterator[bytes]:
@@ -215,7 +232,7 @@ def _made(replies: Any, queued: int) -> bool:
     if results is None:
         return False
     if not isinstance(results, list) or len(results) != queued:
-        raise ProtocolMismatch("EXEC", results)
+        raise ProtocolMismatch("EXEC", results, changes=True)
     for result in results:
         if isinstance(result, Exception):
             # A right to one of the commands was taken away since it was queued.

@@ -115,4 +115,4 @@ class Writer(Carrier[Change, Outcome, Outcomes]):
         return OutcomeUnknown(f"a commit failed: {error!r}")
 
     def _key_of(self, name: bytes) -> str:
-        return name.decode().removeprefix(self._prefix)
+        return name.decode("utf-8", "backslashreplace").removeprefix(self._prefix)
