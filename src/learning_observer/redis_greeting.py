@@ -94,13 +94,16 @@ class _Greets(_Asynchronous):
             insecure = TLSRefused.of(error)
             if insecure is not None:
                 raise insecure from error
-            if not self._greets or not self._greeting.may_lack_hello(error):
+            if not self._greets:
                 raise
             refusal = error
         else:
             self._greeting.known = True
             return
-        await self._connect_without_hello(refusal)
+        if self._greeting.may_lack_hello(refusal):
+            await self._connect_without_hello(refusal)
+        else:
+            await self._raise_as_it_is(refusal)
 
     async def _connect_without_hello(self, refusal: RedisError) -> None:
         self.protocol = 2
@@ -122,7 +125,7 @@ class _Greets(_Asynchronous):
 
     async def _raise_as_it_is(self, refusal: RedisError) -> NoReturn:
         """Raise what a greeting came to, or that the port expects TLS."""
-        where = _place_of(self)
+        where = _place_of(self, refusal)
         if where is not None and await redis_tls.is_secure(*where):
             raise TLSRefused.secure_port(*where)
         raise refusal
@@ -155,13 +158,16 @@ class _GreetsBlocking(_Blocking):
             insecure = TLSRefused.of(error)
             if insecure is not None:
                 raise insecure from error
-            if not self._greets or not self._greeting.may_lack_hello(error):
+            if not self._greets:
                 raise
             refusal = error
         else:
             self._greeting.known = True
             return
-        self._connect_without_hello(refusal)
+        if self._greeting.may_lack_hello(refusal):
+            self._connect_without_hello(refusal)
+        else:
+            self._raise_as_it_is(refusal)
 
     def _connect_without_hello(self, refusal: RedisError) -> None:
         self.protocol = 2
@@ -182,7 +188,7 @@ class _GreetsBlocking(_Blocking):
         self._greeting.protocol = 2
 
     def _raise_as_it_is(self, refusal: RedisError) -> NoReturn:
-        where = _place_of(self)
+        where = _place_of(self, refusal)
         if where is not None and redis_tls.is_secure_blocking(*where):
             raise TLSRefused.secure_port(*where)
         raise refusal
@@ -221,17 +227,22 @@ class BlockingSecureConnection(_GreetsBlocking, redis.connection.SSLConnection):
         except TimeoutError:
             if not redis_tls.is_plain_blocking(str(self.host), int(self.port)):
                 raise
-        raise PlainPort("The port does not speak TLS")
+        raise PlainPort
 
 
 class BlockingUnixConnection(_GreetsBlocking, redis.connection.UnixDomainSocketConnection):
     """A connection by a unix socket, synchronously."""
 
 
-def _place_of(connection: Any) -> tuple[str, int] | None:
-    """Host and port, where a connection has no TLS but could have it."""
+def _place_of(connection: Any, refusal: RedisError) -> tuple[str, int] | None:
+    """Host and port of a server that may expect TLS: it ended the connection without a word."""
     secure = (redis.asyncio.connection.SSLConnection, redis.connection.SSLConnection)
     if isinstance(connection, secure) or not hasattr(connection, "port"):
+        return None
+    cut = was_closed(refusal) or any(
+        isinstance(cause, ConnectionResetError) for cause in redis_tls.causes_of(refusal)
+    )
+    if not cut or connection._greeting.known:
         return None
     return str(connection.host), int(connection.port)
 

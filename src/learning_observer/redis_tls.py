@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import ssl
 from typing import Any, Final, Self
@@ -51,6 +52,9 @@ class TLSRefused(RedisConnectionError):
 
 class PlainPort(OSError):
     """The server has no TLS."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.EPROTO, "The port does not speak TLS")
 
 
 def _fix_of(error: RedisError) -> str | None:
@@ -113,7 +117,7 @@ class TLSConnection(SSLConnection):
         except TimeoutError:
             pass
         if await is_plain(str(self.host), int(self.port)):
-            raise PlainPort("The port does not speak TLS")
+            raise PlainPort
         await super()._connect()  # type: ignore[no-untyped-call]
 
 
