@@ -19,7 +19,7 @@ from learning_observer.testing.server import RedisServer
 
 ENTRY = {"type": "redis", "prefix": "states:"}
 #: What a server says to a command, and what it says to one inside a script.
-NO_RIGHT = "NOPERM|The user executing the script can't run this command"
+NO_RIGHT = "NOPERM|The user executing the script can't run this command|ACL failure in script"
 #: What docs/operations.md says that a user needs.
 (NEEDED,) = (
     line.split()

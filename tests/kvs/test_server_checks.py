@@ -501,3 +501,28 @@ def test_faults_of_the_configuration_come_before_a_look_at_the_server(
     (fault,) = refused.value.faults
     assert fault.startswith("kvs.x: unknown type")
     assert caplog.records == []
+
+
+def test_cluster_under_the_addresses_that_the_store_uses() -> None:
+    announced = ("--cluster-announce-ip", "192.0.2.1", "--cluster-announce-hostname", "localhost")
+    for endpoint, unserved in (("hostname", False), ("unknown-endpoint", False), ("ip", True)):
+        options = (*SOUND, *announced, "--cluster-preferred-endpoint-type", endpoint)
+        with RedisServer(*options, "--cluster-enabled", "yes") as server:
+            with redis.Redis.from_url(server.url) as client:
+                client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16_383)
+            settings.settings["redis_connection"] = {
+                "redis_cluster": True,
+                "redis_nodes": [f"127.0.0.1:{server.port}"],
+            }
+            reports = look([STATES])
+        assert any(not report.reached for report in reports) == unserved, (endpoint, reports)
+
+
+def test_cluster_without_slots() -> None:
+    with RedisServer(*SOUND, "--cluster-enabled", "yes") as server:
+        settings.settings["redis_connection"] = {
+            "redis_cluster": True,
+            "redis_nodes": [f"127.0.0.1:{server.port}"],
+        }
+        (report,) = look([STATES])
+    assert "16,384 of the cluster's 16,384 slots" in found(report, "cluster").what
