@@ -74,6 +74,7 @@ EXAMPLES: list[KVSError] = [
     WrongType("key"),
     NotStarted("call startup first"),
     StoreClosed("closed"),
+    errors.TLSFailed("localhost:6379 cannot be reached: its certificate has expired"),
     ClearRefused("no prefix"),
     *(kind("localhost:6379 refused: OOM", "OOM") for kind in (Refused, OutOfMemory, NotPermitted)),
     *(
@@ -224,7 +225,7 @@ def test_nobody_listens(use: Callable[[Store], object]) -> None:
     async def main() -> None:
         where = settings_for(closed_port(), retry_for=0.2)
         async with PersistentRedisKVS(connection=where) as store:
-            with pytest.raises(ConnectionLost, match="see whether the server is up"):
+            with pytest.raises(ConnectionLost, match="is redis-server running on that port"):
                 await use(store)  # type: ignore[misc]
 
     asyncio.run(main())

@@ -133,7 +133,7 @@ _NO_SLOTS: Final = Meaning(
 )
 
 _NOT_UNDERSTOOD: Final = Meaning(
-    Verdict.REFUSED, Refused, "check that a Redis server has this address", drop=True
+    Verdict.LOST, ConnectionLost, "check that a Redis server has this address"
 )
 
 #: By the exception, where there is no code; the first that fits.
@@ -147,8 +147,7 @@ _WITHOUT_CODE: Final[Sequence[tuple[tuple[type[Exception], ...], Meaning]]] = (
 )
 
 #: What may come out of a call to redis-py. A peer's reset can surface as AttributeError or
-#: TypeError (redis/redis-py#4287): the connection is lost all the same. So it is where a reply
-#: cannot be one to what was sent.
+#: TypeError (redis/redis-py#4287): the connection is lost all the same.
 FAULTS: Final = (
     RedisError,
     RedisClusterException,
@@ -156,7 +155,6 @@ FAULTS: Final = (
     EOFError,
     AttributeError,
     TypeError,
-    ProtocolMismatch,
 )
 
 
@@ -223,16 +221,12 @@ def refused(place: str, error: Exception, *, unknown: bool = False) -> Refused |
     unknown  an attempt before this one was lost, and may have been carried out
     """
     meaning = classify(error)
-    if isinstance(error, ProtocolMismatch):
-        words = f"{place} is not understood: {error}"
-    elif isinstance(error, redis_tls.TLSRefused):
+    if isinstance(error, redis_tls.TLSRefused):
         words = f"{place} cannot be reached: {error}"
     else:
         words = f"{place} refused: {words_of(error)}"
     if meaning.remedy:
         words += f" ({meaning.remedy})"
-    if isinstance(error, ProtocolMismatch) and error.changes:
-        return OutcomeUnknown(f"{words}; what was sent may have been carried out")
     if unknown:
         words += "; an earlier attempt was lost, and may have been carried out"
         return OutcomeUnknown(words, code_of(error))

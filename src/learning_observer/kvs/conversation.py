@@ -81,13 +81,10 @@ class ProtocolMismatch(InvalidResponse):
     """A reply that our commands cannot have: it came from something else, or to something else.
 
     The message has the shape of the reply, not its content, which may be anybody's data.
-
-    changes  whether what was sent may have changed something
     """
 
-    def __init__(self, command: str, reply: object, *, changes: bool = False) -> None:
+    def __init__(self, command: str, reply: object) -> None:
         super().__init__(f"{command} cannot be answered with {shape_of(reply)}")
-        self.changes = changes
 
 
 def shape_of(reply: object) -> str:

@@ -159,19 +159,19 @@ def packed_call(
 def outcomes_of(group: Sequence[object], reply: object) -> Outcomes:
     """What the conversation returns, from the reply to a call of this group."""
     if not isinstance(reply, list) or not reply or not isinstance(reply[0], bytes):
-        raise ProtocolMismatch("commit.lua", reply, changes=True)
+        raise ProtocolMismatch("commit.lua", reply)
     letters, details = reply[0], reply[1:]
     made = letters.count(b"c")
     if len(letters) != len(group) or (made < len(letters) and letters.strip(b"cnt")):
-        raise ProtocolMismatch("commit.lua", reply, changes=True)
+        raise ProtocolMismatch("commit.lua", reply)
     outcomes = letters.decode()
     if made == len(letters) or not details:
         if details:
-            raise ProtocolMismatch("commit.lua", reply, changes=True)
+            raise ProtocolMismatch("commit.lua", reply)
         return outcomes, ([] if made == len(letters) else None)
     kinds = [letter for letter in outcomes if letter != "c"]
     if len(details) != len(kinds) or not all(map(_is_detail, kinds, details)):
-        raise ProtocolMismatch("commit.lua", reply, changes=True)
+        raise ProtocolMismatch("commit.lua", reply)
     return outcomes, details
 
 

@@ -92,7 +92,7 @@ class Transaction:
             _, _, found, *kinds = good((yield looks))
             record, *standing = self._found(found)
             if not all(isinstance(kind, bytes) for kind in kinds):
-                raise ProtocolMismatch("TYPE", kinds, changes=True)
+                raise ProtocolMismatch("TYPE", kinds)
             if record is not None:
                 letters = self._letters_in(record)
                 if letters is not None:
@@ -130,7 +130,7 @@ class Transaction:
             or len(found) != 1 + guards
             or not all(value is None or isinstance(value, bytes) for value in found)
         ):
-            raise ProtocolMismatch("MGET", found, changes=True)
+            raise ProtocolMismatch("MGET", found)
         return found
 
     def _letters_in(self, record: bytes) -> str | None:
@@ -232,7 +232,7 @@ def _made(replies: Any, queued: int) -> bool:
     if results is None:
         return False
     if not isinstance(results, list) or len(results) != queued:
-        raise ProtocolMismatch("EXEC", results, changes=True)
+        raise ProtocolMismatch("EXEC", results)
     for result in results:
         if isinstance(result, Exception):
             # A right to one of the commands was taken away since it was queued.
