@@ -183,7 +183,7 @@ FAULTS = {
         "kvs.entry: /proc/nothing cannot hold",
     ),
     "nul in path": Fault(
-        entry({"type": "filesystem", "path": "a\0b"}), "cannot hold a store: embedded null byte"
+        entry({"type": "filesystem", "path": "a\0b"}), "cannot hold a store: embedded null"
     ),
     "subdirs": Fault(
         entry({"type": "filesystem", "path": "x", "subdirs": "yes"}),

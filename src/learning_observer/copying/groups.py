@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 
 from learning_observer.kvs import Store, WrongType
 from learning_observer.kvs.primitives import GROUP_KEYS_MAX
+from learning_observer.kvs.turns import Turns
 
 #: Values that are held at once, in bytes, as far as those to come are like those before.
 GROUP_BYTES: Final = 4 * 1024 * 1024
@@ -29,10 +30,13 @@ class Groups:
     async def of(self, store: Store) -> AsyncGenerator[list[str], None]:
         """The keys of `store` that begin with the prefix. Use it in `aclosing`."""
         group: list[str] = []
+        turns = Turns()  # stores in memory answer without ever waiting
         keys = store.scan(self._prefix)
         try:
             async for key in keys:
                 group.append(key)
+                if turns.due():
+                    await turns.pause()
                 if len(group) >= self._keys:
                     yield group
                     group = []

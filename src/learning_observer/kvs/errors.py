@@ -2,6 +2,7 @@
 
 KVSError
 ├── InvalidKey            the key can be no key in any store (also a ValueError)
+├── InvalidArgument       another argument has the wrong type (also a TypeError)
 ├── NotJSON               the value is no JSON; refused before any I/O (also a ValueError)
 ├── CorruptValue          what is stored is no JSON; it is left as it is
 ├── WrongType             the key holds something that is no string: another program's
@@ -54,12 +55,16 @@ def _made_again(kind: type[KVSError], args: tuple[object, ...]) -> KVSError:
 
 
 class InvalidKey(KVSError, ValueError):
-    """The key is no `str`, has no UTF-8 form, or lies under the reserved prefix."""
+    """The key is not a `str`, has no UTF-8 form, is too long, or has the reserved prefix."""
 
     def __init__(self, key: object, reason: str) -> None:
         super().__init__(f"{shorten(key)} can be no key: {reason}")
         self.key = key
         self.reason = reason
+
+
+class InvalidArgument(KVSError, TypeError):
+    """An argument of a store's method has the wrong type. Nothing was written."""
 
 
 class NotJSON(KVSError, ValueError):
@@ -235,7 +240,10 @@ class MissingKVSParameters(KVSError, StartupCheck):
 
 def shorten(what: object, most: int = 120) -> str:
     """`repr(what)`, cut in the middle where it is longer than `most` characters."""
-    text = repr(what)
+    try:
+        text = repr(what)
+    except Exception:  # noqa: BLE001 - a caller's object: its text must not hide the error
+        text = f"<{type(what).__name__}>"  # also an integer of over 4,300 digits
     if len(text) <= most:
         return text
     half = (most - 3) // 2

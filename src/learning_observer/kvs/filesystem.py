@@ -9,7 +9,17 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from learning_observer.kvs.changes import Change, Conflict, Guard, Outcome, check_changes, check_key
+from learning_observer.kvs.changes import (
+    Change,
+    Conflict,
+    Guard,
+    Outcome,
+    check_changes,
+    check_deadline,
+    check_key,
+    check_keys,
+    is_key,
+)
 from learning_observer.kvs.errors import KVSError, OutcomeUnknown, Unavailable
 from learning_observer.kvs.file_names import KEY_SUFFIX, is_digest, key_of, path_of
 from learning_observer.kvs.files import OWN_FOLDER, Files, Interrupted
@@ -49,31 +59,33 @@ class FilesystemKVS(Store):
         self, keys: Sequence[str], *, deadline: float | None = None
     ) -> list[bytes | None]:
         self._check_open()
-        paths = [self._path(key) for key in keys]
+        check_deadline(deadline)
+        paths = [self._path(key) for key in check_keys(keys)]
         return await asyncio.to_thread(self._read, paths)
 
     async def commit(
         self, changes: Sequence[Change], *, deadline: float | None = None
     ) -> list[Outcome]:
         self._check_open()
-        check_changes(changes)
-        return await asyncio.to_thread(lambda: [self._commit_one(change) for change in changes])
+        check_deadline(deadline)
+        checked = check_changes(changes)
+        return await asyncio.to_thread(lambda: [self._commit_one(change) for change in checked])
 
     async def scan(
         self, prefix: str = "", *, budget: RetryBudget | None = None
     ) -> AsyncIterator[str]:
         self._check_open()
-        check_key(prefix)
+        prefix = check_key(prefix)
         try:
             keys = await asyncio.to_thread(lambda: list(self._keys()))
         except OSError as error:
             raise Unavailable(f"cannot list {self._root}: {error}") from error
         for key in keys:
-            if key.startswith(prefix):
+            if key.startswith(prefix) and is_key(key):
                 yield key
 
     def _path(self, key: str) -> PurePosixPath:
-        return path_of(check_key(key), subdirs=self._subdirs)
+        return path_of(key, subdirs=self._subdirs)
 
     def _read(self, paths: list[PurePosixPath]) -> list[bytes | None]:
         try:

@@ -5,7 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator, Sequence
 
-from learning_observer.kvs.changes import Change, Conflict, Guard, Outcome, check_changes, check_key
+from learning_observer.kvs.changes import (
+    Change,
+    Conflict,
+    Guard,
+    Outcome,
+    check_changes,
+    check_deadline,
+    check_key,
+    check_keys,
+)
 from learning_observer.kvs.patience import RetryBudget
 from learning_observer.kvs.store import Store
 
@@ -27,20 +36,21 @@ class InMemoryKVS(Store):
         self, keys: Sequence[str], *, deadline: float | None = None
     ) -> list[bytes | None]:
         self._check_open()
-        return [self._texts.get(check_key(key)) for key in keys]
+        check_deadline(deadline)
+        return [self._texts.get(key) for key in check_keys(keys)]
 
     async def commit(
         self, changes: Sequence[Change], *, deadline: float | None = None
     ) -> list[Outcome]:
         self._check_open()
-        check_changes(changes)
-        return [self._commit_one(change) for change in changes]
+        check_deadline(deadline)
+        return [self._commit_one(change) for change in check_changes(changes)]
 
     async def scan(
         self, prefix: str = "", *, budget: RetryBudget | None = None
     ) -> AsyncIterator[str]:
         self._check_open()
-        check_key(prefix)
+        prefix = check_key(prefix)
         for key in [key for key in list(self._texts) if key.startswith(prefix)]:
             yield key
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, Protocol
 
 from learning_observer.kvs.changes import Change, Outcome
@@ -30,9 +30,9 @@ class Commits(Protocol):
 
 
 async def commit_in_parts(
-    store: Commits, changes: Sequence[Change], part_max: int, deadline: float | None = None
-) -> list[Outcome]:
-    """The outcomes of the changes, in their order.
+    store: Commits, changes: Iterable[Sequence[Change]], deadline: float | None = None
+) -> list[list[Outcome]]:
+    """The outcomes of the changes of each part, in their order; a part is made in its turn.
 
     Where a part is tried in vain, the others do not wait for it: other nodes of a cluster may
     take them. They are handed in at once, and all have the deadline of that part; so they do
@@ -40,9 +40,8 @@ async def commit_in_parts(
     """
     parts: list[asyncio.Task[list[Outcome]]] = []
     try:
-        for start in range(0, len(changes), part_max):
+        for some in changes:
             patience, in_vain = store.patience(), store.in_vain()
-            some = changes[start : start + part_max]
             part = asyncio.create_task(store.commit(some, deadline=deadline))
             parts.append(part)
             if deadline is not None:
@@ -52,7 +51,7 @@ async def commit_in_parts(
                 await asyncio.wait([part], timeout=LOOK_EVERY_S)
             if not part.done() or any(map(_is_lost, part.result())):
                 deadline = patience.until
-        return [outcome for outcomes in await asyncio.gather(*parts) for outcome in outcomes]
+        return await asyncio.gather(*parts)
     finally:
         for part in parts:
             part.cancel()

@@ -12,8 +12,8 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final, Protocol, Self
 
-from learning_observer.kvs.changes import Change, Outcome, check_changes
-from learning_observer.kvs.errors import KVSError, OutcomeUnknown, StoreClosed
+from learning_observer.kvs.changes import Change, Outcome, check_changes, check_deadline
+from learning_observer.kvs.errors import InvalidArgument, KVSError, OutcomeUnknown, StoreClosed
 from learning_observer.kvs.lane import Lane
 from learning_observer.kvs.own_loop import of_this_loop
 from learning_observer.kvs.patience import Patience, RetryBudget
@@ -62,7 +62,8 @@ class Primitives(abc.ABC):
         """Make each change whole or not at all; the outcomes stand in the changes' order.
 
         The changes of one call are independent of each other. A change that names several
-        keys is all or nothing, also in a crash. Raises `InvalidKey` before any I/O;
+        keys is all or nothing, also in a crash. Raises `InvalidKey` and `InvalidArgument` before
+        any I/O;
         every other failure is the outcome of the changes that it befell. The deadline is
         as in `read`; what could not be sent by then is `Unavailable`.
         """
@@ -77,12 +78,15 @@ class Primitives(abc.ABC):
 
         For callers with many changes under way at once: it costs no task and no future.
         Changes of one guard key are made in the order in which they were submitted. Raises
-        `InvalidKey` and `StoreClosed`; everything else is the outcome. The deadline is as in
-        `commit`; changes whose deadlines differ much do not leave together.
+        `InvalidKey`, `InvalidArgument` and `StoreClosed`; everything else is the outcome. The
+        deadline is as in `commit`; changes whose deadlines differ much do not leave together.
         """
         self._check_open()
-        check_changes((change,))
-        self.way(change.guard)(change, done, deadline)
+        check_deadline(deadline)
+        if not callable(done):
+            raise InvalidArgument(f"`done` must be callable, got {type(done).__name__}")
+        (checked,) = check_changes((change,))
+        self.way(checked.guard)(checked, done, deadline)
 
     def way(self, guard: str) -> Submit:
         """`submit` for the changes of one guard key, on the running event loop only.

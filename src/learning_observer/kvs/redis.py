@@ -9,7 +9,16 @@ import math
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import TypeVar
 
-from learning_observer.kvs.changes import RESERVED_PREFIX, Change, Outcome, check_changes, check_key
+from learning_observer.kvs.changes import (
+    RESERVED_PREFIX,
+    Change,
+    Outcome,
+    check_changes,
+    check_deadline,
+    check_key,
+    check_keys,
+    is_key,
+)
 from learning_observer.kvs.cluster import ClusterTraffic, check_cluster_prefix
 from learning_observer.kvs.durability import WAIT_TIMEOUT_S, Durability
 from learning_observer.kvs.errors import ClearRefused, InvalidKey, KVSError
@@ -51,7 +60,7 @@ class PersistentRedisKVS(Store):
         group_changes: int = CHANGES,
     ) -> None:
         super().__init__()
-        check_key(prefix)
+        prefix = check_key(prefix)
         if prefix and RESERVED_PREFIX.startswith(prefix):
             raise InvalidKey(
                 prefix,
@@ -74,11 +83,11 @@ class PersistentRedisKVS(Store):
         self, keys: Sequence[str], *, deadline: float | None = None
     ) -> list[bytes | None]:
         self._check_open()
-        for key in keys:
-            check_key(key)
-        if not keys:
+        check_deadline(deadline)
+        names = check_keys(keys)
+        if not names:
             return []
-        found = await _all_of(self._running().reader.submit, keys, deadline)
+        found = await _all_of(self._running().reader.submit, names, deadline)
         for data in found:
             if isinstance(data, KVSError):
                 raise data
@@ -88,10 +97,11 @@ class PersistentRedisKVS(Store):
         self, changes: Sequence[Change], *, deadline: float | None = None
     ) -> list[Outcome]:
         self._check_open()
-        check_changes(changes)
-        if not changes:
+        check_deadline(deadline)
+        checked = check_changes(changes)
+        if not checked:
             return []
-        return await _all_of(self._running().submit, changes, deadline)
+        return await _all_of(self._running().submit, checked, deadline)
 
     def way(self, guard: str) -> Submit:
         self._check_open()
@@ -109,7 +119,7 @@ class PersistentRedisKVS(Store):
         self, prefix: str = "", *, budget: RetryBudget | None = None
     ) -> AsyncGenerator[str, None]:
         self._check_open()
-        check_key(prefix)
+        prefix = check_key(prefix)
         traffic = self._running()
         seen: set[bytes] = set()  # SCAN may name a key more than once
         # Closed here: an iteration that is left early gives its connection back at once, while
@@ -124,7 +134,7 @@ class PersistentRedisKVS(Store):
                 key = traffic.key_of(name)
                 if key is None or not key.startswith(prefix):  # another program's, or another key
                     continue
-                if not key.startswith(RESERVED_PREFIX):  # no key of ours, as no store takes it
+                if is_key(key):  # else no store takes it
                     yield key
 
     async def clear(self, *, everything: bool = False) -> None:
@@ -134,15 +144,15 @@ class PersistentRedisKVS(Store):
                 "Redis database, of other programs too; call clear(everything=True) to do that"
             )
         budget = self.retry_budget()
-        part: dict[str, None] = {}
+        part: list[tuple[str, None]] = []
         async for key in self.scan(budget=budget):
-            part[key] = None
+            part.append((key, None))
             if len(part) == GROUP_KEYS_MAX:
                 await self._remove_part(part, budget)
                 part.clear()
         await self._remove_part(part, budget)
 
-    async def _remove_part(self, part: dict[str, None], budget: RetryBudget) -> None:
+    async def _remove_part(self, part: Sequence[tuple[str, None]], budget: RetryBudget) -> None:
         with budget.part(self.in_vain) as deadline:
             await self._put(part, deadline=deadline)
 

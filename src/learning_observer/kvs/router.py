@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, NoReturn, Self, TypeAlias
 
 from learning_observer import settings
 from learning_observer.kvs.configuration import (
@@ -13,9 +13,10 @@ from learning_observer.kvs.configuration import (
     entry_faults,
     read_block,
 )
-from learning_observer.kvs.errors import KVSError, MissingKVSParameters, NotStarted
+from learning_observer.kvs.errors import InvalidArgument, KVSError, MissingKVSParameters, NotStarted
 from learning_observer.kvs.filesystem import FilesystemKVS
 from learning_observer.kvs.memory import InMemoryKVS
+from learning_observer.kvs.operators import NoOperators
 from learning_observer.kvs.redis import EphemeralRedisKVS, PersistentRedisKVS
 from learning_observer.kvs.server_checks import startup_faults
 from learning_observer.kvs.store import Store
@@ -37,7 +38,26 @@ Item: TypeAlias = Mapping[str, Any] | Store | Callable[[], Store]
 Opened: TypeAlias = dict[str, tuple[Store, tuple[Entry, RedisSettings | None]]]
 
 
-class Same:
+class NotYetAStore(NoOperators):
+    """What has to be called to get a store, and says so where it is used like one."""
+
+    def _instead_of(self, operation: str, call: str) -> str:
+        return (
+            f"this is not a store yet, and has no `{operation}`: call it, as in `store = KVS()` "
+            f"or `store = KVS.memoization()`, then use `{call}`"
+        )
+
+    def __getitem__(self, key: object) -> NoReturn:
+        raise TypeError(self._instead_of("[key]", "await store[key]"))
+
+    def _is_of_a_store(self, name: str) -> str:
+        """A hint for an attribute that is not here but in a store; else ''."""
+        if name.startswith("_") or not hasattr(Store, name):
+            return ""
+        return f"; it is a method of a store: call the router first, as in `KVS().{name}(...)`"
+
+
+class Same(NotYetAStore):
     """Returns the same store each time."""
 
     def __init__(self, store: Store) -> None:
@@ -46,8 +66,12 @@ class Same:
     def __call__(self) -> Store:
         return self.store
 
+    def __getattr__(self, name: str) -> NoReturn:
+        hint = self._is_of_a_store(name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}")
 
-class KVSRouter:
+
+class KVSRouter(NotYetAStore):
     """Owns a store for each configured name.
 
     `router()` is the store named `default`, `router.<name>()` is another one: the same
@@ -69,7 +93,7 @@ class KVSRouter:
         # What the stores that this router made were made from.
         self._sources: dict[str, tuple[Entry, RedisSettings | None]] = {}
         self._retired: list[Store] = []
-        named = dict(items) if items is not None else {}
+        named = _named(items)
         if default is not None:
             named["default"] = default
         faults: list[str] = []
@@ -99,7 +123,10 @@ class KVSRouter:
             return self.__dict__["_items"][name]  # type: ignore[no-any-return]
         except KeyError:
             known = ", ".join(sorted(self.__dict__.get("_items", ()))) or "none yet"
-            raise AttributeError(f"no store is configured as {name!r}; known: {known}") from None
+            hint = self._is_of_a_store(name)
+            raise AttributeError(
+                f"no store is configured as {name!r}; known: {known}{hint}"
+            ) from None
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self._items]
@@ -113,6 +140,8 @@ class KVSRouter:
 
         Raises `MissingKVSParameters` with the faults of its options; then nothing changes.
         """
+        if not isinstance(name, str):
+            raise InvalidArgument(f"the name of a store must be str, got {type(name).__name__}")
         if isinstance(item, Store):
             self._add_made(name, Same(item))
         elif callable(item):
@@ -206,6 +235,15 @@ class KVSRouter:
         # Only what the router made is its to close.
         if self._sources.pop(name, None) is not None:
             self._retired.append(self._items[name]())
+
+
+def _named(items: Mapping[str, Item] | Iterable[tuple[str, Item]] | None) -> dict[str, Item]:
+    try:
+        return {} if items is None else dict(items)
+    except (TypeError, ValueError) as error:
+        raise InvalidArgument(
+            f"`items` must be a mapping of names to items, or pairs of them: {error}"
+        ) from error
 
 
 def _is_reserved(name: str) -> bool:

@@ -12,25 +12,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from learning_observer.kvs import codec
-from learning_observer.kvs.changes import Change, Conflict, Guard, Outcome, check_key
+from learning_observer.kvs.changes import Change, Conflict, Guard, Outcome, check_key, listed
 from learning_observer.kvs.codec import Json
-from learning_observer.kvs.errors import CorruptValue, KVSError, NotJSON
+from learning_observer.kvs.errors import CorruptValue, InvalidArgument, KVSError, NotJSON, shorten
+from learning_observer.kvs.operators import NoOperators
 from learning_observer.kvs.own_loop import of_this_loop
 from learning_observer.kvs.parts import commit_in_parts
 from learning_observer.kvs.patience import RetryBudget
 from learning_observer.kvs.primitives import GROUP_KEYS_MAX, Primitives
-from learning_observer.kvs.texts import decode, encode, encode_old
+from learning_observer.kvs.texts import (
+    PIECE_BYTES,
+    decode,
+    decode_in_turns,
+    encode,
+    encode_old,
+    value_in_turns,
+)
+from learning_observer.kvs.turns import Turns
 from learning_observer.kvs.updates import Updates
 
 logger = logging.getLogger(__name__)
 
 
-class Store(Primitives):
+class Store(Primitives, NoOperators):
     """Keys and JSON values, asynchronously. All stores behave alike.
 
     Keys are any text that has a UTF-8 form and does not begin with `__lokvs:`; anything
@@ -51,6 +61,9 @@ class Store(Primitives):
         """The value at `key`, or `None` where it is absent: `await store[key]`."""
         return await self.get(key)
 
+    def _instead_of(self, operation: str, call: str) -> str:
+        return f"{type(self).__name__} has no `{operation}`: use `{call}`"
+
     async def get(self, key: str, default: Any = None) -> Any:
         """The value at `key`, or `default` where it is absent.
 
@@ -58,11 +71,13 @@ class Store(Primitives):
         is stored, and `WrongType` where another program keeps something else there.
         """
         (data,) = await self.read((key,))
-        return default if data is None else decode(key, data)
+        if data is None:
+            return default
+        return decode(key, data) if len(data) < PIECE_BYTES else await decode_in_turns(key, data)
 
     async def set(self, key: str, value: Json) -> None:
         """Put `value` under `key`, whatever stood there, atomically. Refreshes the TTL, if any."""
-        await self._put({key: encode(key, value)})
+        await self._put([(check_key(key), encode(key, value))])
 
     async def multiget(self, keys: Iterable[str], default: Any = None) -> list[Any]:
         """The values of many keys, in their order; `default` where one is absent.
@@ -72,20 +87,40 @@ class Store(Primitives):
         500 at a time, and what is tried in vain in all of these together is given up after as
         long as one call is tried.
         """
-        wanted = list(keys)
+        wanted = listed(keys, "keys")
         found = await self._read_in_parts(wanted)
-        return [
-            default if data is None else decode(key, data)
-            for key, data in zip(wanted, found, strict=True)
-        ]
+        if len(wanted) <= GROUP_KEYS_MAX and sum(len(data or b"") for data in found) < PIECE_BYTES:
+            return [
+                default if data is None else decode(key, data)
+                for key, data in zip(wanted, found, strict=True)
+            ]
+        values: list[Any] = []
+        turns = Turns()
+        for key, data in zip(wanted, found, strict=True):
+            if turns.due():
+                await turns.pause()
+            values.append(default if data is None else await decode_in_turns(key, data, turns))
+        return values
 
     async def multiset(self, items: Mapping[str, Json]) -> None:
         """Put many values. Each key changes atomically, but not all at one moment.
 
-        Every value is encoded before the first is written. Where writing some fails, the
-        others are written all the same, and the first error is raised.
+        Every value is encoded before the first is written; do not change the values before it
+        returns. Where writing some fails, the others are written all the same, and the first
+        error is raised.
         """
-        await self._put({key: encode(key, value) for key, value in items.items()})
+        if not isinstance(items, Mapping):
+            raise InvalidArgument(
+                "`items` must be a mapping of keys to values, as a dict is, "
+                f"got {type(items).__name__}"
+            )
+        texts: list[tuple[str, bytes]] = []
+        turns = Turns()
+        for key, value in list(items.items()):
+            if turns.due():
+                await turns.pause()
+            texts.append((key, encode(key, value)))
+        await self._put(texts)
 
     async def exists(self, key: str) -> bool:
         """Whether there is a value at `key`; a stored `None` is one."""
@@ -118,6 +153,11 @@ class Store(Primitives):
         `Unavailable` when nothing was written, `OutcomeUnknown` when nobody can tell.
         """
         self._check_open()
+        if not callable(change):
+            raise InvalidArgument(
+                "`change` must be a function that takes the value and returns the new one, "
+                f"got {type(change).__name__}"
+            )
         updates = of_this_loop(self._updates, lambda: Updates(self))
         return await updates.submit(check_key(key), change)
 
@@ -126,7 +166,7 @@ class Store(Primitives):
 
         What is tried in vain in all steps of the listing is given up as in `multiget`.
         """
-        return [key async for key in self.scan(prefix)]
+        return await self._listed(prefix)
 
     async def dump(self, filename: str | Path | None = None) -> dict[str, Json]:
         """Every key with its value, as a dict, and as a JSON file where one is named.
@@ -137,23 +177,25 @@ class Store(Primitives):
         is written once everything has been read, so not at all where reading fails. What is
         tried in vain is given up as in `multiget`.
         """
+        path = None if filename is None else _path_of(filename)
         everything: dict[str, Json] = {}
         lines: list[bytes] = []
-        budget = self.retry_budget()
-        keys = [key async for key in self.scan(budget=budget)]
+        budget, turns = self.retry_budget(), Turns()
+        keys = await self._listed(budget=budget)
         found = await self._read_in_parts(keys, budget)
         for key, data in zip(keys, found, strict=True):
+            if turns.due():
+                await turns.pause()
             if data is None:  # removed since it was listed
                 continue
             try:
-                everything[key] = decode(key, data)
+                everything[key] = await decode_in_turns(key, data, turns)
             except CorruptValue as error:
                 logger.warning("left out of the dump: %s", error)
             else:
                 lines.append(codec.encode(key) + b": " + data)
-        if filename is not None:
-            text = b"{\n" + b",\n".join(lines) + b"\n}\n"
-            await asyncio.to_thread(Path(filename).write_bytes, text)
+        if path is not None:
+            await asyncio.to_thread(_write_object, path, lines)
         return everything
 
     async def load(self, filename: str | Path) -> int:
@@ -163,15 +205,22 @@ class Store(Primitives):
         than one JSON object, `InvalidKey` where it names an impossible key; nothing is
         written then. What the codec reads but refuses to write (NaN in old data) is put back.
         """
+        path = _path_of(filename)
+        turns = Turns()
         try:
-            items = codec.decode(await asyncio.to_thread(Path(filename).read_bytes))
+            items = await value_in_turns(await asyncio.to_thread(path.read_bytes), turns)
         except ValueError as error:
             raise NotJSON("$", f"{filename} is no JSON: {error}") from None
         if not isinstance(items, dict):
             found = type(items).__name__
             raise NotJSON("$", f"expected an object of keys and values in {filename}, got {found}")
-        await self._put({key: encode_old(value) for key, value in items.items()})
-        return len(items)
+        texts: list[tuple[str, bytes]] = []
+        for key, value in items.items():
+            if turns.due():
+                await turns.pause()
+            texts.append((key, encode_old(value)))
+        await self._put(texts)
+        return len(texts)
 
     async def clear(self, *, everything: bool = False) -> None:
         """Remove every key of this store, each atomically, but not all at one moment.
@@ -181,7 +230,17 @@ class Store(Primitives):
         `everything=True`. Raises the first error; what was removed by then is gone, and `clear`
         may be called again.
         """
-        await self._put(dict.fromkeys([key async for key in self.scan()]))
+        await self._put([(key, None) for key in await self._listed()])
+
+    async def _listed(self, prefix: str = "", budget: RetryBudget | None = None) -> list[str]:
+        """The keys that begin with `prefix`."""
+        keys: list[str] = []
+        turns = Turns()  # a store that has its keys at hand lists them without ever waiting
+        async for key in self.scan(prefix, budget=budget):
+            keys.append(key)
+            if turns.due():
+                await turns.pause()
+        return keys
 
     async def _read_in_parts(
         self, keys: Sequence[str], budget: RetryBudget | None = None
@@ -192,25 +251,60 @@ class Store(Primitives):
                 return await self.read(keys)
             budget = self.retry_budget()
         found: list[bytes | None] = []
+        turns = Turns()
         for start in range(0, len(keys), GROUP_KEYS_MAX):
+            if turns.due():
+                await turns.pause()
             with budget.part(self.in_vain) as deadline:
                 found += await self.read(keys[start : start + GROUP_KEYS_MAX], deadline=deadline)
         return found
 
     async def _put(
-        self, items: Mapping[str, bytes | None], *, deadline: float | None = None
+        self, texts: Sequence[tuple[str, bytes | None]], *, deadline: float | None = None
     ) -> None:
-        changes = [Change(key, Guard.ANY, {key: data}) for key, data in items.items()]
-        for change in changes:  # all keys first, so that a bad one stops before any write
-            check_key(change.guard)
-        if len(changes) <= GROUP_KEYS_MAX:
-            outcomes = await self.commit(changes, deadline=deadline)
+        """Put each text, whatever stood there; `None` removes the key. Raises the first error."""
+        if len(texts) <= GROUP_KEYS_MAX:
+            outcomes = [await self.commit(_changes(texts), deadline=deadline)]
         else:
-            outcomes = await commit_in_parts(self, changes, GROUP_KEYS_MAX, deadline)
-        _raise_first(outcomes)
+            turns = Turns()
+            for key, _ in texts:  # all keys first, so that a bad one stops before any write
+                check_key(key)
+                if turns.due():
+                    await turns.pause()
+            parts = (
+                _changes(texts[start : start + GROUP_KEYS_MAX])
+                for start in range(0, len(texts), GROUP_KEYS_MAX)
+            )
+            outcomes = await commit_in_parts(self, parts, deadline)
+        for part in outcomes:
+            if any(part):
+                _raise_first(part)
+
+
+def _changes(texts: Iterable[tuple[str, bytes | None]]) -> list[Change]:
+    return [Change(key, Guard.ANY, {key: data}) for key, data in texts]
 
 
 def _raise_first(outcomes: Iterable[Outcome]) -> None:
     for outcome in outcomes:
         if isinstance(outcome, KVSError):
             raise outcome
+
+
+def _path_of(filename: str | Path) -> Path:
+    if not isinstance(filename, str | os.PathLike):
+        raise InvalidArgument(f"`filename` must be a str or a Path, got {type(filename).__name__}")
+    path = Path(filename)
+    if "\0" in str(path):
+        raise InvalidArgument(f"`filename` must have no NUL, got {shorten(str(path))}")
+    return path
+
+
+def _write_object(path: Path, lines: Iterable[bytes]) -> None:
+    """Write one JSON object, line by line: a single large text would keep the event loop, too."""
+    with path.open("wb") as file:
+        file.write(b"{\n")
+        for at, line in enumerate(lines):
+            file.write(b",\n" if at else b"")
+            file.write(line)
+        file.write(b"\n}\n")

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Coroutine
 
 from learning_observer.kvs import codec
 from learning_observer.kvs.codec import Json
+from learning_observer.kvs.codec.pieces import PIECE_BYTES, decode_pieces
 from learning_observer.kvs.errors import CorruptValue, NotJSON
+from learning_observer.kvs.turns import Turns
+
+__all__ = ["PIECE_BYTES", "decode", "decode_in_turns", "encode", "encode_old", "value_in_turns"]
 
 
 def encode(key: str, value: object) -> bytes:
@@ -14,7 +19,11 @@ def encode(key: str, value: object) -> bytes:
     try:
         return codec.encode(value)
     except NotJSON as error:
-        raise NotJSON(error.path, error.reason, key) from None
+        reason = error.reason
+        if isinstance(value, Coroutine):
+            value.close()  # nobody else can await it
+            reason = "a coroutine is not JSON: await it first (`update` takes no async function)"
+        raise NotJSON(error.path, reason, key) from None
 
 
 def decode(key: str, data: bytes) -> Json:
@@ -23,6 +32,29 @@ def decode(key: str, data: bytes) -> Json:
         return codec.decode(data)
     except ValueError as error:
         raise CorruptValue(key, str(error)) from None
+
+
+async def decode_in_turns(key: str, data: bytes, turns: Turns | None = None) -> Json:
+    """`decode`, with turns for the event loop where the text is large."""
+    if len(data) < PIECE_BYTES:
+        return decode(key, data)
+    try:
+        return await value_in_turns(data, turns or Turns())
+    except ValueError as error:
+        raise CorruptValue(key, str(error)) from None
+
+
+async def value_in_turns(data: bytes, turns: Turns) -> Json:
+    """`codec.decode(data)`, with turns for the event loop. Raises ValueError."""
+    pieces = decode_pieces(data)
+    while True:
+        try:
+            next(pieces)
+        except StopIteration as end:
+            value: Json = end.value
+            return value
+        if turns.due():
+            await turns.pause()
 
 
 def encode_old(value: Json) -> bytes:

@@ -196,7 +196,11 @@ def _answer(update: Update, answer: Any) -> None:
     answered = update.answered
     if answered.done():  # the caller was cancelled meanwhile
         return
-    if isinstance(answer, BaseException):
+    if isinstance(answer, StopIteration):  # no future carries one, as no coroutine raises one
+        error = RuntimeError("the change raised StopIteration")
+        error.__cause__ = answer
+        answered.set_exception(error)
+    elif isinstance(answer, BaseException):
         answered.set_exception(answer)
     else:
         answered.set_result(texts.decode("", answer))

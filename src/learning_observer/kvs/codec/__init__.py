@@ -12,6 +12,7 @@ encode_state(value) -> bytes, plain   the same, and whether nothing was converte
 encode_plain(value) -> bytes          the same for what `plain_copy` returned
 decode(data) -> value                 ValueError where `data` is no JSON
 plain_copy(value) -> copy             NOT_PLAIN where a look cannot prove that it is plain
+end_of_members(data, at, most)        where a large array or object can be cut: see `pieces`
 
 There are two twins: `_c` is compiled, `_py` is pure; `LOKVS_PURE_CODEC=1` chooses the pure
 one. COMPILED and IMPLEMENTATION say which one is active.
@@ -33,6 +34,7 @@ __all__ = [
     "encode",
     "encode_plain",
     "encode_state",
+    "end_of_members",
     "plain_copy",
 ]
 
@@ -45,6 +47,7 @@ if os.environ.get("LOKVS_PURE_CODEC") != "1":
             encode,
             encode_plain,
             encode_state,
+            end_of_members,
             plain_copy,
         )
 
@@ -57,6 +60,7 @@ if not _compiled:
         encode,
         encode_plain,
         encode_state,
+        end_of_members,
         plain_copy,
     )
 

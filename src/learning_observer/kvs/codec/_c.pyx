@@ -88,6 +88,48 @@ def decode(data, /):
         return read(data)
 
 
+def end_of_members(bytes data not None, Py_ssize_t at, Py_ssize_t most, /, *, bint first=False):
+    """Where the last member ends that ends before `at + most`; as in the pure twin."""
+    return end_of(
+        <const unsigned char*>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), at, most, first
+    )
+
+
+cdef Py_ssize_t end_of(
+    const unsigned char* text, Py_ssize_t size, Py_ssize_t begin, Py_ssize_t most, bint first
+) noexcept nogil:
+    cdef Py_ssize_t at = begin, last = -1, depth = 0
+    cdef unsigned char mark
+    while at < size:
+        mark = text[at]
+        if mark == b'"':
+            if at - begin > most:
+                return last
+            at += 1
+            while at < size and text[at] != b'"':
+                at += 2 if text[at] == b"\\" else 1
+            if at >= size:
+                return -2
+        elif mark == b"[" or mark == b"{":
+            if at - begin > most:
+                return last
+            depth += 1
+        elif mark == b"]" or mark == b"}":
+            if at - begin > most:
+                return last
+            if depth == 0:
+                return at
+            depth -= 1
+        elif mark == b"," and depth == 0:
+            if at - begin > most:
+                return last
+            last = at
+            if first:
+                return last
+        at += 1
+    return -2
+
+
 def plain_copy(value, /):
     """A copy of `value`, if it is plain beyond doubt, else NOT_PLAIN."""
     return copied(value, 0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 from math import isfinite
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import orjson
 
@@ -23,6 +23,11 @@ _HARMLESS = frozenset({type(None), bool, int, str})
 # Every digit becomes "0" and every other byte a blank: two passes in C find a long run.
 _DIGITS_TO_ZERO = bytes(0x30 if 0x30 <= byte <= 0x39 else 0x20 for byte in range(256))
 _LONG_RUN = b"0" * 19
+# What counts where a container is cut: texts, in which nothing counts, brackets and commas.
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[{\]},]', re.DOTALL)
+#: What `end_of_members` answers where no member ends in time, and where nothing closes.
+NO_END: Final = -1
+UNCLOSED: Final = -2
 # An integer literal of 19 digits or more, where a value may stand.
 _LONG_INTEGER = re.compile(rb"(?<![^\s\[,:])-?[0-9]{19,}(?=[\s,\]}]|\Z)")
 
@@ -61,6 +66,34 @@ def decode(data: bytes, /) -> Json:
         return cast(Json, orjson.loads(data))
     except orjson.JSONDecodeError:
         return read(data)
+
+
+def end_of_members(data: bytes, at: int, most: int, /, *, first: bool = False) -> int:
+    """Where the last member ends, of those of the array or object in which `at` is, that ends
+    before `at + most`: at a comma, or at the bracket that closes the container.
+
+    first  where the first member ends
+
+    NO_END where that is later, UNCLOSED where the text ends before.
+    """
+    depth = 0
+    last = NO_END
+    for token in _TOKEN.finditer(data, at):
+        start = token.start()
+        if start - at > most:
+            return last
+        mark = data[start]
+        if mark in b"[{":
+            depth += 1
+        elif mark == ord(",") and not depth:
+            last = start
+            if first:
+                return last
+        elif mark in b"]}":
+            if not depth:
+                return start
+            depth -= 1
+    return UNCLOSED
 
 
 def plain_copy(value: object, /) -> Any:

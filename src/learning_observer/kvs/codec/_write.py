@@ -8,9 +8,10 @@ stack is changes nothing.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from math import isfinite, isnan
 from typing import Final, NamedTuple, TypeAlias, TypeGuard, TypeVar
 
@@ -31,6 +32,8 @@ _STEPS_MAX: Final = 24
 
 _T = TypeVar("_T")
 
+_CONSTANTS: Final = {None: "null", True: "true", False: "false"}
+
 # The two halves of one character, as two: their escapes are read back as that one character.
 _SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
@@ -42,10 +45,53 @@ def write(value: object) -> tuple[bytes, bool]:
     try:
         return exactly(orjson.dumps(copy)), walk.plain
     except orjson.JSONEncodeError:
-        # Integers over 64 bits and lone surrogates: the standard library writes both.
-        # UTF-8 has no lone surrogates; `backslashreplace` makes JSON's own escapes of them.
-        text = json.dumps(copy, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return text.encode("utf-8", "backslashreplace"), walk.plain
+        # Integers over 64 bits and lone surrogates. UTF-8 has no lone surrogates;
+        # `backslashreplace` makes JSON's own escapes of them.
+        return _text(copy).encode("utf-8", "backslashreplace"), walk.plain
+
+
+def _text(copy: Json) -> str:
+    """The text of a plain value, made without recursion: on Python 3.11 `json.dumps` counts the
+    levels of the value together with the caller's own frames.
+    """
+    out: list[str] = []
+    todo: list[Iterator[tuple[str, Json]]] = [iter([("", copy)])]
+    ends: list[str] = [""]
+    while todo:
+        for before, value in todo[-1]:
+            out.append(before)
+            if isinstance(value, list):
+                members: Iterable[tuple[str, Json]] = zip(_separators(), value)  # noqa: B905
+            elif isinstance(value, dict):
+                keys = map(_scalar, value)
+                marks = (f"{mark}{key}:" for mark, key in zip(_separators(), keys))  # noqa: B905
+                members = zip(marks, value.values(), strict=True)
+            else:
+                out.append(_scalar(value))
+                continue
+            out.append("[" if isinstance(value, list) else "{")
+            ends.append("]" if isinstance(value, list) else "}")
+            todo.append(iter(members))
+            break
+        else:
+            todo.pop()
+            out.append(ends.pop())
+    return "".join(out)
+
+
+def _separators() -> Iterator[str]:
+    return itertools.chain([""], itertools.repeat(","))
+
+
+def _scalar(value: str | float | None) -> str:
+    if isinstance(value, str):
+        return _quoted(value)
+    if value is None or value is True or value is False:
+        return _CONSTANTS[value]
+    return repr(value)
+
+
+_quoted = json.JSONEncoder(ensure_ascii=False).encode  # of text it does not recurse
 
 
 def exactly(text: bytes) -> bytes:
@@ -88,13 +134,13 @@ class _Walk:
     def _list(self, place: _Place, copy: list[Json], source: object) -> None:
         # A subclass is read through its own `__iter__`, as json.dumps does.
         if _is(source, list) or _is(source, tuple):
-            for index, member in enumerate(source):
+            for index, member in enumerate(_members(place, source)):
                 copy.append(self._member(place, index, member))
 
     def _dict(self, place: _Place, copy: dict[str, Json], source: object) -> None:
         if not _is(source, dict):
             return
-        for pair in _items(source):
+        for pair in _items(place, source):
             if not _is(pair, tuple) or len(pair) != 2:
                 raise NotJSON(_path(place), f"the items() of {_name(source)} are no pairs")
             key = self._key(place, pair[0])
@@ -145,11 +191,11 @@ class _Walk:
         return value
 
     def _float(self, place: _Place, step: str | int, value: float) -> float:
-        if not isfinite(value):
-            raise NotJSON(_path(place, step), f"{_not_finite(value)} is not JSON")
         if type(value) is not float:
             self.plain = False
             value = float.__float__(value)
+        if not isfinite(value):
+            raise NotJSON(_path(place, step), f"{_not_finite(value)} is not JSON")
         return value
 
     def _key(self, place: _Place, key: object) -> str:
@@ -157,13 +203,14 @@ class _Walk:
             return self._text(key)
         self.plain = False
         if key is None or key is True or key is False:
-            return {None: "null", True: "true", False: "false"}[key]
+            return _CONSTANTS[key]
         if _is(key, int):
             return _digits(key, _path(place))
         if _is(key, float):
-            if not isfinite(key):
-                raise NotJSON(_path(place), f"the key {_not_finite(key)} is not JSON")
-            return float.__repr__(key)
+            number = float.__float__(key)
+            if not isfinite(number):
+                raise NotJSON(_path(place), f"the key {_not_finite(number)} is not JSON")
+            return float.__repr__(number)
         raise NotJSON(_path(place), f"a key of type {_name(key)} is not JSON")
 
 
@@ -172,9 +219,27 @@ def _is(value: object, kind: type[_T]) -> TypeGuard[_T]:
     return issubclass(type(value), kind)
 
 
-def _items(source: dict[object, object]) -> Iterable[object]:
+def _members(place: _Place, source: Iterable[object]) -> list[object]:
+    """The members at one moment: other threads may change the value meanwhile."""
+    members = iter(source) if type(source) in (list, tuple) else _iterator(place, source)
+    return list(members)
+
+
+def _items(place: _Place, source: dict[object, object]) -> list[object]:
     # As json.dumps: a subclass is read through its own `items`, unless it is empty.
-    return source.items() if dict.__len__(source) else ()
+    if not dict.__len__(source):
+        return []
+    if type(source) is dict:
+        return list(source.items())
+    return list(_iterator(place, source.items()))
+
+
+def _iterator(place: _Place, source: object) -> Iterator[object]:
+    try:
+        return iter(source)  # type: ignore[call-overload, no-any-return]
+    except TypeError as error:
+        reason = f"what stands for the members of {_name(place.source)} cannot be iterated over"
+        raise NotJSON(_path(place), reason) from error
 
 
 def _digits(value: int, path: str) -> str:
