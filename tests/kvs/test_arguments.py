@@ -299,9 +299,13 @@ def fails() -> Iterator[Any]:
     raise LookupError("the caller's own")
 
 
-class FailingItems(dict[Any, Any]):
+class OwnItems(dict[Any, Any]):
+    def __init__(self, answer: Any) -> None:
+        super().__init__(a=1)
+        self.answer = answer
+
     def items(self) -> Any:
-        return fails()
+        return self.answer
 
 
 async def asynchronous(value: Any) -> Any:
@@ -309,7 +313,10 @@ async def asynchronous(value: Any) -> Any:
 
 
 NOT_ITERABLE: list[Any] = [None, 5, 1.5, len, Unprintable(), Guard.ANY]
-NO_MAPPINGS: list[Any] = [None, 5, "kept", [("kept", 2)], {"kept"}, iter([("kept", 2)])]
+NO_MAPPINGS: list[Any] = [
+    None, 5, "kept", [("kept", 2)], {"kept"}, iter([("kept", 2)]), OwnItems(None), OwnItems(5),
+    OwnItems(["kept"]), OwnItems([("kept",)]), OwnItems([("kept", 2), ["other", 3]]),
+]  # fmt: skip
 NO_FUNCTIONS: list[Any] = [None, 5, "kept", {"a": 1}, asyncio.sleep]
 
 
@@ -336,8 +343,8 @@ def test_callers_own_exceptions_come_through(make_store: MakeStore) -> None:
         uses: list[Use] = [
             lambda s: s.multiget(fails()),
             lambda s: s.read(fails()),  # type: ignore[arg-type]
-            lambda s: s.multiset(FailingItems(a=1)),
-            lambda s: s.set("a", FailingItems(a=1)),
+            lambda s: s.multiset(OwnItems(("a", 1) for _ in fails())),
+            lambda s: s.set("a", OwnItems(("a", 1) for _ in fails())),
             lambda s: s.commit(Change(key, None, {}) for key in fails()),  # type: ignore[arg-type]
             lambda s: s.update("kept", lambda _: list(fails())),
         ]

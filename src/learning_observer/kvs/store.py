@@ -109,14 +109,9 @@ class Store(Primitives, NoOperators):
         returns. Where writing some fails, the others are written all the same, and the first
         error is raised.
         """
-        if not isinstance(items, Mapping):
-            raise InvalidArgument(
-                "`items` must be a mapping of keys to values, as a dict is, "
-                f"got {type(items).__name__}"
-            )
         texts: list[tuple[str, bytes]] = []
         turns = Turns()
-        for key, value in list(items.items()):
+        for key, value in _own(items).items():
             if turns.due():
                 await turns.pause()
             texts.append((key, encode(key, value)))
@@ -219,6 +214,7 @@ class Store(Primitives, NoOperators):
             if turns.due():
                 await turns.pause()
             texts.append((key, encode_old(value)))
+            items[key] = None  # the value is freed now: to free them all takes long
         await self._put(texts)
         return len(texts)
 
@@ -279,6 +275,22 @@ class Store(Primitives, NoOperators):
         for part in outcomes:
             if any(part):
                 _raise_first(part)
+
+
+def _own(items: Mapping[str, Json]) -> dict[str, Json]:
+    """A copy: others run meanwhile, and might change a mapping that is being iterated over."""
+    if type(items) is dict:
+        return items.copy()
+    if not isinstance(items, Mapping):
+        raise InvalidArgument(
+            f"`items` must be a mapping of keys to values, as a dict is, got {type(items).__name__}"
+        )
+    own: dict[str, Json] = {}
+    for pair in listed(items.items(), "items.items()"):
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            raise InvalidArgument(f"the items() of {type(items).__name__} are not pairs")
+        own[check_key(pair[0])] = pair[1]
+    return own
 
 
 def _changes(texts: Iterable[tuple[str, bytes | None]]) -> list[Change]:

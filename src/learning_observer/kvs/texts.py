@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Coroutine
 
 from learning_observer.kvs import codec
 from learning_observer.kvs.codec import Json
+from learning_observer.kvs.codec._write import write_all
 from learning_observer.kvs.codec.pieces import PIECE_BYTES, decode_pieces
 from learning_observer.kvs.errors import CorruptValue, NotJSON
 from learning_observer.kvs.turns import Turns
@@ -62,4 +62,4 @@ def encode_old(value: Json) -> bytes:
     try:
         return codec.encode(value)
     except NotJSON:
-        return json.dumps(value).encode()
+        return write_all(value)

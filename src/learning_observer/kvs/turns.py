@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Final
 
 #: For how long one piece of work keeps the event loop at most, as far as it can be divided.
-TURN_S: Final = 0.01
+TURN_S: Final = 0.005
 
 
 class Turns:

@@ -120,12 +120,13 @@ cdef Py_ssize_t end_of(
             if depth == 0:
                 return at
             depth -= 1
-        elif mark == b"," and depth == 0:
+        elif mark == b",":
             if at - begin > most:
                 return last
-            last = at
-            if first:
-                return last
+            if depth == 0:
+                last = at
+                if first:
+                    return last
         at += 1
     return -2
 

@@ -24,7 +24,7 @@ _HARMLESS = frozenset({type(None), bool, int, str})
 _DIGITS_TO_ZERO = bytes(0x30 if 0x30 <= byte <= 0x39 else 0x20 for byte in range(256))
 _LONG_RUN = b"0" * 19
 # What counts where a container is cut: texts, in which nothing counts, brackets and commas.
-_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[{\]},]', re.DOTALL)
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*("?)|[\[{\]},]', re.DOTALL)
 #: What `end_of_members` answers where no member ends in time, and where nothing closes.
 NO_END: Final = -1
 UNCLOSED: Final = -2
@@ -83,7 +83,10 @@ def end_of_members(data: bytes, at: int, most: int, /, *, first: bool = False) -
         if start - at > most:
             return last
         mark = data[start]
-        if mark in b"[{":
+        if mark == ord('"'):
+            if not token.group(1):  # the text does not end
+                return UNCLOSED
+        elif mark in b"[{":
             depth += 1
         elif mark == ord(",") and not depth:
             last = start
@@ -112,7 +115,7 @@ def _copied(value: object, depth: int) -> object:
         return NOT_PLAIN
     members: Iterable[object]
     if kind is dict:
-        items = cast(dict[object, object], value)
+        items = dict(cast(dict[object, object], value))  # other threads may change it
         if not all(type(key) is str and _is_settled(key) for key in items):
             return NOT_PLAIN
         members = items.values()
@@ -164,9 +167,10 @@ def _is_plain(value: object) -> bool:
                 return False
             if kind is dict:
                 items = cast(dict[object, object], member)
-                if not _TEXT.issuperset(map(type, items)):
+                # Lists of it, made at one moment each: other threads may change it.
+                if not _TEXT.issuperset(map(type, list(items))):
                     return False
-                todo.append((items.values(), depth + 1))
+                todo.append((list(items.values()), depth + 1))
             elif kind is list:
                 todo.append((cast(list[object], member), depth + 1))
             else:

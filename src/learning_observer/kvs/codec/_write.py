@@ -45,38 +45,39 @@ def write(value: object) -> tuple[bytes, bool]:
     try:
         return exactly(orjson.dumps(copy)), walk.plain
     except orjson.JSONEncodeError:
-        # Integers over 64 bits and lone surrogates. UTF-8 has no lone surrogates;
-        # `backslashreplace` makes JSON's own escapes of them.
-        return _text(copy).encode("utf-8", "backslashreplace"), walk.plain
+        return write_all(copy), walk.plain  # integers over 64 bits and lone surrogates
 
 
-def _text(copy: Json) -> str:
-    """The text of a plain value, made without recursion: on Python 3.11 `json.dumps` counts the
-    levels of the value together with the caller's own frames.
+def write_all(value: Json) -> bytes:
+    """The text of a value of plain types, of any depth, NaN and Infinity included.
+
+    It is made without recursion: on Python 3.11 `json.dumps` counts the levels of the value
+    together with the caller's own frames.
     """
     out: list[str] = []
-    todo: list[Iterator[tuple[str, Json]]] = [iter([("", copy)])]
+    todo: list[Iterator[tuple[str, Json]]] = [iter([("", value)])]
     ends: list[str] = [""]
     while todo:
-        for before, value in todo[-1]:
+        for before, member in todo[-1]:
             out.append(before)
-            if isinstance(value, list):
-                members: Iterable[tuple[str, Json]] = zip(_separators(), value)  # noqa: B905
-            elif isinstance(value, dict):
-                keys = map(_scalar, value)
+            if isinstance(member, list):
+                members: Iterable[tuple[str, Json]] = zip(_separators(), member)  # noqa: B905
+            elif isinstance(member, dict):
+                keys = map(_scalar, member)
                 marks = (f"{mark}{key}:" for mark, key in zip(_separators(), keys))  # noqa: B905
-                members = zip(marks, value.values(), strict=True)
+                members = zip(marks, member.values(), strict=True)
             else:
-                out.append(_scalar(value))
+                out.append(_scalar(member))
                 continue
-            out.append("[" if isinstance(value, list) else "{")
-            ends.append("]" if isinstance(value, list) else "}")
+            out.append("[" if isinstance(member, list) else "{")
+            ends.append("]" if isinstance(member, list) else "}")
             todo.append(iter(members))
             break
         else:
             todo.pop()
             out.append(ends.pop())
-    return "".join(out)
+    # UTF-8 has no lone surrogates; `backslashreplace` makes JSON's own escapes of them.
+    return "".join(out).encode("utf-8", "backslashreplace")
 
 
 def _separators() -> Iterator[str]:
@@ -88,6 +89,8 @@ def _scalar(value: str | float | None) -> str:
         return _quoted(value)
     if value is None or value is True or value is False:
         return _CONSTANTS[value]
+    if isinstance(value, float) and not isfinite(value):
+        return _not_finite(value)
     return repr(value)
 
 

@@ -17,6 +17,9 @@ from learning_observer.kvs.codec._py import NO_END, UNCLOSED
 #: The size of a piece: some milliseconds. A text that is no larger is decoded in one go.
 PIECE_BYTES: Final = 512 * 1024
 
+#: How many containers around a member it is cut at most.
+LEVELS_MAX: Final = 16
+
 _BLANKS = re.compile(rb"[ \t\n\r]*")
 _KEY = re.compile(rb'[ \t\n\r]*("[^"\\]*(?:\\.[^"\\]*)*")[ \t\n\r]*:[ \t\n\r]*', re.DOTALL)
 
@@ -94,13 +97,14 @@ class _Cut:
         """The member that begins here, which is larger than a piece."""
         data = self._data
         self._at = _blanks(data, self._at)
-        if data[self._at : self._at + 1] in (b"[", b"{"):
+        if data[self._at : self._at + 1] in (b"[", b"{") and depth < LEVELS_MAX:
             return (yield from self._container(depth + 1))
-        # A text, or a number: with so much room its end is found.
+        # A text, a number, or what is deep inside: with so much room its end is found.
         end = end_of_members(data, self._at, len(data), first=True)
         if end < 0:
             raise _Irregular
-        value = decode(data[self._at : end])
+        yield
+        (value,) = _decoded(b"[", data[self._at : end], depth)
         self._at = end
         yield
         return value
