@@ -68,6 +68,13 @@ class Primitives(abc.ABC):
         as in `read`; what could not be sent by then is `Unavailable`.
         """
 
+    async def commit_checked(self, changes: Sequence[Change]) -> list[Outcome]:
+        """`commit`, for changes that `submit` has checked, or that the package has made.
+
+        A store whose `commit` checks anew does without that here.
+        """
+        return await self.commit(changes)
+
     def submit(
         self,
         change: Change,
@@ -155,7 +162,7 @@ class Primitives(abc.ABC):
 
     async def _carry(self, changes: list[Change]) -> Sequence[Outcome]:
         try:
-            return await self.commit(changes)
+            return await self.commit_checked(changes)
         except KVSError as error:  # the store was closed meanwhile
             return [error] * len(changes)
         except Exception as error:
