@@ -27,8 +27,12 @@ from learning_observer.kvs.key_layout import cluster_name
 from learning_observer.redis_connection import RedisSettings
 from learning_observer.testing import ClusterServers, StoreContract
 
+LARGE_BYTES = 5_000_000  # more than a group of changes may have
+
 
 class TestStub(StoreContract):
+    large_bytes = LARGE_BYTES
+
     def make_store(self) -> Store:
         self.store = InMemoryKVS()
         return self.store
@@ -41,6 +45,7 @@ class TestStub(StoreContract):
 
 
 class OnDisk(StoreContract):
+    large_bytes = LARGE_BYTES
     reopens = True
     subdirs: ClassVar[bool]
     fsync: ClassVar[bool]
@@ -75,6 +80,7 @@ class TestFilesystemSubdirs(OnDisk):
 
 
 class OnRedis(StoreContract):
+    large_bytes = LARGE_BYTES
     reopens = True
     prefix: ClassVar[str] = ""
 
@@ -160,6 +166,7 @@ class TestRedisEphemeralByTransactions(ByTransactions):
 
 
 class OnCluster(StoreContract):
+    large_bytes = LARGE_BYTES
     reopens = True
     prefix: ClassVar[str] = ""
     updates_per_writer = 50  # each of them meets some conflicts

@@ -6,9 +6,12 @@ import asyncio
 import functools
 import inspect
 from collections.abc import Callable, Coroutine
-from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
+from typing import Any, ClassVar, Concatenate, Final, ParamSpec, TypeVar
 
 from learning_observer.kvs import Store
+
+#: Ends a test in which an answer never comes.
+HANGS_AFTER_S: Final = 300.0
 
 P = ParamSpec("P")
 Tests = TypeVar("Tests", bound="StoreUnderTest")
@@ -21,6 +24,9 @@ class StoreUnderTest:
     clear_needs_everything  clear() refuses to run unless it is told `everything=True`
     ttl_s                   how many seconds a value lives after it was written; `None`: for good
     updates_per_writer      how long eight writers go on updating one key
+    large_bytes             the size of a large value; it must fit through in the store's time-out
+
+    No test demands a speed: a store may be on a slow machine, or in another region.
 
     Each test has an instance of its own, so what a method keeps on `self` is that test's.
     """
@@ -29,6 +35,7 @@ class StoreUnderTest:
     clear_needs_everything: ClassVar[bool] = False
     ttl_s: ClassVar[float | None] = None
     updates_per_writer: ClassVar[int] = 500
+    large_bytes: ClassVar[int] = 400_000
 
     def make_store(self) -> Store:
         """An open store. The first one in a test is empty, further ones are at its place."""
