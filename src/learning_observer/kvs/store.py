@@ -43,9 +43,12 @@ logger = logging.getLogger(__name__)
 class Store(Primitives, NoOperators):
     """Keys and JSON values, asynchronously. All stores behave alike.
 
-    Keys are any text that has a UTF-8 form and does not begin with `__lokvs:`; anything
-    else raises `InvalidKey`, in every method. A value that is no JSON raises `NotJSON`
-    before anything is written. Values that are returned belong to the caller.
+    A key is any text that has a UTF-8 form of 65,536 bytes at most and does not start with
+    `__lokvs:`; anything else raises `InvalidKey`, in every method, and any other argument of a
+    wrong type raises `InvalidArgument`. A value that is not JSON raises `NotJSON` before anything
+    is written. Values that are returned belong to the caller.
+
+    Calls of many keys let the event loop turn every few milliseconds.
 
     Besides what its own text says, each method raises `Refused` where the store says no, and
     `Unavailable` where it could not be reached: nothing of that was written. `OutcomeUnknown` is
