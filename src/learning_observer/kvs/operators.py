@@ -11,7 +11,10 @@ from typing import NoReturn
 
 
 class NoOperators(abc.ABC):
-    """Raises `TypeError` for what works on a dict: `in`, `for`, `len`, `store[key] = value`."""
+    """Raises `TypeError` for what works on a dict: `in`, `for`, `store[key] = value`.
+
+    Without a `__len__`, `len` does so by itself; with one, each `if store:` would call it.
+    """
 
     @abc.abstractmethod
     def _instead_of(self, operation: str, call: str) -> str:
@@ -25,12 +28,6 @@ class NoOperators(abc.ABC):
 
     def __aiter__(self) -> NoReturn:
         raise TypeError(self._instead_of("async for", "async for key in store.scan()"))
-
-    def __len__(self) -> int:
-        raise TypeError(self._instead_of("len()", "len(await store.keys())"))
-
-    def __bool__(self) -> bool:
-        return True  # else `if store:` would ask for its length
 
     def __setitem__(self, key: object, value: object) -> None:
         raise TypeError(self._instead_of("[key] = value", "await store.set(key, value)"))
