@@ -12,9 +12,10 @@ from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from learning_observer import redis_primary
-from learning_observer.redis_options import address
+from learning_observer.redis_hosts import address
 from learning_observer.redis_sentinel import Sentinels
 from learning_observer.redis_tls import TLSConnection
+from learning_observer.redis_url import read_url
 
 if TYPE_CHECKING:
     from learning_observer.redis_settings import RedisSettings
@@ -62,20 +63,15 @@ def _options(settings: RedisSettings, module: ModuleType, *, asking: float) -> d
         raise ValueError(
             f"{settings.place} is many servers: ask for a client of one, at(host, port).client()"
         )
+    more = {} if settings.url is None else dict(read_url(settings.url).options)
+    settings = settings.without_url()
     options: dict[str, Any] = {
         "db": settings.db,
         "username": settings.username,
         "password": settings.password,
         **_saves_round_trips(),
     }
-    if settings.url is not None:
-        parts = module.parse_url(settings.url)
-        if parts.get("connection_class") is module.SSLConnection:
-            options |= _files(settings)
-        options |= parts
-        if options.get("connection_class") is redis.asyncio.connection.SSLConnection:
-            options["connection_class"] = TLSConnection
-    elif settings.socket is not None:
+    if settings.socket is not None:
         options |= {
             "connection_class": module.UnixDomainSocketConnection,
             "path": settings.socket,
@@ -90,11 +86,11 @@ def _options(settings: RedisSettings, module: ModuleType, *, asking: float) -> d
         if settings.tls:
             asynchronous = module is redis.asyncio.connection
             options["connection_class"] = TLSConnection if asynchronous else module.SSLConnection
-    if settings.tls and settings.url is None:
+    if settings.tls:
         options |= _files(settings)
-    if "path" not in options:
+    if settings.socket is None:
         options["socket_keepalive"] = True
-    return options
+    return options | more
 
 
 def _sentinels(settings: RedisSettings, timeout: float) -> Sentinels:

@@ -22,6 +22,7 @@ from learning_observer.kvs.server_checks import startup_faults
 from learning_observer.kvs.store import Store
 from learning_observer.prestartup import StartupCheck, register_startup_check
 from learning_observer.redis_connection import RedisSettings, named_settings
+from learning_observer.shown import label
 
 #: The types that a configuration may name.
 KVS_MAP: Final[Mapping[str, type[Store]]] = {
@@ -179,7 +180,7 @@ class KVSRouter:
                 if self._sources.get(entry.name) != source or self._items[entry.name]()._closed:
                     opened[entry.name] = _open(*source), source
             except KVSError as error:
-                faults.append(f"kvs.{entry.name}: {error}")
+                faults.append(f"kvs.{label(entry.name)}: {error}")
         return opened, faults
 
     def _add_opened(self, opened: Opened, faults: list[str]) -> None:
@@ -193,7 +194,9 @@ class KVSRouter:
 
     def _add_made(self, name: str, make: Callable[[], Store]) -> None:
         if _is_reserved(name):
-            raise MissingKVSParameters([f"kvs.{name}: this name is reserved; choose another one"])
+            raise MissingKVSParameters(
+                [f"kvs.{label(name)}: this name is reserved; choose another one"]
+            )
         self._retire(name)
         self._items[name] = make
         self._note_default()
