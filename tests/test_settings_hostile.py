@@ -64,8 +64,10 @@ def test_yaml(tmp_path: Path, name: str, overlay: bool) -> None:
 
 def test_chain_of_merges_is_no_larger_than_its_parts(tmp_path: Path) -> None:
     path = tmp_path / "creds.yaml"
-    path.write_text(laughs("{{<<: [{}], z: 3}}", 9))
-    assert load_settings(path)["a8"] == {"x": 1, "y": 2, "z": 3}
+    path.write_text(laughs("{{<<: [{}], z: 3}}", 9) + "kvs: {<<: *a8, default: {<<: *a8}}")
+    settings = load_settings(path)
+    assert settings["a8"] == {"x": 1, "y": 2, "z": 3}
+    assert settings["kvs"] == {"x": 1, "y": 2, "z": 3, "default": {"x": 1, "y": 2, "z": 3}}
 
 
 def test_aliases_in_reason(tmp_path: Path) -> None:

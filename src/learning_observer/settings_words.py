@@ -1,7 +1,7 @@
 """What an unquoted word stands for as the value of a setting: text, a number, true or false.
 
-YAML 1.1 reads `0123` as 83, `10:20` as 620 and `yes` as true. In the blocks that this package
-reads, an option that is text keeps its word as it is written. A number that is octal or
+YAML 1.1 reads `0123` as 83, `10:20` as 620 and `yes` as true. An option of a connection or of
+a store that is text keeps its word as it is written. A number there that is octal or
 sexagesimal stays the word as well, and is refused later: `010` is 8 in YAML 1.1, 10 in 1.2.
 """
 
@@ -47,65 +47,66 @@ def is_secret(name: object) -> bool:
 def stays_text(place: Place, word: str) -> bool:
     """Whether `word`, as the value of the setting at `place`, is read as it is written."""
     name = place[-1]
-    if is_secret(name):
+    if is_secret(name) or name in _OF_A_CONNECTION:
         return True
-    kind = _kind(place[:-1])
-    if kind is None:
-        return False
-    return name in kind or _AMBIGUOUS.fullmatch(word) is not None
+    if len(place) == 3 and place[0] == "kvs":
+        return name in _OF_A_STORE or _AMBIGUOUS.fullmatch(word) is not None
+    return name.startswith("redis_") and _AMBIGUOUS.fullmatch(word) is not None
 
 
-def _kind(block: Place) -> frozenset[str] | None:
-    """The options that are text in the block at this place, where it is one of ours."""
-    if block[:1] == ("redis_connection",) and len(block) == 1:
-        return _OF_A_CONNECTION
-    if block[:1] == ("redis_connections",) and len(block) == 2:
-        return _OF_A_CONNECTION
-    if block[:1] == ("kvs",) and len(block) == 2:
-        return _OF_A_STORE
-    return None
+def kept_as_text(value: yaml.Node, place: Place) -> yaml.Node:
+    """The value of a setting, or a text in its place where the word stays text."""
+    if isinstance(value, yaml.SequenceNode):
+        value.value = [
+            kept_as_text(item, place) if isinstance(item, yaml.ScalarNode) else item
+            for item in value.value
+        ]
+    elif (
+        isinstance(value, yaml.ScalarNode)
+        and value.tag in WORDS
+        and value.style is None
+        and stays_text(place, value.value)
+    ):
+        # Another node, as an anchor can stand for this one in other places.
+        return yaml.ScalarNode(TEXT, value.value, value.start_mark, value.end_mark)
+    return value
 
 
 def keep_text(root: yaml.Node | None) -> None:
-    """Make text of the words in a document that stay text."""
-    if not isinstance(root, yaml.MappingNode):
-        return
-    for name, block in _named(root):
-        if name == "redis_connection":
-            _keep_in(block, (name,))
-        elif name == "redis_connections":
-            _keep_names(block)
-            for each, options in _named(block):
-                _keep_in(options, (name, each))
-        elif name == "kvs":
-            _keep_names(block)
-            for item in block.value if isinstance(block, yaml.SequenceNode) else ():
-                _keep_names(item)
-            for each, options in _entries(block):
-                _keep_in(options, (name, each))
+    """Make text of the words in a document that stay text because of the block they are in."""
+    for pairs in _mappings(root):
+        for key, block in pairs:
+            if key.value in ("kvs", "redis_connections"):
+                _keep_names(block)
+                for item in block.value if isinstance(block, yaml.SequenceNode) else ():
+                    _keep_names(item)
+            if key.value == "kvs":
+                for options in _entries(block):
+                    _keep_in(options)
 
 
-def _entries(block: yaml.Node) -> Iterator[tuple[str, yaml.Node]]:
-    """The names and options of the stores, in each form that the block can have."""
-    yield from _named(block)
-    for item in block.value if isinstance(block, yaml.SequenceNode) else ():
-        yield from _named(item)
-        if isinstance(item, yaml.SequenceNode) and len(item.value) == 2:
-            yield "", item.value[1]
+def _entries(block: yaml.Node) -> Iterator[yaml.Node]:
+    """The options of the stores, in each form that the block can have."""
+    items = block.value if isinstance(block, yaml.SequenceNode) else [block]
+    for item in items:
+        if isinstance(item, yaml.SequenceNode):
+            yield from item.value[1:2]
+        for pairs in _mappings(item):
+            yield from (value for key, value in pairs if key.tag != MERGE)
 
 
-def _named(node: yaml.Node, seen: frozenset[int] = frozenset()) -> Iterator[tuple[str, yaml.Node]]:
-    """The names in a mapping and their values, and those that `<<` brings in."""
-    if id(node) in seen:
-        return
-    seen |= {id(node)}
-    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
-        if key.tag == MERGE:
-            brought = value.value if isinstance(value, yaml.SequenceNode) else [value]
-            for each in brought:
-                yield from _named(each, seen)
-        elif isinstance(key, yaml.ScalarNode):
-            yield key.value, value
+def _mappings(node: yaml.Node | None) -> Iterator[list[tuple[yaml.Node, yaml.Node]]]:
+    """The pairs of names and values of a mapping, and of those that `<<` brings in, each once."""
+    seen: set[int] = set()
+    waiting = [node]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, yaml.MappingNode) and id(node) not in seen:
+            seen.add(id(node))
+            yield node.value
+            for key, value in node.value:
+                if key.tag == MERGE:
+                    waiting += value.value if isinstance(value, yaml.SequenceNode) else [value]
 
 
 def _keep_names(block: yaml.Node) -> None:
@@ -118,18 +119,11 @@ def _keep_names(block: yaml.Node) -> None:
             key.tag = TEXT
 
 
-def _keep_in(options: yaml.Node, block: Place) -> None:
-    for name, value in _named(options):
-        items = value.value if isinstance(value, yaml.SequenceNode) else [value]
-        for item in items:
-            # A node may be shared with other places, by an anchor: there it is text as well.
-            if (
-                isinstance(item, yaml.ScalarNode)
-                and item.tag in WORDS
-                and item.style is None
-                and stays_text((*block, name), item.value)
-            ):
-                item.tag = TEXT
+def _keep_in(options: yaml.Node) -> None:
+    for pairs in _mappings(options):
+        for at, (key, value) in enumerate(pairs):
+            if isinstance(key, yaml.ScalarNode) and key.tag != MERGE:
+                pairs[at] = key, kept_as_text(value, ("kvs", "", key.value))
 
 
 def parse_word(place: Place, text: str) -> Any:

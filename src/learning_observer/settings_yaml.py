@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from learning_observer.prestartup import StartupCheck
-from learning_observer.settings_words import MERGE, TEXT, WORDS, construct, is_secret, keep_text
+from learning_observer.settings_words import MERGE, construct, keep_text, kept_as_text
 from learning_observer.shown import name_shown
 
 #: Names in one mapping, with those that `<<` brings in; a chain of merges could grow for ever.
@@ -43,8 +43,7 @@ class _Loader(yaml.SafeLoader):
                     "keep one of the two"
                 )
             lines[name] = line
-            if is_secret(key.value) and isinstance(value, yaml.ScalarNode) and value.tag in WORDS:
-                node.value[index] = (key, yaml.ScalarNode(TEXT, value.value))
+            node.value[index] = (key, kept_as_text(value, (key.value,)))
         return node
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
