@@ -108,9 +108,8 @@ def _tls_faults(settings: RedisSettings, url: URL, given: AbstractSet[str]) -> I
                 "set redis_tls: true (in a URL: rediss://), or leave this out"
             )
         return
-    ca, certificate, key = (
-        url.fields.get(name, getattr(settings, name)) for name in ("ca", "certificate", "key")
-    )
+    plain = settings.without_url()
+    ca, certificate, key = plain.ca, plain.certificate, plain.key
     if certificate is not None and key is None:
         yield (
             "redis_certificate needs redis_key, the file of its private key "

@@ -160,9 +160,12 @@ def _service_faults(option: str, service: str) -> Iterator[str]:
 
 def _url_faults(_: str, url: str) -> Iterator[str]:
     try:
-        read_url(url)
+        fields = read_url(url).fields
     except BadURL as bad:
         yield from bad.faults
+        return
+    for name in sorted(PATHS & fields.keys()):
+        yield from _path_faults(f"redis_{name} in redis_url", fields[name])
 
 
 def _address_faults(option: str, addresses: tuple[str, ...]) -> Iterator[str]:

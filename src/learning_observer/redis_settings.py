@@ -28,7 +28,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Final
 
 from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
@@ -39,6 +39,12 @@ from learning_observer.redis_faults import faults_of, place_faults
 from learning_observer.redis_hosts import address, address_text
 from learning_observer.redis_options import LISTS, expanded, read_options, text_faults
 from learning_observer.redis_url import read_url
+from learning_observer.shown import Secret
+
+#: Fields that are or hold a user or a password.
+SECRETS: Final = frozenset(
+    {"url", "username", "password", "sentinel_username", "sentinel_password"}
+)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -103,7 +109,8 @@ class RedisSettings:
             found = text_faults(field.name, value) if value != field.default else []
             faults += found
             if isinstance(value, str) and not found:
-                object.__setattr__(self, field.name, expanded(field.name, value))
+                text = Secret(value) if field.name in SECRETS else expanded(field.name, value)
+                object.__setattr__(self, field.name, text)
         if faults:
             raise StartupCheck("\n".join(faults))
 

@@ -19,6 +19,15 @@ _PATH_MAX: Final = 1_024
 _BITS_MAX: Final = 256
 
 
+class Secret(str):
+    """Text that `repr` hides: where settings or variables are printed, it is not."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<{HIDDEN}>"
+
+
 def name_shown(name: object) -> str:
     """The quoted name, up to the first character that is no letter, digit or `_`."""
     if not isinstance(name, str):
