@@ -12,14 +12,15 @@ import contextlib
 import os
 import weakref
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from redis.asyncio import Redis
-
-from learning_observer import settings
+from learning_observer import settings, settings_packages  # noqa: F401 - refuses old packages
 from learning_observer.prestartup import StartupCheck
 from learning_observer.redis_settings import RedisSettings
-from learning_observer.shown import label, word_shown
+from learning_observer.settings_shown import label, word_shown
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
 
 __all__ = [
     "RedisConnection",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from learning_observer.redis_hosts import PORT_MAX
 from learning_observer.redis_options import PREFIX
 from learning_observer.redis_url import FIELDS, URL, read_url
-from learning_observer.shown import value_shown
+from learning_observer.settings_shown import value_shown
 
 if TYPE_CHECKING:
     from learning_observer.redis_settings import RedisSettings

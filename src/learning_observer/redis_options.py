@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from learning_observer.paths import expand_path
 from learning_observer.redis_hosts import address, host_fault
 from learning_observer.redis_url import BadURL, read_url
-from learning_observer.shown import is_path, name_shown
+from learning_observer.settings_paths import expand_path
+from learning_observer.settings_shown import is_path, name_shown
 
 PREFIX: Final = "redis_"
 

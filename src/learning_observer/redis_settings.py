@@ -39,7 +39,7 @@ from learning_observer.redis_faults import faults_of, place_faults
 from learning_observer.redis_hosts import address, address_text
 from learning_observer.redis_options import LISTS, expanded, read_options, text_faults
 from learning_observer.redis_url import read_url
-from learning_observer.shown import Secret
+from learning_observer.settings_shown import Secret
 
 #: Fields that are or hold a user or a password.
 SECRETS: Final = frozenset(

@@ -23,11 +23,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from learning_observer.paths import expand_path
 from learning_observer.pmss_overlay import read_pmss
 from learning_observer.prestartup import StartupCheck
+from learning_observer.settings_paths import expand_path
+from learning_observer.settings_shown import label as shown
 from learning_observer.settings_yaml import parse_yaml
-from learning_observer.shown import label as shown
 
 Source = str | os.PathLike[str] | Mapping[str, Any]
 

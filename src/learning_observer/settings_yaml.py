@@ -15,8 +15,8 @@ from typing import Any
 import yaml
 
 from learning_observer.prestartup import StartupCheck
+from learning_observer.settings_shown import name_shown
 from learning_observer.settings_words import MERGE, construct, keep_text, kept_as_text
-from learning_observer.shown import name_shown
 
 #: Names in one mapping, with those that `<<` brings in; a chain of merges could grow for ever.
 _NAMES_MAX = 10_000

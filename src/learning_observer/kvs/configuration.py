@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from learning_observer.kvs.changes import RESERVED_PREFIX
 from learning_observer.kvs.grouping import CHANGES_MAX, LANES_MAX
-from learning_observer.paths import expand_path
-from learning_observer.shown import is_path, label, name_shown, value_shown, word_shown
+from learning_observer.settings_paths import expand_path
+from learning_observer.settings_shown import is_path, label, name_shown, value_shown, word_shown
 
 #: A caller waits no longer than this for replicas; it is a slip where somebody asks for more.
 WAIT_TIMEOUT_MAX_S: Final = 3_600

@@ -15,7 +15,7 @@ from learning_observer.kvs.file_names import KEY_SUFFIX, is_digest, key_of, path
 from learning_observer.kvs.files import OWN_FOLDER, Files, Interrupted
 from learning_observer.kvs.patience import RetryBudget
 from learning_observer.kvs.store import Store
-from learning_observer.paths import expand_path
+from learning_observer.settings_paths import expand_path
 
 FORMAT_VERSION: Final = 1
 

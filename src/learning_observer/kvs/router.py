@@ -22,7 +22,7 @@ from learning_observer.kvs.server_checks import startup_faults
 from learning_observer.kvs.store import Store
 from learning_observer.prestartup import StartupCheck, register_startup_check
 from learning_observer.redis_connection import RedisSettings, named_settings
-from learning_observer.shown import label
+from learning_observer.settings_shown import label
 
 #: The types that a configuration may name.
 KVS_MAP: Final[Mapping[str, type[Store]]] = {

@@ -9,7 +9,7 @@ import pytest
 from learning_observer.kvs import FilesystemKVS, KVSError, KVSRouter, MissingKVSParameters
 from learning_observer.kvs.configuration import Entry, read_block
 from learning_observer.kvs.places import shared_place
-from learning_observer.paths import expand_path
+from learning_observer.settings_paths import expand_path
 
 
 @pytest.fixture(autouse=True)

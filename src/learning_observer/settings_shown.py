@@ -11,7 +11,7 @@ from typing import Final
 
 HIDDEN: Final = "not shown, it may be a secret"
 _NAME: Final = re.compile(r"[A-Za-z0-9_]{1,64}")
-_WHOLE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+_WHOLE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,63}")
 # Texts that somebody gives for a number or for true and false.
 _PLAIN: Final = re.compile(r"\s*|[+-]?[0-9._:]{1,12}|true|false|yes|no|on|off", re.IGNORECASE)
 _URL_OR_LOGIN: Final = re.compile(r"://|:.*@|-----BEGIN|[\n\r]", re.DOTALL)
