@@ -15,7 +15,7 @@ from typing import Any, Final
 from learning_observer.redis_hosts import address, host_fault
 from learning_observer.redis_url import BadURL, read_url
 from learning_observer.settings_paths import expand_path
-from learning_observer.settings_shown import is_path, name_shown
+from learning_observer.settings_shown import HIDDEN, is_path, name_shown
 
 PREFIX: Final = "redis_"
 
@@ -80,14 +80,19 @@ def expanded(name: str, value: str) -> str:
 
 
 def _unknown(option: object, kinds: Mapping[str, str]) -> str:
-    text = re.match(r"[A-Za-z0-9_]*", option, re.ASCII) if isinstance(option, str) else None
-    known = [PREFIX + kind for kind in kinds]
-    begin = text[0].removeprefix(PREFIX) if text is not None else ""
-    near = difflib.get_close_matches(PREFIX + begin, known, 1)
-    if text is not None and text[0] in known:
-        hint = f"; is a space missing after the colon of {text[0]}?"
-    else:
-        hint = f"; did you mean {near[0]}?" if near else ""
+    text = re.match(r"\w*", option, re.ASCII) if isinstance(option, str) else None
+    begin = text[0] if text is not None else ""
+    if begin.removeprefix(PREFIX) in kinds and begin != option and begin.startswith(PREFIX):
+        hint = f"; is a space missing after the colon of {begin}?"
+        return f"unknown option {name_shown(option)}{hint}"
+    near = difflib.get_close_matches(begin.removeprefix(PREFIX), kinds, 1)
+    if isinstance(option, str) and not near and not begin.startswith(PREFIX):
+        # After a comma within braces it can be the rest of a password.
+        return (
+            f"unknown option, whose name does not begin with {PREFIX} ({HIDDEN}); put quotes "
+            "around a value with a comma or a colon in it"
+        )
+    hint = f"; did you mean {PREFIX}{near[0]}?" if near else ""
     return f"unknown option {name_shown(option)}{hint}"
 
 

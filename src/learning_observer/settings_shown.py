@@ -67,6 +67,11 @@ def value_shown(value: object) -> str:
     return f"a {type(value).__name__}"
 
 
+def holds_login(text: str) -> bool:
+    """Whether the text is a URL with a user or a password in it."""
+    return "@" in text.partition("://")[2]
+
+
 def is_path(text: str) -> bool:
     """Whether the text can be shown as a path: no URL, no login, not the content of a file."""
     return len(text) <= _PATH_MAX and _URL_OR_LOGIN.search(text) is None

@@ -15,7 +15,14 @@ from typing import Any, Final
 from learning_observer.kvs.changes import RESERVED_PREFIX
 from learning_observer.kvs.grouping import CHANGES_MAX, LANES_MAX
 from learning_observer.settings_paths import expand_path
-from learning_observer.settings_shown import is_path, label, name_shown, value_shown, word_shown
+from learning_observer.settings_shown import (
+    holds_login,
+    is_path,
+    label,
+    name_shown,
+    value_shown,
+    word_shown,
+)
 
 #: A caller waits no longer than this for replicas; it is a slip where somebody asks for more.
 WAIT_TIMEOUT_MAX_S: Final = 3_600
@@ -68,6 +75,8 @@ def _flag_fault(value: object) -> str | None:
 def _prefix_fault(value: object) -> str | None:
     if not isinstance(value, str):
         return f"expected text, got {value_shown(value)}"
+    if holds_login(value):
+        return "expected a prefix for keys, got a URL with a login (not shown)"
     if value.startswith(RESERVED_PREFIX) or (value and RESERVED_PREFIX.startswith(value)):
         begin = value[: len(RESERVED_PREFIX)]  # what follows may be anything
         return f"{RESERVED_PREFIX!r} is reserved for the store itself; {begin!r} could lead there"
