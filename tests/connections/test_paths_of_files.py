@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ def test_files_of_tls(home: dict[str, str], tmp_path: Path, begin: str) -> None:
     url = f"rediss://host?ssl_ca_certs={begin}/ca&ssl_certfile={begin}/client"
     for where in (
         RedisSettings.from_mapping({**block, "redis_tls": True}),
-        RedisSettings(**{option: f"{begin}/{name}" for option, name in home.items()}),
+        RedisSettings(ca=f"{begin}/ca", certificate=f"{begin}/client", key=f"{begin}/client_key"),
         RedisSettings.from_mapping({"redis_url": f"{url}&ssl_keyfile={begin}/client_key"}),
     ):
         plain = where.without_url()
@@ -49,7 +50,7 @@ def test_path_that_cannot_be_replaced(home: dict[str, str], option: str, path: s
     with pytest.raises(StartupCheck, match=f"redis_{option}"):
         RedisSettings.from_mapping({"redis_tls": True, f"redis_{option}": path})
     with pytest.raises(StartupCheck, match=f"redis_{option}"):
-        RedisSettings(**{option: path})
+        replace(RedisSettings(), **{option: path})
 
 
 @pytest.mark.parametrize("url", ["unix:///$NOWHERE/x", "rediss://host?ssl_ca_certs=$NOWHERE/x"])

@@ -110,7 +110,7 @@ def test_option_of_redis_py_that_stores_cannot_have(option: str) -> None:
     assert fault == f"redis_url cannot have the option {option}: {REFUSED[option]}"
 
 
-ACCEPTED = {
+ACCEPTED: dict[str, dict[str, object]] = {
     "redis://host": {"host": "host", "port": 6379, "db": 0},
     "REDIS://host/": {"host": "host", "db": 0},
     "redis://host:7/3": {"host": "host", "port": 7, "db": 3},
