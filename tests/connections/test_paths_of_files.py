@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.connections.conftest import Certificates
@@ -49,8 +50,9 @@ def test_files_of_tls(home: dict[str, str], tmp_path: Path, begin: str) -> None:
 def test_path_that_cannot_be_replaced(home: dict[str, str], option: str, path: str) -> None:
     with pytest.raises(StartupCheck, match=f"redis_{option}"):
         RedisSettings.from_mapping({"redis_tls": True, f"redis_{option}": path})
+    given: dict[str, Any] = {option: path}
     with pytest.raises(StartupCheck, match=f"redis_{option}"):
-        replace(RedisSettings(), **{option: path})
+        replace(RedisSettings(), **given)
 
 
 @pytest.mark.parametrize("url", ["unix:///$NOWHERE/x", "rediss://host?ssl_ca_certs=$NOWHERE/x"])
