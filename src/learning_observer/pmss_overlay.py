@@ -29,7 +29,7 @@ import yaml
 
 from learning_observer.pmss_parser import QUOTED, Refused, Rule, parse_pmss
 from learning_observer.prestartup import StartupCheck
-from learning_observer.settings_yaml import parse_word
+from learning_observer.settings_words import Place, parse_word
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +60,8 @@ def read_pmss(text: str, source: str) -> dict[str, Any]:
         settings = _nested([_setting(rule) for rule in always])
     except Refused as refused:
         fault = f"{source}, line {_line(text, refused.offset)}: {refused.reason}"
+    except RecursionError:
+        fault = f"{source}: is nested too deeply"
     else:
         if left_out := [rule for rule in rules if not _kinds(rule) <= _ALWAYS]:
             logger.warning(
@@ -88,9 +90,10 @@ def _text(rule: Rule) -> str:
 
 
 def _setting(rule: Rule) -> _Setting:
+    path = (*_path(rule.selectors, rule.name), rule.name)
     return _Setting(
-        path=(*_path(rule.selectors, rule.name), rule.name),
-        value=_value(rule.name, rule.value, rule.offset),
+        path=path,
+        value=_value(path, rule.value, rule.offset),
         selector=_text(rule),
         specificity=sum(selector.css_specificity() for selector in rule.selectors),
         offset=rule.offset,
@@ -107,14 +110,18 @@ def _path(selectors: tuple[Any, ...], key: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _value(name: str, text: str, offset: int) -> object:
+def _value(path: Place, text: str, offset: int) -> object:
     """The value that `text` stands for: a word, or what is between quotes."""
+    name = path[-1]
     try:
-        return yaml.safe_load(text) if QUOTED.fullmatch(text) else parse_word(name, text)
+        return yaml.safe_load(text) if QUOTED.fullmatch(text) else parse_word(path, text)
     except yaml.YAMLError:
         reason = f"the quoted value of `{name}` cannot be read: does it hold a backslash?"
     except ValueError:  # 2026-02-31
-        reason = f"the value of `{name}` looks like a date and is none: put quotes around it"
+        reason = (
+            f"the value of `{name}` looks like a date and is none, or is a number of too many "
+            "digits: put quotes around it"
+        )
     raise Refused(offset, reason)
 
 

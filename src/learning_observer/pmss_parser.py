@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from learning_observer.prestartup import StartupCheck
 
-_COMMENT_OR_MARK = re.compile(r"/\*.*?\*/|//|[:;]", re.DOTALL)
+_COMMENT_OR_MARK = re.compile(r"/\*|//|[:;]")
 # What a value holds when the `;` before the next rule is missing.
 _NEXT_RULE = re.compile(r"\n\s*\w+\s*:")
 QUOTED = re.compile(r"""("(?:[^"\\]|\\.)*"|'(?:[^']|'')*')""", re.DOTALL)
@@ -92,6 +92,10 @@ def _without_comments(text: str) -> str:
             colon = start
         elif found == ";":
             colon = -1
+        elif found == "/*":
+            end = text.find("*/", end) + len("*/")
+            if end < len("/*"):  # none: what is left would be looked through for each `/*`
+                raise Refused(start, "a comment that no `*/` ends")
         elif found == "//":
             # `key: scheme://` is a URL, `key:// text` a comment.
             if colon >= 0 and text[start - 1] == ":" and start - 1 != colon:

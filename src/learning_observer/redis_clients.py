@@ -13,9 +13,10 @@ from redis.retry import Retry
 
 from learning_observer import redis_greeting, redis_primary
 from learning_observer.redis_greeting import Greeting
-from learning_observer.redis_options import address
+from learning_observer.redis_hosts import address
 from learning_observer.redis_redaction import Secrets
 from learning_observer.redis_sentinel import Sentinels
+from learning_observer.redis_url import read_url
 
 if TYPE_CHECKING:
     from learning_observer.redis_settings import RedisSettings
@@ -71,22 +72,15 @@ def _options(settings: RedisSettings, module: ModuleType, *, asking: float) -> d
         raise ValueError(
             f"{settings.place} is many servers: ask for a client of one, at(host, port).client()"
         )
+    more = {} if settings.url is None else dict(read_url(settings.url).options)
+    settings = settings.without_url()
     options: dict[str, Any] = {
         "db": settings.db,
         "username": settings.username,
         "password": settings.password,
         **_saves_round_trips(),
     }
-    protocol = settings.protocol
-    if settings.url is not None:
-        parts = module.parse_url(settings.url)
-        if parts.get("connection_class") is module.SSLConnection:
-            options |= _files(settings)
-        options |= parts
-        protocol = options.pop("protocol", protocol)
-        kind = options.get("connection_class", module.Connection)
-        options["connection_class"] = _kinds(module)[kind]
-    elif settings.socket is not None:
+    if settings.socket is not None:
         options |= {
             "connection_class": _kinds(module)[module.UnixDomainSocketConnection],
             "path": settings.socket,
@@ -100,12 +94,12 @@ def _options(settings: RedisSettings, module: ModuleType, *, asking: float) -> d
         options |= {"host": settings.host, "port": settings.port}
         kind = module.SSLConnection if settings.tls else module.Connection
         options["connection_class"] = _kinds(module)[kind]
-    if settings.tls and settings.url is None:
+    if settings.tls:
         options |= _files(settings)
-    if "path" not in options:
+    if settings.socket is None:
         options["socket_keepalive"] = True
-    options["greeting"] = Greeting(int(protocol))
-    return options
+    options["greeting"] = Greeting(settings.protocol)
+    return options | more
 
 
 def _kinds(module: ModuleType) -> dict[Any, type[Any]]:

@@ -12,13 +12,15 @@ import contextlib
 import os
 import weakref
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from redis.asyncio import Redis
-
-from learning_observer import settings
+from learning_observer import settings, settings_packages  # noqa: F401 - refuses old packages
 from learning_observer.prestartup import StartupCheck
 from learning_observer.redis_settings import RedisSettings
+from learning_observer.settings_shown import label, word_shown
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
 
 __all__ = [
     "RedisConnection",
@@ -126,12 +128,12 @@ def named_settings(name: str | None) -> RedisSettings:
             f"got {type(blocks).__name__}"
         )
     if name not in blocks:
-        known = ", ".join(str(each) for each in blocks) or "none yet"
+        known = ", ".join(label(str(each)) for each in blocks) or "none yet"
         raise StartupCheck(
-            f"redis_connections: there is no {name!r}; known: {known}. Add it there, or leave "
-            "`connection` out for the one in redis_connection"
+            f"redis_connections: there is no {word_shown(name)}; known: {known}. Add it "
+            "there, or leave `connection` out for the one in redis_connection"
         )
-    return RedisSettings.from_mapping(blocks[name], where=f"redis_connections.{name}")
+    return RedisSettings.from_mapping(blocks[name], where=f"redis_connections.{label(name)}")
 
 
 async def connect() -> None:

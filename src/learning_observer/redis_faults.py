@@ -10,14 +10,12 @@ import ssl
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qs, urlsplit
+from typing import TYPE_CHECKING, Final
 
-import redis.asyncio
-import redis.asyncio.connection
-from redis.exceptions import RedisError
-
-from learning_observer.redis_options import PORT_MAX, PREFIX
+from learning_observer.redis_hosts import PORT_MAX
+from learning_observer.redis_options import PREFIX
+from learning_observer.redis_url import FIELDS, URL, read_url
+from learning_observer.settings_shown import value_shown
 
 if TYPE_CHECKING:
     from learning_observer.redis_settings import RedisSettings
@@ -29,42 +27,20 @@ POOL_SIZE_MIN: Final = 4
 PLACES: Final = ("host", "port", "socket", "url")
 TLS_OPTIONS: Final = ("ca", "certificate", "key", "check_hostname")
 SENTINEL_OPTIONS: Final = ("sentinel_service", "sentinel_username", "sentinel_password")
-#: What a URL may say as well, and what redis-py calls it there.
-IN_URL: Final = {
-    "db": "db",
-    "username": "username",
-    "password": "password",
-    "ca": "ssl_ca_certs",
-    "certificate": "ssl_certfile",
-    "key": "ssl_keyfile",
-    "check_hostname": "ssl_check_hostname",
-    "protocol": "protocol",
-}
 
 
 def faults_of(settings: RedisSettings, *, given: AbstractSet[str]) -> list[str]:
-    """Every fault, a line each.
+    """Every fault of settings whose texts have none, a line each.
 
     given  the names of the fields that somebody gave: what stands there by default
            contradicts nothing
     """
-    faults = [*_number_faults(settings)]
-    parts: dict[str, Any] | None = {}
-    if settings.url is not None:
-        try:
-            parts = dict(redis.asyncio.connection.parse_url(settings.url))
-        except ValueError:
-            parts = None
-            faults.append(
-                "redis_url must look like redis://host:6379/0, rediss://… or unix:///path"
-            )
-    faults += _place_faults(given)
-    if parts is None:
-        return faults
-    faults += _url_faults(settings, parts, given)
-    faults += _tls_faults(settings, parts, given)
+    faults = [*_number_faults(settings), *place_faults(given)]
+    url = URL({}, {}) if settings.url is None else read_url(settings.url)
+    faults += _twice(url, given)
+    faults += _tls_faults(settings, url, given)
     faults += _sentinel_faults(settings, given)
-    faults += _cluster_faults(settings, parts)
+    faults += _cluster_faults(settings, url)
     return faults
 
 
@@ -75,21 +51,21 @@ def _named(names: Iterable[str]) -> str:
 def _number_faults(settings: RedisSettings) -> Iterator[str]:
     for name in ("port", "timeout", "retry_for"):
         if not 0 < getattr(settings, name) < math.inf:
-            yield f"redis_{name} must be over 0, got {getattr(settings, name)}"
+            yield f"redis_{name} must be over 0, got {value_shown(getattr(settings, name))}"
     if settings.pool_size < POOL_SIZE_MIN:
         yield (
             f"redis_pool_size must be {POOL_SIZE_MIN} or more, "
-            f"got {settings.pool_size}: a store keeps one to read and two to commit"
+            f"got {value_shown(settings.pool_size)}: a store keeps one to read and two to commit"
         )
     if settings.port > PORT_MAX:
-        yield f"redis_port must be up to {PORT_MAX}, got {settings.port}"
+        yield f"redis_port must be up to {PORT_MAX}, got {value_shown(settings.port)}"
     if settings.protocol not in (2, 3):
-        yield f"redis_protocol must be 2 or 3, got {settings.protocol}"
+        yield f"redis_protocol must be 2 or 3, got {value_shown(settings.protocol)}"
     if settings.db < 0:
-        yield f"redis_db must be 0 or more, got {settings.db}"
+        yield f"redis_db must be 0 or more, got {value_shown(settings.db)}"
 
 
-def _place_faults(given: AbstractSet[str]) -> Iterator[str]:
+def place_faults(given: AbstractSet[str]) -> Iterator[str]:
     """Two answers to the question where the server is."""
     for chosen, others in (
         ("sentinels", (*PLACES, "nodes")),
@@ -106,28 +82,16 @@ def _place_faults(given: AbstractSet[str]) -> Iterator[str]:
             return
 
 
-def _url_faults(
-    settings: RedisSettings, parts: dict[str, Any], given: AbstractSet[str]
-) -> Iterator[str]:
-    if settings.url is None:
-        return
-    for name, in_url in IN_URL.items():
-        if name in given and in_url in parts:
+def _twice(url: URL, given: AbstractSet[str]) -> Iterator[str]:
+    for name in dict.fromkeys(field for field, _ in FIELDS.values()):
+        if name in given and name in url.fields:
             yield f"redis_{name} is given, and redis_url has one too: keep one of the two"
-    options = ", ".join(parse_qs(urlsplit(settings.url).query))
-    try:
-        unconnected = redis.asyncio.BlockingConnectionPool(**parts)
-        unconnected.make_connection()  # type: ignore[no-untyped-call]
-    except (TypeError, ValueError, RedisError):
-        yield f"redis_url has options that do not fit: {options}"
 
 
-def _tls_faults(
-    settings: RedisSettings, parts: dict[str, Any], given: AbstractSet[str]
-) -> Iterator[str]:
+def _tls_faults(settings: RedisSettings, url: URL, given: AbstractSet[str]) -> Iterator[str]:
     tls = settings.tls
     if settings.url is not None:
-        in_url = parts.get("connection_class") is redis.asyncio.connection.SSLConnection
+        in_url = bool(url.fields.get("tls"))
         if "tls" in given and tls != in_url:
             yield (
                 f"redis_tls is {str(tls).lower()}, and redis_url begins otherwise: TLS is "
@@ -146,9 +110,8 @@ def _tls_faults(
                 "set redis_tls: true (in a URL: rediss://), or leave this out"
             )
         return
-    ca, certificate, key = (
-        parts.get(IN_URL[name], getattr(settings, name)) for name in ("ca", "certificate", "key")
-    )
+    plain = settings.without_url()
+    ca, certificate, key = plain.ca, plain.certificate, plain.key
     if certificate is not None and key is None:
         yield (
             "redis_certificate needs redis_key, the file of its private key "
@@ -159,7 +122,7 @@ def _tls_faults(
     unreadable = [*_file_faults(ca=ca, certificate=certificate, key=key)]
     yield from unreadable
     if not unreadable:
-        yield from _content_faults(ca, certificate, key, parts.get("ssl_password", ""))
+        yield from _content_faults(ca, certificate, key)
 
 
 def _file_faults(**paths: str | None) -> Iterator[str]:
@@ -174,9 +137,7 @@ def _file_faults(**paths: str | None) -> Iterator[str]:
             yield f"redis_{name}: {path}: {why}; name a PEM file that this process may read"
 
 
-def _content_faults(
-    ca: str | None, certificate: str | None, key: str | None, password: str
-) -> Iterator[str]:
+def _content_faults(ca: str | None, certificate: str | None, key: str | None) -> Iterator[str]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if ca is not None:
         try:
@@ -185,7 +146,7 @@ def _content_faults(
             yield f"redis_ca: {ca} holds no certificate in PEM form"
     if certificate is not None and key is not None:
         try:
-            context.load_cert_chain(certificate, key, password=password)
+            context.load_cert_chain(certificate, key, password="")
         except (ssl.SSLError, ValueError):
             yield (
                 f"redis_certificate, redis_key: {certificate} and {key} are no PEM files of a "
@@ -212,7 +173,7 @@ def _sentinel_faults(settings: RedisSettings, given: AbstractSet[str]) -> Iterat
         yield "redis_sentinel_username needs redis_sentinel_password"
 
 
-def _cluster_faults(settings: RedisSettings, parts: dict[str, Any]) -> Iterator[str]:
+def _cluster_faults(settings: RedisSettings, url: URL) -> Iterator[str]:
     if not settings.cluster:
         if settings.nodes:
             yield (
@@ -225,16 +186,16 @@ def _cluster_faults(settings: RedisSettings, parts: dict[str, Any]) -> Iterator[
             "redis_cluster does its failovers without Sentinel: leave redis_sentinels out, or "
             "redis_cluster"
         )
-    if settings.socket is not None or "path" in parts:
+    if settings.socket is not None or "socket" in url.fields:
         yield (
             "redis_cluster: its nodes are on the network, not on a unix socket; give "
             "redis_host or redis_nodes"
         )
-    if parts.get("db", settings.db) != 0:
-        yield f"redis_db must be 0 on a cluster, got {parts.get('db', settings.db)}"
-    known = {"host", "port", "path", "connection_class", *IN_URL.values()}
-    if unknown := sorted(set(parts) - known):
+    db = url.fields.get("db", settings.db)
+    if db != 0:
+        yield f"redis_db must be 0 on a cluster, got {value_shown(db)}"
+    if options := sorted(url.options):
         yield (
-            f"redis_url has options that a cluster does not take: {', '.join(unknown)}; "
+            f"redis_url has options that a cluster does not take: {', '.join(options)}; "
             "use the options of redis_connection"
         )

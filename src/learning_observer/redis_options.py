@@ -5,12 +5,19 @@ Nothing here tells a value: any of them may be a password, or hold one by mistak
 
 from __future__ import annotations
 
+import datetime as dt
 import difflib
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
+from learning_observer.redis_hosts import address, host_fault
+from learning_observer.redis_url import BadURL, read_url
+from learning_observer.settings_paths import expand_path
+from learning_observer.settings_shown import HIDDEN, is_path, name_shown
+
 PREFIX: Final = "redis_"
-PORT_MAX: Final = 65_535
 
 #: The types of options, as their fields are annotated, in words for people.
 ADDRESSES: Final = "tuple[str, ...]"
@@ -29,7 +36,12 @@ _FOUND: Final = {
     str: "other text (not shown, it may be a secret)",
     list: "a list",
     dict: "a mapping",
+    dt.date: "a date",
+    dt.datetime: "a date",
 }
+#: Decimal, and the same in YAML 1.1, in YAML 1.2 and in Python: `010` is not.
+_NUMBER: Final = re.compile(r"\s*[+-]?(0|[1-9][0-9]*)?(\.[0-9]*)?([eE][+-]?[0-9]+)?\s*", re.ASCII)
+_NUMBER_LIKE: Final = re.compile(r"[+-]?[0-9][0-9a-fA-FxXoO_:.]{0,12}")
 
 
 def read_options(
@@ -43,39 +55,57 @@ def read_options(
     values: dict[str, Any] = {}
     faults: list[str] = []
     for option, value in block.items():
-        name = str(option).removeprefix(PREFIX)
-        if not str(option).startswith(PREFIX) or name not in kinds:
-            near = difflib.get_close_matches(PREFIX + name, [PREFIX + k for k in kinds], 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            faults.append(f"unknown option {option!r}{hint}")
+        name = option.removeprefix(PREFIX) if isinstance(option, str) else ""
+        if not isinstance(option, str) or not option.startswith(PREFIX) or name not in kinds:
+            faults.append(_unknown(option, kinds))
         elif value is not None:
             try:
-                values[name] = _typed(kinds[name], value)
-            except ValueError:
-                wanted = _WANTED[kinds[name].removesuffix(" | None")]
-                found = _FOUND.get(type(value), type(value).__name__)
-                faults.append(f"{option} expects {wanted}, got {found}")
-            else:
-                if kinds[name] == ADDRESSES:
-                    faults += _address_faults(str(option), values[name])
+                values[name] = _typed(kinds[name].removesuffix(" | None"), value)
+            except (ValueError, OverflowError):
+                faults.append(_mismatch(option, kinds[name].removesuffix(" | None"), value))
     return values, faults
 
 
-def address(text: str) -> tuple[str, int]:
-    """Host and port of `host:port`, or of `[::1]:port`. Raises ValueError where it is none."""
-    host, colon, port = text.rpartition(":")
-    bare = host.removeprefix("[").removesuffix("]")
-    bracketed = host != bare
-    if not colon or not bare or "@" in bare or "/" in bare or (":" in bare) != bracketed:
-        raise ValueError("expected host:port")
-    if not port.isascii() or not port.isdecimal() or not 0 < int(port) <= PORT_MAX:
-        raise ValueError(f"expected a port from 1 to {PORT_MAX}")
-    return bare, int(port)
+def text_faults(name: str, value: object) -> list[str]:
+    """What is wrong with the text of an option. The value itself is never in a fault."""
+    if isinstance(value, tuple):
+        return list(_address_faults(PREFIX + name, value))
+    check = _CHECKS.get(name)
+    return list(check(PREFIX + name, value)) if check is not None and isinstance(value, str) else []
 
 
-def address_text(host: str, port: int) -> str:
-    """What `address` takes apart."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def expanded(name: str, value: str) -> str:
+    """The value of an option, with `~` and environment variables of a path replaced."""
+    return str(expand_path(value)) if name in PATHS else value
+
+
+def _unknown(option: object, kinds: Mapping[str, str]) -> str:
+    text = re.match(r"\w*", option, re.ASCII) if isinstance(option, str) else None
+    begin = text[0] if text is not None else ""
+    if begin.removeprefix(PREFIX) in kinds and begin != option and begin.startswith(PREFIX):
+        hint = f"; is a space missing after the colon of {begin}?"
+        return f"unknown option {name_shown(option)}{hint}"
+    near = difflib.get_close_matches(begin.removeprefix(PREFIX), kinds, 1)
+    if isinstance(option, str) and not near and not begin.startswith(PREFIX):
+        # After a comma within braces it can be the rest of a password.
+        return (
+            f"unknown option, whose name does not begin with {PREFIX} ({HIDDEN}); put quotes "
+            "around a value with a comma or a colon in it"
+        )
+    hint = f"; did you mean {PREFIX}{near[0]}?" if near else ""
+    return f"unknown option {name_shown(option)}{hint}"
+
+
+def _mismatch(option: str, kind: str, value: object) -> str:
+    if kind == "str" and isinstance(value, bool | float | dt.date):
+        return f"{option} expects text, got {_found(value)}: put quotes around it"
+    if kind in {"int", "float"} and isinstance(value, str) and _NUMBER_LIKE.fullmatch(value):
+        return f"{option} expects a plain decimal number, like 6379: no 0 before it, no `_`, no `:`"
+    return f"{option} expects {_WANTED[kind]}, got {_found(value)}"
+
+
+def _found(value: object) -> str:
+    return _FOUND.get(type(value), type(value).__name__)
 
 
 def _typed(kind: str, value: object) -> object:
@@ -91,9 +121,56 @@ def _typed(kind: str, value: object) -> object:
         return tuple(stripped for item in items if (stripped := item.strip()))
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError(value)  # noqa: TRY004 - told with the option's name by the caller
+    if kind == "str":
+        if isinstance(value, float):
+            raise ValueError(value)  # 1e5, or 1.10: what was written is lost
+        return str(value)
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):
+        raise ValueError(value)
     if kind == "int":
         return int(value) if not isinstance(value, float) or value.is_integer() else int("no")
-    return float(value) if kind == "float" else str(value)
+    return float(value)
+
+
+def _host_faults(option: str, host: str) -> Iterator[str]:
+    if (fault := host_fault(host)) is not None:
+        yield f"{option} {fault}"
+
+
+def _path_faults(option: str, path: str) -> Iterator[str]:
+    if not path.strip():
+        yield f"{option} is empty: name the file, or leave the option out"
+    elif "-----BEGIN" in path:
+        yield f"{option} holds the text of a file: write that into a file, and name it"
+    elif not is_path(path):
+        yield f"{option} is not the path of a file; it may hold a secret, so it is not shown"
+    else:
+        try:
+            expand_path(path)
+        except ValueError as error:
+            yield f"{option}: {error}"
+
+
+def _socket_faults(option: str, path: str) -> Iterator[str]:
+    if "://" in path:
+        yield f"{option} holds a URL: give that as redis_url, or the path alone"
+    else:
+        yield from _path_faults(option, path)
+
+
+def _service_faults(option: str, service: str) -> Iterator[str]:
+    if service and re.fullmatch(r"[\w.-]+", service) is None:
+        yield f"{option} is no name of a service: those have letters, digits, `.`, `_` and `-`"
+
+
+def _url_faults(_: str, url: str) -> Iterator[str]:
+    try:
+        fields = read_url(url).fields
+    except BadURL as bad:
+        yield from bad.faults
+        return
+    for name in sorted(PATHS & fields.keys()):
+        yield from _path_faults(f"redis_{name} in redis_url", fields[name])
 
 
 def _address_faults(option: str, addresses: tuple[str, ...]) -> Iterator[str]:
@@ -107,3 +184,20 @@ def _address_faults(option: str, addresses: tuple[str, ...]) -> Iterator[str]:
                 f"{option}: item {at} is no host:port; write it like redis.example:6379, "
                 "with a port up to 65535 and no password"
             )
+
+
+#: Options that are lists of addresses.
+LISTS: Final = frozenset({"sentinels", "nodes"})
+#: Options that are paths of files.
+PATHS: Final = frozenset({"socket", "ca", "certificate", "key"})
+_CHECKS: Final[Mapping[str, Callable[[str, str], Iterator[str]]]] = MappingProxyType(
+    {
+        "host": _host_faults,
+        "socket": _socket_faults,
+        "ca": _path_faults,
+        "certificate": _path_faults,
+        "key": _path_faults,
+        "sentinel_service": _service_faults,
+        "url": _url_faults,
+    }
+)

@@ -27,23 +27,36 @@ A `redis_connection` block of the settings says it, and so does each block of
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Final
 
 from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
-from redis.asyncio.connection import SSLConnection, parse_url
 
 from learning_observer import redis_clients
 from learning_observer.prestartup import StartupCheck
-from learning_observer.redis_faults import faults_of
-from learning_observer.redis_options import address, address_text, read_options
+from learning_observer.redis_faults import faults_of, place_faults
+from learning_observer.redis_hosts import address, address_text
+from learning_observer.redis_options import LISTS, expanded, read_options, text_faults
+from learning_observer.redis_url import read_url
+from learning_observer.settings_shown import Secret
+
+#: Fields that are or hold a user or a password.
+SECRETS: Final = frozenset(
+    {"url", "username", "password", "sentinel_username", "sentinel_password"}
+)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class RedisSettings:
-    """Where Redis is and how patiently it is asked. Seconds, where not said."""
+    """Where Redis is and how patiently it is asked. Seconds, where not said.
+
+    Raises `StartupCheck` for a URL, host, address or path that cannot be one: it may hold a
+    password, and nobody may look it up or print it. `~` and environment variables in paths
+    are replaced.
+    """
 
     host: str = "localhost"
     port: int = 6379
@@ -79,11 +92,30 @@ class RedisSettings:
             raise StartupCheck(f"{where}: expected a mapping, got {type(block).__name__}")
         kinds = {field.name: str(field.type) for field in fields(cls)}
         values, faults = read_options(block, kinds)
-        made = cls(**values)
-        faults += faults_of(made, given=frozenset(values))
+        bad = {name: found for name in values if (found := text_faults(name, values[name]))}
+        faults += [fault for found in bad.values() for fault in found]
+        given = frozenset(values)
+        for name in bad:
+            # Something stands there all the same, so that contradictions are found as well.
+            values[name] = ("localhost:1",) if values[name] and name in LISTS else None
+        made = cls(**{name: value for name, value in values.items() if value is not None})
+        # What a URL that cannot be read leaves open is no fault of its own.
+        faults += place_faults(given) if "url" in bad else faults_of(made, given=given)
         if faults:
             raise StartupCheck("\n".join(f"{where}: {fault}" for fault in faults))
         return made
+
+    def __post_init__(self) -> None:
+        faults: list[str] = []
+        for field in fields(self):
+            value = getattr(self, field.name)
+            found = text_faults(field.name, value) if value != field.default else []
+            faults += found
+            if isinstance(value, str) and not found:
+                text = Secret(value) if field.name in SECRETS else expanded(field.name, value)
+                object.__setattr__(self, field.name, text)
+        if faults:
+            raise StartupCheck("\n".join(faults))
 
     def __repr__(self) -> str:
         """Where, never with which password."""
@@ -97,50 +129,39 @@ class RedisSettings:
         if self.cluster:
             nodes = ", ".join(address_text(*node) for node in self.seed_nodes())
             return f"the cluster at {nodes}"
-        if self.url is not None:
-            parts = parse_url(self.url)
-            return str(parts.get("path") or f"{parts.get('host')}:{parts.get('port', 6379)}")
-        return self.socket or f"{self.host}:{self.port}"
+        plain = self.without_url()
+        return plain.socket or address_text(plain.host, plain.port)
 
     def seed_nodes(self) -> list[tuple[str, int]]:
         """Host and port of the nodes from which a cluster is found."""
         if self.nodes:
             return [address(node) for node in self.nodes]
+        plain = self.without_url()
+        return [(plain.host, plain.port)]
+
+    def without_url(self) -> RedisSettings:
+        """The same place and credentials, with what the URL says in fields of their own."""
         if self.url is None:
-            return [(self.host, self.port)]
-        parts = parse_url(self.url)
-        return [(str(parts.get("host", "localhost")), int(parts.get("port", 6379)))]
+            return self
+        return replace(self, url=None, **read_url(self.url).fields)
 
     def at(self, host: str, port: int) -> RedisSettings:
         """The same credentials, TLS and patience, for the single server at `host` and `port`."""
-        single = replace(
-            self,
-            host=host,
-            port=port,
-            socket=None,
-            url=None,
-            sentinels=(),
-            sentinel_service=None,
-            sentinel_username=None,
-            sentinel_password=None,
-            cluster=False,
-            nodes=(),
-        )
-        if self.url is None:
-            return single
-        parts: dict[str, Any] = dict(parse_url(self.url))
-        return replace(
-            single,
-            db=parts.get("db", self.db),
-            username=parts.get("username", self.username),
-            password=parts.get("password", self.password),
-            tls=parts.get("connection_class") is SSLConnection,
-            ca=parts.get("ssl_ca_certs", self.ca),
-            certificate=parts.get("ssl_certfile", self.certificate),
-            key=parts.get("ssl_keyfile", self.key),
-            check_hostname=parts.get("ssl_check_hostname", self.check_hostname),
-            protocol=int(parts.get("protocol", self.protocol)),
-        )
+        single = copy.copy(self.without_url())
+        # Not by way of `replace`: a cluster says where its nodes are, and no setting is at fault.
+        for name, value in {
+            "host": host,
+            "port": port,
+            "socket": None,
+            "sentinels": (),
+            "sentinel_service": None,
+            "sentinel_username": None,
+            "sentinel_password": None,
+            "cluster": False,
+            "nodes": (),
+        }.items():
+            object.__setattr__(single, name, value)
+        return single
 
     def client(self, *, bounded: bool = True) -> Redis:
         """A client whose pool waits, rather than raises, when all connections are busy.

@@ -16,16 +16,23 @@ away, which an overlay with another `type` may need.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from learning_observer.pmss_overlay import read_pmss
 from learning_observer.prestartup import StartupCheck
+from learning_observer.settings_paths import expand_path
+from learning_observer.settings_shown import label as shown
 from learning_observer.settings_yaml import parse_yaml
 
 Source = str | os.PathLike[str] | Mapping[str, Any]
+
+_BYTES_MAX: Final = 1_000_000
+_VALUES_MAX: Final = 100_000
 
 settings: dict[str, Any] = {}
 # The files that the settings came from, the weakest first: for messages.
@@ -80,7 +87,10 @@ def _read(source: Source, number: int) -> tuple[str, dict[str, Any]]:
             f"{label}: expected a path or a mapping, got {type(source).__name__}. "
             "Give the path of creds.yaml"
         )
-    path = Path(source).expanduser()
+    try:
+        path = expand_path(source)
+    except ValueError as error:
+        raise StartupCheck(f"{label}: the path cannot be used: {error}") from None
     label = str(path)
     if path.suffix == ".pmss":
         return label, read_pmss(_text(path), label)
@@ -103,25 +113,45 @@ def _read(source: Source, number: int) -> tuple[str, dict[str, Any]]:
 def _text(path: Path) -> str:
     """The text of a file. UTF-8; a byte order mark at its start is no part of it."""
     try:
-        content = path.read_bytes()
+        content = _content(path)
     except FileNotFoundError:
         reason = f"no such file (looked for {path.absolute()})"
     except (OSError, ValueError) as error:
         # ValueError: a path with a NUL in it
         reason = f"cannot be read: {getattr(error, 'strerror', None) or 'no valid path'}"
     else:
-        try:
-            return content.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            line = content.count(b"\n", 0, error.start) + 1
-            reason = f"line {line} is no UTF-8 text: save the file in that encoding"
+        if content is None:
+            reason = "is not a regular file: give a file of settings"
+        elif len(content) > _BYTES_MAX:
+            reason = f"is larger than {_BYTES_MAX:,} bytes: that is no file of settings"
+        else:
+            try:
+                return content.decode("utf-8-sig")
+            except UnicodeDecodeError as error:
+                line = content.count(b"\n", 0, error.start) + 1
+                reason = f"line {line} is no UTF-8 text: save the file in that encoding"
     raise StartupCheck(f"{path}: {reason}")
+
+
+def _content(path: Path) -> bytes | None:
+    """What a regular file holds, up to one byte over the limit; `None` for anything else."""
+    # A pipe that nobody writes to would be waited for.
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        return file.read(_BYTES_MAX + 1) if stat.S_ISREG(mode) else None
 
 
 def _copied(value: Any, label: str) -> Any:
     """A copy of the mappings and lists in `value`: nobody else can change the settings."""
+    count = 0
 
     def copied(value: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count > _VALUES_MAX:
+            raise _TooLarge
         if isinstance(value, Mapping):
             return {name: copied(item) for name, item in value.items()}
         if type(value) in (list, tuple):
@@ -131,7 +161,15 @@ def _copied(value: Any, label: str) -> Any:
     try:
         return copied(value)
     except RecursionError:
-        raise StartupCheck(f"{label}: is nested too deeply, or within itself") from None
+        fault = "is nested too deeply, or within itself"
+    except _TooLarge:
+        # An alias of YAML counts each time: ten lines can stand for a thousand million values.
+        fault = f"holds more than {_VALUES_MAX:,} values, counting what `*` repeats"
+    raise StartupCheck(f"{label}: {fault}")
+
+
+class _TooLarge(Exception):
+    """There are more values than settings can have."""
 
 
 def _unify_kvs(layers: list[tuple[str, dict[str, Any]]]) -> list[str]:
@@ -151,7 +189,9 @@ def _unify_kvs(layers: list[tuple[str, dict[str, Any]]]) -> list[str]:
                 "[name, options], so it cannot be merged with another file's"
             )
         elif len(set(names)) < len(names):
-            twice = ", ".join(f"`{name}`" for name in sorted(set(names)) if names.count(name) > 1)
+            twice = ", ".join(
+                f"`{shown(name)}`" for name in sorted(set(names)) if names.count(name) > 1
+            )
             faults.append(f"{label}: `kvs` has more than one entry {twice}: keep one of each")
         else:
             content["kvs"] = dict(pairs)

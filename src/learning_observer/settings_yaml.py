@@ -2,7 +2,8 @@
 
 - Only plain data is built, as by `yaml.safe_load`.
 - A name that a mapping gives twice is refused; YAML would keep the last in silence.
-- The value of a name such as `redis_password` is text, even where it looks like a number.
+- The value of an option that is text is text, even where it looks like a number:
+  `learning_observer.settings_words`.
 - No message quotes a value: it may be a password.
 """
 
@@ -14,30 +15,11 @@ from typing import Any
 import yaml
 
 from learning_observer.prestartup import StartupCheck
+from learning_observer.settings_shown import name_shown
+from learning_observer.settings_words import MERGE, construct, keep_text, kept_as_text
 
-# Nothing wider, `require_password: false` must stay a boolean.
-_SECRET = re.compile(r"(?:redis_(?:\w+_)?)?(?:password|passwd|passphrase)")
-_TAG = "tag:yaml.org,2002:"
-# What a word can be other than text; a password is none of it, and so is no other tag.
-_WORDS = {_TAG + name for name in ("bool", "int", "float", "timestamp")}
-
-
-def is_secret(name: object) -> bool:
-    """Whether the value of `name` is text, whatever it looks like."""
-    return isinstance(name, str) and _SECRET.fullmatch(name) is not None
-
-
-def parse_word(name: str, text: str) -> Any:
-    """What YAML makes of the unquoted word `text` as the value of `name`.
-
-    A number, a boolean, a date, `None`, or the text itself. Raises `ValueError` where the
-    word looks like a date and is none.
-    """
-    loader: Any = yaml.SafeLoader("")
-    tag = loader.resolve(yaml.ScalarNode, text, (True, False))
-    if tag != _TAG + "null" and (tag not in _WORDS or is_secret(name)):
-        return text
-    return loader.construct_object(yaml.ScalarNode(tag, text))
+#: Names in one mapping, with those that `<<` brings in; a chain of merges could grow for ever.
+_NAMES_MAX = 10_000
 
 
 class _Refused(Exception):
@@ -52,27 +34,55 @@ class _Loader(yaml.SafeLoader):
         node = super().compose_mapping_node(anchor)
         lines: dict[tuple[str, object], int] = {}
         for index, (key, value) in enumerate(node.value):
-            if not isinstance(key, yaml.ScalarNode) or key.tag == _TAG + "merge":
+            if not isinstance(key, yaml.ScalarNode) or key.tag == MERGE:
                 continue
             name, line = (key.tag, key.value), key.start_mark.line + 1
             if name in lines:
                 raise _Refused(
-                    f"line {line}: `{key.value}` is there already, on line {lines[name]}: "
+                    f"line {line}: {_quoted(key.value)} is there already, on line {lines[name]}: "
                     "keep one of the two"
                 )
             lines[name] = line
-            if is_secret(key.value) and isinstance(value, yaml.ScalarNode) and value.tag in _WORDS:
-                node.value[index] = (key, yaml.ScalarNode(_TAG + "str", value.value))
+            node.value[index] = (key, kept_as_text(value, (key.value,)))
         return node
 
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        merges = any(key.tag == MERGE for key, _ in node.value)
+        super().flatten_mapping(node)
+        if not merges:
+            return
+        # The last of a name wins. Merges of merges would double what they have in common.
+        last = {_identity(key): (key, value) for key, value in node.value}
+        node.value = list(last.values())
+        if len(last) > _NAMES_MAX:
+            raise _Refused(f"line {node.start_mark.line + 1}: a mapping with too many names")
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep=deep)
+        if len(mapping) < len(node.value):  # 1 and 0x1
+            raise _Refused(
+                f"line {node.start_mark.line + 1}: two names of a mapping mean the same: keep one"
+            )
+        return mapping
+
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        try:
+        if not isinstance(node, yaml.ScalarNode):
             return super().construct_object(node, deep=deep)
-        except ValueError:  # 2026-02-31
+        try:
+            return construct(self, node)
+        except ValueError:
             raise _Refused(
                 f"line {node.start_mark.line + 1}: a value looks like a number or a date and is "
-                "none: put quotes around it"
+                "none, or has too many digits: put quotes around it"
             ) from None
+
+
+def _identity(key: yaml.Node) -> object:
+    return (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key)
+
+
+def _quoted(name: str) -> str:
+    return f"`{name}`" if re.fullmatch(r"\w+", name, re.ASCII) else name_shown(name)
 
 
 def parse_yaml(text: str, source: str) -> Any:
@@ -85,7 +95,9 @@ def parse_yaml(text: str, source: str) -> Any:
     try:
         loader = _Loader(text)
         try:
-            return loader.get_single_data()
+            root = loader.get_single_node()
+            keep_text(root)
+            return None if root is None else loader.construct_document(root)
         finally:
             loader.dispose()
     except _Refused as refused:

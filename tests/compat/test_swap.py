@@ -14,7 +14,7 @@ from tests.compat.support import run_program
 import learning_observer
 
 #: The modules that are swapped, as docs/differences.md tells; redis_*.py are several.
-OURS = ("kvs", "stream_analytics", "lua")
+OURS = ("kvs", "stream_analytics", "lua", "settings_packages", "settings_paths", "settings_shown")
 SOURCE = Path(learning_observer.__file__).parent
 
 # The least that the names say: registering returns nothing, settings come by another way.
@@ -96,8 +96,9 @@ def foreign(tmp_path: Path) -> Path:
     for name in ("kvs", "stream_analytics"):
         shutil.copytree(SOURCE / name, package / name, ignore=ignore)
     shutil.copytree(str(files("learning_observer.lua")), package / "lua", ignore=ignore)
-    for path in SOURCE.glob("redis_*.py"):
-        shutil.copy(path, package)
+    for path in [*SOURCE.glob("redis_*.py"), *(SOURCE / f"{name}.py" for name in OURS)]:
+        if path.exists():
+            shutil.copy(path, package)
     for name, text in FOREIGN.items():
         (package / name).write_text(text)
     return package.parent

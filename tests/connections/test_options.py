@@ -222,10 +222,10 @@ FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["redis_db must be 0 on a cluster, got 2"],
     ),
     "cluster with options in its url": (
-        {"cluster": True, "url": "rediss://a?ssl_cert_reqs=none&health_check_interval=3"},
+        {"cluster": True, "url": "rediss://a?ssl_cert_reqs=none&client_name=b"},
         [
             (
-                "redis_url has options that a cluster does not take: health_check_interval, "
+                "redis_url has options that a cluster does not take: client_name, "
                 "ssl_cert_reqs; use the options of redis_connection"
             )
         ],

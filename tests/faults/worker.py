@@ -275,9 +275,11 @@ def main(mode: str, url: str, *words: str) -> None:
     timeout = float(options.get("timeout", "5"))
     # Far more than any run takes: so an unknown outcome is a defect, not a passed deadline.
     retry_for = float(options.get("retry_for", "120"))
-    where = RedisSettings(url=url, timeout=timeout, retry_for=retry_for)
-    if "://" not in url:
-        where = replace(where, url=None, cluster=True, nodes=tuple(url.split(",")))
+    where = RedisSettings(timeout=timeout, retry_for=retry_for)
+    if "://" in url:
+        where = replace(where, url=url)
+    else:
+        where = replace(where, cluster=True, nodes=tuple(url.split(",")))
     store = PersistentRedisKVS(connection=where)
     KVS.add_item("default", store)
     os.write(1, b"ready\n")

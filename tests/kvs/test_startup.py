@@ -114,7 +114,7 @@ FAULTS = {
     ),
     "number as name": Fault({"default": STUB, 5: STUB}, "kvs: the name must be text, got 5"),
     "list as name": Fault(
-        [["default", STUB], [[1], STUB]], "kvs[1]: the name must be text, got [1]"
+        [["default", STUB], [[1], STUB]], "kvs[1]: the name must be text, got a list"
     ),
     "empty name": Fault({"default": STUB, "": STUB}, "kvs: the name must be text, got ''"),
     "reserved name": Fault(
@@ -134,7 +134,7 @@ FAULTS = {
         entry({"type": "redis_ephemral"}),
         "kvs.entry: unknown type 'redis_ephemral'; did you mean redis_ephemeral?",
     ),
-    "list as type": Fault(entry({"type": ["stub"]}), "kvs.entry: unknown type ['stub']"),
+    "list as type": Fault(entry({"type": ["stub"]}), "kvs.entry: unknown type a list"),
     "class as type": Fault(entry({"type": "FilesystemKVS"}), "unknown type 'FilesystemKVS'"),
     "no expiry": Fault(cache(), "kvs.cache: `expiry` is missing; redis_ephemeral needs it"),
     "null expiry": Fault(cache(expiry=None), f"kvs.cache.expiry: {SECONDS} None"),
@@ -260,7 +260,7 @@ FAULTS = {
     ),
     "option in url": Fault(
         {"default": REDIS},
-        "redis_connection: redis_url has options that do not fit: colour",
+        "redis_connection: redis_url has an option that is unknown",
         {"redis_url": "redis://:hunter2@localhost/0?colour=hunter2"},
     ),
 }

@@ -170,9 +170,12 @@ def run(work: Callable[[], Coroutine[Any, Any, int]]) -> NoReturn:
 
     What users can bring about ends in one message on standard error.
     """
-    from learning_observer.kvs.errors import KVSError, OutcomeUnknown, Refused, Unavailable
     from learning_observer.prestartup import StartupCheck
 
+    try:
+        from learning_observer.kvs.errors import KVSError, OutcomeUnknown, Refused, Unavailable
+    except StartupCheck as fault:  # a package is too old
+        raise typer.Exit(_complain(fault, USAGE)) from None
     library = logging.getLogger("learning_observer")
     library.addHandler(_warnings)
     try:

@@ -7,6 +7,7 @@ await store.set("key", {"any": "JSON"})
 value = await store["key"]
 """
 
+from learning_observer import settings_packages  # noqa: F401 - first: refuses packages that are too old
 from learning_observer.kvs.changes import Change, Conflict, Guard, Outcome
 from learning_observer.kvs.codec import Json
 from learning_observer.kvs.errors import (

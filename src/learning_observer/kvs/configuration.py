@@ -14,6 +14,15 @@ from typing import Any, Final
 
 from learning_observer.kvs.changes import RESERVED_PREFIX
 from learning_observer.kvs.grouping import CHANGES_MAX, LANES_MAX
+from learning_observer.settings_paths import expand_path
+from learning_observer.settings_shown import (
+    holds_login,
+    is_path,
+    label,
+    name_shown,
+    value_shown,
+    word_shown,
+)
 
 #: A caller waits no longer than this for replicas; it is a slip where somebody asks for more.
 WAIT_TIMEOUT_MAX_S: Final = 3_600
@@ -23,10 +32,15 @@ EXPIRY_MAX_S: Final = 315_360_000
 
 @dataclass(frozen=True)
 class Option:
-    """One option of an entry. `fault` says what is wrong with a value, or nothing."""
+    """One option of an entry.
+
+    fault  says what is wrong with a value, or nothing
+    read   what a valid value means: the store gets that
+    """
 
     fault: Callable[[object], str | None]
     required: bool = False
+    read: Callable[[Any], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -39,27 +53,40 @@ class Entry:
 
 
 def _path_fault(value: object) -> str | None:
-    if isinstance(value, str | os.PathLike) and os.fspath(value).strip():
-        return None
-    return f"expected the path of a folder, got {value!r}"
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value).strip():
+        return f"expected the path of a folder, got {value_shown(value)}"
+    if not is_path(os.fspath(value)):
+        return "expected the path of a folder, got a URL or more than a path (not shown)"
+    try:
+        expand_path(value)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _path(value: Any) -> str:
+    return str(expand_path(value))
 
 
 def _flag_fault(value: object) -> str | None:
-    return None if isinstance(value, bool) else f"expected true or false, got {value!r}"
+    return None if isinstance(value, bool) else f"expected true or false, got {value_shown(value)}"
 
 
 def _prefix_fault(value: object) -> str | None:
     if not isinstance(value, str):
-        return f"expected text, got {value!r}"
+        return f"expected text, got {value_shown(value)}"
+    if holds_login(value):
+        return "expected a prefix for keys, got a URL with a login (not shown)"
     if value.startswith(RESERVED_PREFIX) or (value and RESERVED_PREFIX.startswith(value)):
-        return f"{RESERVED_PREFIX!r} is reserved for the store itself; {value!r} could lead there"
+        begin = value[: len(RESERVED_PREFIX)]  # what follows may be anything
+        return f"{RESERVED_PREFIX!r} is reserved for the store itself; {begin!r} could lead there"
     return None
 
 
 def _connection_fault(value: object) -> str | None:
     if isinstance(value, str) and value:
         return None
-    return f"expected a name from redis_connections, got {value!r}"
+    return f"expected a name from redis_connections, got {value_shown(value)}"
 
 
 def _expiry_fault(value: object) -> str | None:
@@ -69,27 +96,27 @@ def _expiry_fault(value: object) -> str | None:
         within = 0.001 <= value <= EXPIRY_MAX_S  # NaN is not
     if within:
         return None
-    return f"expected seconds, from 0.001 to {EXPIRY_MAX_S:,}, got {value!r}"
+    return f"expected seconds, from 0.001 to {EXPIRY_MAX_S:,}, got {value_shown(value)}"
 
 
 def _count_fault(value: object) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return None
-    return f"expected a whole number, 0 or more, got {value!r}"
+    return f"expected a whole number, 0 or more, got {value_shown(value)}"
 
 
 def _wait_fault(value: Any) -> str | None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if number and 0.001 <= value <= WAIT_TIMEOUT_MAX_S:
         return None
-    return f"expected seconds, from 0.001 to {WAIT_TIMEOUT_MAX_S:,}, got {value!r}"
+    return f"expected seconds, from 0.001 to {WAIT_TIMEOUT_MAX_S:,}, got {value_shown(value)}"
 
 
 def _between(least: int, most: int) -> Callable[[object], str | None]:
     def fault(value: object) -> str | None:
         if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
             return None
-        return f"expected a whole number, {least} to {most:,}, got {value!r}"
+        return f"expected a whole number, {least} to {most:,}, got {value_shown(value)}"
 
     return fault
 
@@ -112,7 +139,7 @@ OPTIONS: Final[Mapping[str, Mapping[str, Option]]] = {
     "redis_ephemeral": {"expiry": Option(_expiry_fault, required=True), **ON_REDIS},
     "redis": ON_REDIS,
     "filesystem": {
-        "path": Option(_path_fault, required=True),
+        "path": Option(_path_fault, required=True, read=_path),
         "subdirs": Option(_flag_fault),
         "fsync": Option(_flag_fault),
     },
@@ -136,19 +163,28 @@ def read_block(
     seen: set[str] = set()
     for where, name, options in _pairs(block, faults):
         if not isinstance(name, str) or not name:
-            faults.append(f"{where}: the name must be text, got {name!r}")
+            faults.append(f"{where}: the name must be text, got {name_shown(name)}")
         elif name in seen:
-            faults.append(f"kvs.{name}: there is another entry of this name")
+            faults.append(f"kvs.{label(name)}: there is another entry of this name")
         else:
             seen.add(name)
             found = list(entry_faults(name, options, is_reserved=is_reserved))
             faults += found
             if not found:
-                rest = {key: value for key, value in options.items() if key != "type"}
-                entries[name] = Entry(name, options["type"], rest)
+                entries[name] = valid_entry(name, options)
     if "default" not in seen:
         faults.append("kvs.default: there is no default store; name one of the entries `default`")
     return list(entries.values()), faults
+
+
+def valid_entry(name: str, options: Mapping[str, Any]) -> Entry:
+    """The entry that options without a fault describe."""
+    known = OPTIONS[options["type"]]
+    given = {option: value for option, value in options.items() if option != "type"}
+    for option, value in given.items():
+        if (read := known[option].read) is not None:
+            given[option] = read(value)
+    return Entry(name, options["type"], given)
 
 
 def connections_named(block: object) -> list[str | None]:
@@ -171,7 +207,7 @@ def entry_faults(
     name: str, options: object, *, is_reserved: Callable[[str], bool]
 ) -> Iterator[str]:
     """Everything that is wrong with one entry, each fault beginning with its name."""
-    where = f"kvs.{name}"
+    where = f"kvs.{label(name)}"
     if is_reserved(name):
         yield f"{where}: this name is reserved; choose another one"
     if not isinstance(options, Mapping):
@@ -183,12 +219,12 @@ def entry_faults(
         yield f"{where}: `type` is missing; known are {', '.join(OPTIONS)}"
         return
     if not isinstance(kind, str) or kind not in OPTIONS:
-        yield f"{where}: unknown type {kind!r}{_nearest(str(kind), OPTIONS)}"
+        yield f"{where}: unknown type {word_shown(kind)}{_nearest(kind, OPTIONS)}"
         return
     known = OPTIONS[kind]
     for option in options:
         if option != "type" and option not in known:
-            yield f"{where}: {kind} has no option {option!r}{_nearest(str(option), known)}"
+            yield f"{where}: {kind} has no option {name_shown(option)}{_nearest(option, known)}"
     for option, rule in known.items():
         if option not in options:
             if rule.required:
@@ -197,8 +233,8 @@ def entry_faults(
             yield f"{where}.{option}: {fault}"
 
 
-def _nearest(word: str, known: Mapping[str, object]) -> str:
-    near = difflib.get_close_matches(word, known, 1)
+def _nearest(word: object, known: Mapping[str, object]) -> str:
+    near = difflib.get_close_matches(word, known, 1) if isinstance(word, str) else []
     if near:
         return f"; did you mean {near[0]}?"
     return f"; known are {', '.join(known)}" if known else "; it has none"

@@ -12,6 +12,7 @@ from learning_observer.kvs.configuration import (
     connections_named,
     entry_faults,
     read_block,
+    valid_entry,
 )
 from learning_observer.kvs.errors import InvalidArgument, KVSError, MissingKVSParameters, NotStarted
 from learning_observer.kvs.filesystem import FilesystemKVS
@@ -22,6 +23,7 @@ from learning_observer.kvs.server_checks import startup_faults
 from learning_observer.kvs.store import Store
 from learning_observer.prestartup import StartupCheck, register_startup_check
 from learning_observer.redis_connection import RedisSettings, named_settings
+from learning_observer.settings_shown import label
 
 #: The types that a configuration may name.
 KVS_MAP: Final[Mapping[str, type[Store]]] = {
@@ -150,8 +152,7 @@ class KVSRouter(NotYetAStore):
             faults = list(entry_faults(name, item, is_reserved=_is_reserved))
             if faults:
                 raise MissingKVSParameters(faults)
-            options = {key: value for key, value in item.items() if key != "type"}
-            self._add_opened(*self._open_changed([Entry(name, item["type"], options)]))
+            self._add_opened(*self._open_changed([valid_entry(name, item)]))
 
     def remove_item(self, name: str) -> None:
         """Forget the store `name`; it is closed with the router. `KeyError` without one."""
@@ -208,7 +209,7 @@ class KVSRouter(NotYetAStore):
                 if self._sources.get(entry.name) != source or self._items[entry.name]()._closed:
                     opened[entry.name] = _open(*source), source
             except KVSError as error:
-                faults.append(f"kvs.{entry.name}: {error}")
+                faults.append(f"kvs.{label(entry.name)}: {error}")
         return opened, faults
 
     def _add_opened(self, opened: Opened, faults: list[str]) -> None:
@@ -222,7 +223,9 @@ class KVSRouter(NotYetAStore):
 
     def _add_made(self, name: str, make: Callable[[], Store]) -> None:
         if _is_reserved(name):
-            raise MissingKVSParameters([f"kvs.{name}: this name is reserved; choose another one"])
+            raise MissingKVSParameters(
+                [f"kvs.{label(name)}: this name is reserved; choose another one"]
+            )
         self._retire(name)
         self._items[name] = make
         self._note_default()

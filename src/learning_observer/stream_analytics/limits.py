@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 
 from learning_observer import settings
 from learning_observer.prestartup import StartupCheck, register_startup_check
+from learning_observer.settings_shown import name_shown, value_shown
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,11 @@ class Limits:
             if option not in known:
                 near = difflib.get_close_matches(str(option), known, 1)
                 hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
-                faults.append(f"reducers: unknown option {option!r}; {hint}")
+                faults.append(f"reducers: unknown option {name_shown(option)}; {hint}")
             elif isinstance(value, bool) or not isinstance(value, int) or value < least:
                 faults.append(
-                    f"reducers.{option}: expected a whole number from {least}, got {value!r}"
+                    f"reducers.{option}: expected a whole number from {least}, "
+                    f"got {value_shown(value)}"
                 )
         if faults:
             raise StartupCheck("\n".join(faults))

@@ -10,6 +10,8 @@ import os
 import secrets
 from pathlib import Path
 
+from learning_observer.testing.process import write_options
+
 IMAGE = "redis:7-alpine"
 _FOLDER = "/data"  # where the image expects it
 
@@ -48,13 +50,13 @@ class ServerContainer:
         # In its own process namespace every server has pid 1. The name of the configuration
         # file stands in INFO too, and this one nobody else has.
         self._name = f"{secrets.token_hex(8)}.conf"
-        (directory / self._name).touch()
-        configuration = f"{_FOLDER}/{self._name}"
-        options = ["--dir", _FOLDER, "--save", "", "--appendonly", "no", "--port", str(port)]
+        options = ["--save", "", "--appendonly", "no", "--port", str(port)]
         network = ["--bind", "0.0.0.0", "--protected-mode", "no"]  # noqa: S104 - the container's own
+        write_options(directory / self._name, [*options, *network, *arguments])
+        configuration = f"{_FOLDER}/{self._name}"
         self._container = (
             DockerContainer(IMAGE)
-            .with_command(["redis-server", configuration, *options, *network, *arguments])
+            .with_command(["redis-server", configuration, "--dir", _FOLDER])
             .with_volume_mapping(str(directory), _FOLDER, "rw")
             .with_kwargs(user=f"{os.getuid()}:{os.getgid()}")  # else the files are not ours
         )

@@ -29,7 +29,9 @@ class ServerProcess:
     A session of its own: Ctrl-C in a terminal then reaches the tests, which end the server when
     they have cleaned up. Raises OSError where the program cannot be started.
 
-    configuration  a file that says everything; `arguments` alone follow it then
+    arguments      options as on the server's command line. They are written into a file, as
+                   everybody on the machine can read a command line, and they may hold a password
+    configuration  a file that says everything; `arguments` alone follow it on the command line
     """
 
     def __init__(
@@ -44,9 +46,12 @@ class ServerProcess:
             raise PermissionError(f"{os.fspath(program)} is no program that may be run")
         self._log = directory / "server.log"
         self._log_start = self._log.stat().st_size if self._log.exists() else 0
-        keep_nothing = ["--dir", str(directory), "--save", "", "--appendonly", "no"]
-        first = keep_nothing if configuration is None else [str(configuration)]
-        command = [os.fspath(program), *first, *arguments]
+        if configuration is None:
+            keep_nothing = ["--dir", str(directory), "--save", "", "--appendonly", "no"]
+            configuration = directory / "server.conf"
+            write_options(configuration, [*keep_nothing, *arguments])
+            arguments = []
+        command = [os.fspath(program), str(configuration), *arguments]
         read_end, write_end = os.pipe()
         try:
             self._watchdog = subprocess.Popen(
@@ -93,6 +98,26 @@ class ServerProcess:
     def kill(self) -> None:
         """End the server with SIGKILL."""
         self._end()
+
+
+def write_options(path: Path, arguments: list[str]) -> None:
+    """Write options of a server's command line as its configuration file, for our eyes only."""
+    lines: list[list[str]] = []
+    for argument in arguments:
+        if argument.startswith("--"):
+            lines.append([argument.removeprefix("--")])
+        elif lines:
+            lines[-1].append(quoted(argument))
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.writelines(" ".join(line) + "\n" for line in lines)
+
+
+def quoted(text: str) -> str:
+    """The text as one word of a server's configuration file, whatever characters it has."""
+    if re.fullmatch(r"[\w./:-]+", text, re.ASCII):
+        return text
+    return '"' + "".join(f"\\x{byte:02x}" for byte in os.fsencode(text)) + '"'
 
 
 def _end(

@@ -19,7 +19,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from learning_observer.testing.process import ServerProcess
+from learning_observer.testing.process import ServerProcess, quoted
 from learning_observer.testing.server import HOST, NoRedisServer, RedisServer, find_program
 
 SERVICE: Final = "states"
@@ -51,9 +51,12 @@ class SentinelServer(RedisServer):
             f"sentinel failover-timeout {SERVICE} {failover_timeout_ms}",
         ]
         if primary_password is not None:
-            self._lines.append(f"sentinel auth-pass {SERVICE} {primary_password}")
+            self._lines.append(f"sentinel auth-pass {SERVICE} {quoted(primary_password)}")
         if password is not None:  # the Sentinels ask each other with the same one
-            self._lines += [f"requirepass {password}", f"sentinel sentinel-pass {password}"]
+            self._lines += [
+                f"requirepass {quoted(password)}",
+                f"sentinel sentinel-pass {quoted(password)}",
+            ]
 
     def _launch(self, port: int) -> ServerProcess:
         program = find_program()
@@ -62,6 +65,7 @@ class SentinelServer(RedisServer):
         # A Sentinel writes what it learns into its file, and begins there when it is restarted.
         file = self.directory / "sentinel.conf"
         if not file.exists():
+            file.touch(0o600)  # there are passwords in it
             file.write_text("\n".join([f"port {port}", f"bind {HOST}", *self._lines, ""]))
         try:
             return ServerProcess(program, ["--sentinel"], self.directory, configuration=file)
