@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from learning_observer.kvs.changes import RESERVED_PREFIX
 from learning_observer.kvs.grouping import CHANGES_MAX, LANES_MAX
+from learning_observer.paths import expand_path
 
 #: A caller waits no longer than this for replicas; it is a slip where somebody asks for more.
 WAIT_TIMEOUT_MAX_S: Final = 3_600
@@ -23,10 +24,15 @@ EXPIRY_MAX_S: Final = 315_360_000
 
 @dataclass(frozen=True)
 class Option:
-    """One option of an entry. `fault` says what is wrong with a value, or nothing."""
+    """One option of an entry.
+
+    fault  says what is wrong with a value, or nothing
+    read   what a valid value means: the store gets that
+    """
 
     fault: Callable[[object], str | None]
     required: bool = False
+    read: Callable[[Any], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -39,9 +45,17 @@ class Entry:
 
 
 def _path_fault(value: object) -> str | None:
-    if isinstance(value, str | os.PathLike) and os.fspath(value).strip():
-        return None
-    return f"expected the path of a folder, got {value!r}"
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value).strip():
+        return f"expected the path of a folder, got {value!r}"
+    try:
+        expand_path(value)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _path(value: Any) -> str:
+    return str(expand_path(value))
 
 
 def _flag_fault(value: object) -> str | None:
@@ -112,7 +126,7 @@ OPTIONS: Final[Mapping[str, Mapping[str, Option]]] = {
     "redis_ephemeral": {"expiry": Option(_expiry_fault, required=True), **ON_REDIS},
     "redis": ON_REDIS,
     "filesystem": {
-        "path": Option(_path_fault, required=True),
+        "path": Option(_path_fault, required=True, read=_path),
         "subdirs": Option(_flag_fault),
         "fsync": Option(_flag_fault),
     },
@@ -144,11 +158,20 @@ def read_block(
             found = list(entry_faults(name, options, is_reserved=is_reserved))
             faults += found
             if not found:
-                rest = {key: value for key, value in options.items() if key != "type"}
-                entries[name] = Entry(name, options["type"], rest)
+                entries[name] = valid_entry(name, options)
     if "default" not in seen:
         faults.append("kvs.default: there is no default store; name one of the entries `default`")
     return list(entries.values()), faults
+
+
+def valid_entry(name: str, options: Mapping[str, Any]) -> Entry:
+    """The entry that options without a fault describe."""
+    known = OPTIONS[options["type"]]
+    given = {option: value for option, value in options.items() if option != "type"}
+    for option, value in given.items():
+        if (read := known[option].read) is not None:
+            given[option] = read(value)
+    return Entry(name, options["type"], given)
 
 
 def connections_named(block: object) -> list[str | None]:

@@ -15,6 +15,7 @@ from learning_observer.kvs.file_names import KEY_SUFFIX, is_digest, key_of, path
 from learning_observer.kvs.files import OWN_FOLDER, Files, Interrupted
 from learning_observer.kvs.patience import RetryBudget
 from learning_observer.kvs.store import Store
+from learning_observer.paths import expand_path
 
 FORMAT_VERSION: Final = 1
 
@@ -34,8 +35,11 @@ class FilesystemKVS(Store):
 
     def __init__(self, path: str | Path, subdirs: bool = False, *, fsync: bool = True) -> None:
         super().__init__()
-        self._root = Path(path).absolute()  # the working folder may change
         self._subdirs = subdirs
+        try:
+            self._root = expand_path(path).absolute()  # the working folder may change
+        except ValueError as error:
+            raise KVSError(f"{os.fspath(path)} cannot hold a store: {error}") from None
         try:
             self._files = Files(self._root, fsync=fsync)
             self._check_format()

@@ -12,6 +12,7 @@ from learning_observer.kvs.configuration import (
     connections_named,
     entry_faults,
     read_block,
+    valid_entry,
 )
 from learning_observer.kvs.errors import KVSError, MissingKVSParameters, NotStarted
 from learning_observer.kvs.filesystem import FilesystemKVS
@@ -121,8 +122,7 @@ class KVSRouter:
             faults = list(entry_faults(name, item, is_reserved=_is_reserved))
             if faults:
                 raise MissingKVSParameters(faults)
-            options = {key: value for key, value in item.items() if key != "type"}
-            self._add_opened(*self._open_changed([Entry(name, item["type"], options)]))
+            self._add_opened(*self._open_changed([valid_entry(name, item)]))
 
     def remove_item(self, name: str) -> None:
         """Forget the store `name`; it is closed with the router. `KeyError` without one."""
