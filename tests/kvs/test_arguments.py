@@ -425,7 +425,7 @@ def test_operators_of_a_dict_name_the_call_to_make(make_store: MakeStore, routed
                 await used  # type: ignore[misc]
             for function in (len, reversed):
                 with pytest.raises(TypeError):
-                    function(used)  # type: ignore[operator, unused-ignore]
+                    function(used)  # type: ignore[arg-type, operator, unused-ignore]
             assert used
         if routed:
             for used in routers:

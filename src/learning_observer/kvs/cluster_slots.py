@@ -7,7 +7,7 @@ from binascii import crc_hqx
 from typing import Final, TypeAlias
 
 from learning_observer.kvs.conversation import ProtocolMismatch
-from learning_observer.redis_options import PORT_MAX
+from learning_observer.redis_hosts import PORT_MAX
 
 #: Where a node is: host and port.
 Address: TypeAlias = tuple[str, int]

@@ -142,6 +142,7 @@ OPTIONS: Final[Mapping[str, Mapping[str, Option]]] = {
         "path": Option(_path_fault, required=True, read=_path),
         "subdirs": Option(_flag_fault),
         "fsync": Option(_flag_fault),
+        "group": Option(_flag_fault),
     },
 }
 

@@ -14,8 +14,11 @@ digest, `%%<sha256>.json`, with the key's text in a `.key` file beside it.
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path, PurePosixPath
 from typing import Final
+
+from learning_observer.kvs.regular_files import FILE_BYTES_MAX, read_regular
 
 #: Longest escaped part: 255 bytes is the limit of the usual file systems, less our suffix.
 PART_LENGTH_MAX: Final = 240
@@ -25,6 +28,7 @@ PATH_LENGTH_MAX: Final = 1024
 VALUE_SUFFIX: Final = ".json"
 KEY_SUFFIX: Final = ".key"
 
+_DIGEST_FILE: Final = re.compile(r"%%[0-9a-f]{64}\.(json|key)")
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.,=+@~()[]")
 # Windows takes these, with any extension, for devices.
 _DEVICES = frozenset(
@@ -46,19 +50,40 @@ def is_digest(path: PurePosixPath) -> bool:
 
 
 def key_of(path: PurePosixPath, root: Path, *, subdirs: bool) -> str | None:
-    """The key whose value lies at `path`, or `None` where the file is none of the store's."""
+    """The key whose value lies at `path`, or `None` where the file is none of the store's.
+
+    Raises `OSError` where the file with the key's text cannot be read.
+    """
+    if not is_digest(path):
+        return _key_in_name(path, subdirs=subdirs)
     if path.suffix != VALUE_SUFFIX:
         return None
     try:
-        if is_digest(path):
-            key = (root / path.with_suffix(KEY_SUFFIX)).read_bytes().decode()
-        else:
-            parts = [_unescape(part.removeprefix("_")) for part in path.parts[:-1]]
-            key = "/".join([*parts, _unescape(path.name.removesuffix(VALUE_SUFFIX))])
+        text, _ = read_regular(f"{root}/{path.with_suffix(KEY_SUFFIX)}", FILE_BYTES_MAX)
+        key = text.decode()
     except (ValueError, FileNotFoundError):
         return None
-    # Only the one name that a key has is its name; anything like it was put there by others.
     return key if path_of(key, subdirs=subdirs) == path else None
+
+
+def is_store_path(path: str, *, subdirs: bool) -> bool:
+    """Whether a store makes files of this name: for a value, or for the text of a key."""
+    if path.startswith("%%"):
+        return _DIGEST_FILE.fullmatch(path) is not None
+    found = PurePosixPath(path)
+    return str(found) == path and _key_in_name(found, subdirs=subdirs) is not None
+
+
+def _key_in_name(path: PurePosixPath, *, subdirs: bool) -> str | None:
+    if path.suffix != VALUE_SUFFIX:
+        return None
+    try:
+        parts = [_unescape(part.removeprefix("_")) for part in path.parts[:-1]]
+        key = "/".join([*parts, _unescape(path.name.removesuffix(VALUE_SUFFIX))])
+        # Only the one name that a key has is its name; anything like it is by others.
+        return key if path_of(key, subdirs=subdirs) == path else None
+    except ValueError:
+        return None
 
 
 def _digest(key: str) -> str:

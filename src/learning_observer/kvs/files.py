@@ -16,26 +16,39 @@ Everything here blocks; `FilesystemKVS` calls it in threads.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
 import logging
 import os
-import tempfile
+import stat
 import time
 import uuid
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Final, TypeAlias
+from typing import Final
+
+from learning_observer.kvs.file_locks import LOCKS, Locks, lock_number
+from learning_observer.kvs.journals import (
+    Journal,
+    JournalRefused,
+    Renames,
+    journal_text,
+    of_another_user,
+    read_journal,
+)
+from learning_observer.kvs.regular_files import (
+    FILE_BYTES_MAX,
+    as_file,
+    check_regular,
+    open_regular,
+    read_regular,
+)
+from learning_observer.kvs.rights import give, mode_at
+from learning_observer.kvs.store_folder import OWN_FOLDER, StoreFolder
+
+__all__ = ["LOCKS", "OWN_FOLDER", "Files", "Interrupted"]
 
 logger = logging.getLogger(__name__)
 
-OWN_FOLDER: Final = ".lo_kvs"
-LOCKS: Final = 64  # lock files; keys share them, so their number stays bounded
 TMP_AGE_MAX_S: Final = 3600.0  # a temporary file this old, in no journal, was left by a crash
-
-#: What a change comes to: temporary names, `None` for a removal, and the files' paths.
-Renames: TypeAlias = list[tuple[str | None, PurePosixPath]]
 
 
 class Interrupted(OSError):
@@ -43,36 +56,43 @@ class Interrupted(OSError):
 
 
 class Files:
-    """The files below one folder, named by relative paths."""
+    """The files below one folder, named by relative paths.
 
-    def __init__(self, root: Path, *, fsync: bool = True) -> None:
-        self._root = root
+    subdirs  whether the store's names have folders: a journal may name no others
+    group    whether users of one group share the folder, and complete each other's changes
+    """
+
+    def __init__(
+        self, root: Path, *, subdirs: bool = False, fsync: bool = True, group: bool = False
+    ) -> None:
+        self.folder = StoreFolder(root, fsync=fsync, group=group)
+        self._root = str(root)
+        self._subdirs = subdirs
         self._fsync = fsync
-        self._locks, self._tmp, self._journal = (
-            root / OWN_FOLDER / name for name in ("locks", "tmp", "journal")
-        )
-        for folder in (self._locks, self._tmp, self._journal):
-            folder.mkdir(parents=True, exist_ok=True)
-        # Whether files can be made here shows only when one is: these two have no names.
-        for folder in (root, self._tmp):
-            tempfile.TemporaryFile(dir=folder).close()
-        self._remove_stale()
+        self._group = group
+        self._locks = Locks(self.folder)
+        self._journals()  # one that is refused stops the start, not only the first call
+        if self.folder.writable:
+            self._remove_stale()
 
     def read(self, path: PurePosixPath) -> bytes | None:
         """The bytes of a file, old or new and never a mixture, or `None` without one."""
+        name = str(path)
+        self.folder.check_above(name)
         try:
-            return (self._root / path).read_bytes()
+            return read_regular(f"{self._root}/{name}", FILE_BYTES_MAX)[0]
         except FileNotFoundError:
             return None
 
     @contextlib.contextmanager
     def locked(self, paths: Iterable[PurePosixPath]) -> Iterator[None]:
         """Nobody else changes these files meanwhile, in this process or another."""
-        wanted = {_lock_number(path) for path in paths}
+        named = set(paths)
+        wanted = {lock_number(path) for path in named}
         while True:
-            with self._holding(wanted):
+            with self._locks.holding(wanted):
                 # What a crash left half done is finished before anybody builds on it.
-                missing = self._recover(wanted)
+                missing = self._recover(wanted, named)
                 if not missing:
                     yield
                     return
@@ -85,11 +105,12 @@ class Files:
         begun; one of several files will be completed by the next one who comes by.
         """
         renames: Renames = []
-        journal = self._journal / uuid.uuid4().hex if len(files) > 1 else None
+        journal = f"{self.folder.journals}/{uuid.uuid4().hex}" if len(files) > 1 else None
         try:
             for path, data in files.items():
-                renames.append((None if data is None else self._write_tmp(data), path))
-                self._make_folder((self._root / path).parent)
+                place = self._place(path)
+                mode = mode_at(place, self.folder.rights)
+                renames.append((None if data is None else self._write_tmp(data, mode), path))
             if journal is None:
                 self._rename(renames)
             else:
@@ -98,10 +119,10 @@ class Files:
             try:
                 # The journal first: without the files that it names it must not be found.
                 if journal is not None:
-                    journal.unlink(missing_ok=True)
+                    _remove(journal)
                 for name, _ in renames:
                     if name is not None:
-                        (self._tmp / name).unlink(missing_ok=True)
+                        _remove(self._tmp(name))
             except OSError:
                 raise Interrupted(*error.args) from error
             raise
@@ -110,7 +131,7 @@ class Files:
                 self._rename(renames)
             self._flush_parents(renames)
             if journal is not None:
-                journal.unlink(missing_ok=True)
+                _remove(journal)
         except OSError as error:
             raise Interrupted(*error.args) from error
 
@@ -124,152 +145,159 @@ class Files:
         for journal, renames in self._journals():
             if wanted is not None and wanted.isdisjoint(path for _, path in renames):
                 continue
-            numbers = {_lock_number(path) for _, path in renames}
-            with contextlib.suppress(BlockingIOError), self._holding(numbers, wait=False):
-                self._finish(journal)
+            numbers = {lock_number(path) for _, path in renames}
+            if self._is_ours(journal):
+                with contextlib.suppress(BlockingIOError), self._locks.holding(numbers, wait=False):
+                    self._finish(journal.path)
+            elif not self._locks.held(numbers) and check_regular(journal.path) is not None:
+                raise of_another_user(journal)
 
-    # -- locks -------------------------------------------------------------------------
+    # -- journals ----------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def _holding(self, numbers: Iterable[int], *, wait: bool = True) -> Iterator[None]:
-        mode = fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB)
-        with contextlib.ExitStack() as held:
-            for number in sorted(numbers):  # one order for all: nobody waits in a circle
-                lock = os.open(self._locks / f"{number:02x}", os.O_RDWR | os.O_CREAT, 0o666)
-                held.callback(_unlock, lock)
-                fcntl.flock(lock, mode)
-            yield
-
-    def _recover(self, held: set[int]) -> set[int]:
+    def _recover(self, held: set[int], named: set[PurePosixPath]) -> set[int]:
         """Finish each journal that touches the held locks; returns locks that lack for it.
 
-        The owner of such a journal is gone: alive, it would hold one of these locks.
+        The owner of such a journal is gone: alive, it would hold one of these locks. That of
+        another user is left, and keeps only those waiting who change the same files.
         """
         missing: set[int] = set()
         for journal, renames in self._journals():
-            numbers = {_lock_number(path) for _, path in renames}
-            if numbers <= held:
-                self._finish(journal)
+            numbers = {lock_number(path) for _, path in renames}
+            if not self._is_ours(journal):
+                if not named.isdisjoint(path for _, path in renames):
+                    raise of_another_user(journal)
+            elif numbers <= held:
+                self._finish(journal.path)
             elif numbers & held:
                 missing |= numbers - held
         return missing
 
-    # -- journals ----------------------------------------------------------------------
+    def _is_ours(self, journal: Journal) -> bool:
+        return self._group or journal.owner == os.geteuid()
 
-    def _journals(self) -> list[tuple[Path, Renames]]:
+    def _journals(self) -> list[tuple[Journal, Renames]]:
         found = []
-        with os.scandir(self._journal) as entries:
-            for entry in entries:
-                renames = self._read_journal(Path(entry.path))
-                if renames:
-                    found.append((Path(entry.path), renames))
+        try:
+            with os.scandir(self.folder.journals) as entries:
+                paths = [f"{self.folder.journals}/{entry.name}" for entry in entries]
+        except FileNotFoundError:  # a backup without empty folders
+            return []
+        for path in paths:
+            journal = self._read_journal(path)
+            if journal is not None and journal.renames is not None:
+                found.append((journal, journal.renames))
         return found
 
-    def _read_journal(self, journal: Path) -> Renames:
-        try:
-            text = journal.read_bytes()
-        except FileNotFoundError:  # its owner has just finished
-            return []
-        try:
-            renames = json.loads(text)["renames"]
-        except ValueError:
-            # Without `fsync` a power cut may leave an empty one: nobody knows its change.
-            logger.warning("%s is damaged and was removed; its change may be half done", journal)
-            journal.unlink(missing_ok=True)
-            return []
-        return [(name, PurePosixPath(path)) for name, path in renames]
+    def _read_journal(self, path: str) -> Journal | None:
+        journal = read_journal(path, subdirs=self._subdirs)
+        if journal is None or journal.renames is not None:
+            return journal
+        if not self._is_ours(journal):
+            raise of_another_user(journal)
+        # Without `fsync` a power cut may leave an empty one: nobody knows its change.
+        logger.warning("%r is damaged and was removed; its change may be half done", path)
+        _remove(path)
+        return None
 
-    def _write_journal(self, journal: Path, renames: Renames) -> None:
-        listed = [[name, str(path)] for name, path in renames]
-        name = self._write_tmp(json.dumps({"renames": listed}).encode())
+    def _write_journal(self, journal: str, renames: Renames) -> None:
+        name = self._write_tmp(journal_text(renames), self.folder.rights.file)
         try:
-            self._flush_folder(self._tmp)  # what the journal names is there once the journal is
-            (self._tmp / name).rename(journal)
+            self.folder.flush(self.folder.tmp)  # what the journal names is there once it is
+            os.rename(self._tmp(name), journal)
         except OSError:
-            (self._tmp / name).unlink(missing_ok=True)
+            _remove(self._tmp(name))
             raise
-        self._flush_folder(self._journal)
+        self.folder.flush(self.folder.journals)
 
-    def _finish(self, journal: Path) -> None:
+    def _finish(self, path: str) -> None:
         """Carry a journal out, once more where somebody had begun to."""
-        renames = self._read_journal(journal)
-        for name, path in renames:
+        journal = self._read_journal(path)
+        renames = (journal and journal.renames) or []
+        for name, file in renames:
             # The folder was made before the journal; others may have removed it since.
-            self._make_folder((self._root / path).parent)
-            if name is None or (self._tmp / name).exists():
-                self._rename([(name, path)])
-            elif not (self._root / path).exists():  # else it was renamed before the crash
+            place = self._place(file)
+            if name is None or check_regular(self._tmp(name)) is not None:
+                self._rename([(name, file)])
+            elif check_regular(place) is None:  # else it was renamed before the crash
                 # Without `fsync` a power cut may take it; nobody must wait for it for ever.
-                logger.warning("%s is lost: what %s names is not there", path, journal)
+                logger.warning("%s is lost: what %r names is not there", file, path)
         self._flush_parents(renames)
-        journal.unlink(missing_ok=True)
-
-    def _rename(self, renames: Renames) -> None:
-        for name, path in renames:
-            if name is None:
-                (self._root / path).unlink(missing_ok=True)
-            else:
-                (self._tmp / name).rename(self._root / path)
-
-    def _flush_parents(self, renames: Renames) -> None:
-        for folder in {(self._root / path).parent for _, path in renames}:
-            self._flush_folder(folder)
+        _remove(path)
 
     # -- files -------------------------------------------------------------------------
 
-    def _write_tmp(self, data: bytes) -> str:
+    def _tmp(self, name: str) -> str:
+        return f"{self.folder.tmp}/{name}"
+
+    def _place(self, path: PurePosixPath) -> str:
+        """Where a file is, in a folder that is made if need be."""
+        place = f"{self._root}/{path}"
+        if len(path.parts) > 1:
+            self.folder.check_above(str(path))
+            self.folder.make(os.path.dirname(place))
+        return place
+
+    def _rename(self, renames: Renames) -> None:
+        for name, path in renames:
+            place = f"{self._root}/{path}"
+            if name is None:
+                _remove(place)
+            else:
+                os.rename(self._tmp(name), place)
+
+    def _flush_parents(self, renames: Renames) -> None:
+        for folder in {os.path.dirname(f"{self._root}/{path}") for _, path in renames}:
+            self.folder.flush(folder)
+
+    def _write_tmp(self, data: bytes, mode: int) -> str:
         name = uuid.uuid4().hex
-        path = self._tmp / name
+        number, _ = open_regular(self._tmp(name), os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         try:
-            with path.open("xb") as file:
+            with as_file(number, "wb") as file:
+                give(number, self.folder.rights, mode)
                 file.write(data)
                 if self._fsync:
                     file.flush()
-                    os.fsync(file.fileno())
+                    os.fsync(number)
         except BaseException:
-            path.unlink(missing_ok=True)
+            _remove(self._tmp(name))
             raise
         return name
 
-    def _make_folder(self, folder: Path) -> None:
-        missing: list[Path] = []
-        while not folder.is_dir():
-            missing.append(folder)
-            folder = folder.parent
-        for each in reversed(missing):
-            each.mkdir(exist_ok=True)
-            self._flush_folder(each.parent)
-
-    def _flush_folder(self, folder: Path) -> None:
-        if not self._fsync:
-            return
-        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(opened)  # the rename itself
-        finally:
-            os.close(opened)
-
     def _remove_stale(self) -> None:
-        kept = {name for _, renames in self._journals() for name, _ in renames}
-        with os.scandir(self._tmp) as entries:
+        """Remove what crashed writers left. The clock alone does not tell: it may be wrong.
+
+        Whoever writes temporary files holds a lock until they are renamed or in a journal. So
+        they are looked through with all locks held, or not at all this time.
+        """
+        old = self._old_files()
+        if not old:
+            return
+        try:
+            with self._locks.holding(range(LOCKS), wait=False):
+                kept = {name for _, renames in self._journals() for name, _ in renames}
+                for name in old - kept:
+                    _remove(self._tmp(name))
+        except BlockingIOError:
+            return
+        except JournalRefused:
+            raise
+        except OSError as error:
+            logger.warning("%r: leftovers of crashes were not removed: %s", self._root, error)
+
+    def _old_files(self) -> set[str]:
+        old = set()
+        with os.scandir(self.folder.tmp) as entries:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):
-                    if (
-                        entry.name not in kept
-                        and time.time() - entry.stat().st_mtime > TMP_AGE_MAX_S
+                    found = entry.stat(follow_symlinks=False)
+                    if time.time() - found.st_mtime > TMP_AGE_MAX_S and not stat.S_ISDIR(
+                        found.st_mode
                     ):
-                        Path(entry.path).unlink()
+                        old.add(entry.name)
+        return old
 
 
-def _unlock(lock: int) -> None:
-    """Close a lock's file. That unlocks it whatever `close` answers (Linux, BSD), and nothing
-    was written to it: a failure must not be taken for one of the change that was made.
-    """
-    try:
-        os.close(lock)
-    except OSError as error:
-        logger.warning("a lock was closed with an error: %s", error)
-
-
-def _lock_number(path: PurePosixPath) -> int:
-    return zlib.crc32(str(path).encode()) % LOCKS
+def _remove(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)

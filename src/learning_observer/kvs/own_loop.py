@@ -11,7 +11,8 @@ T = TypeVar("T")
 
 #: This process; what was made before a fork belongs to another one.
 _pid = os.getpid()
-os.register_at_fork(after_in_child=lambda: globals().update(_pid=os.getpid()))
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=lambda: globals().update(_pid=os.getpid()))
 
 
 def of_this_loop(known: dict[asyncio.AbstractEventLoop, T], make: Callable[[], T]) -> T:
