@@ -95,7 +95,10 @@ class Lines:
             if raw.startswith(b"{") and b"\0" not in raw:
                 found.append((self.number, raw))
             elif raw and not raw.isspace():
-                found += [(self.number, piece) for piece in _pieces(raw)]
+                pieces = list(_pieces(raw))
+                if pieces == [raw]:  # those belong to the line
+                    self.nuls -= raw.count(b"\0")
+                found += [(self.number, piece) for piece in pieces]
         return found
 
     def _without_holes(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
@@ -116,11 +119,16 @@ class Lines:
 
 def _pieces(raw: bytes) -> Iterator[bytes]:
     """What is on one line: more than one piece where there are holes in it."""
-    for part in raw.split(b"\0") if raw.count(b"\0") <= HOLES_MAX else [raw]:
-        leading = _LEADING.match(part)
-        piece = part[leading.end() :] if leading and BOM in leading.group() else part
-        if piece.strip():
-            yield piece
+    pieces = raw.split(b"\0") if raw.count(b"\0") <= HOLES_MAX else [raw]
+    found = [piece for part in pieces if (piece := _without_mark(part)).strip()]
+    if found and not any(piece.lstrip().startswith(b"{") for piece in found):
+        found = [raw]  # no JSON object is near, so it is one bad line, shown as it is
+    yield from found
+
+
+def _without_mark(part: bytes) -> bytes:
+    leading = _LEADING.match(part)
+    return part[leading.end() :] if leading and BOM in leading.group() else part
 
 
 def _text(blocks: Iterator[bytes]) -> Iterator[bytes]:
