@@ -65,7 +65,7 @@ class EventLogs:
     consumed  bytes read so far
     damaged   what could not be read to its end, as `file: reason`
     foreign   what is no event log and was not read, as `file: what it is; the fix`
-    empty     the names of those in which there was nothing
+    empty     the names of those in which there was nothing, or blank lines only
     nuls      for each file with NUL bytes between its lines, how many
 
     Raises `Unreadable` where one cannot be opened or is named twice, before any is read.
@@ -117,10 +117,12 @@ class EventLogs:
         """Each line that is not blank, and whether the next one can be had without waiting."""
         label = shown(name)
         lines: Lines | None = None
+        filled = False
         try:
             with _opened(name) as file:
                 lines = Lines(self._blocks(file))
                 for group in lines.groups():
+                    filled = filled or bool(group)
                     last = len(group) - 1
                     for at, (number, raw) in enumerate(group):
                         more = at < last or _ready(file)
@@ -133,7 +135,7 @@ class EventLogs:
             read = lines.number if lines is not None else 0
             self.damaged.append(f"{label}: {reason}, after line {read}")
         else:
-            if not lines.number:
+            if not filled:
                 self.empty.append(label)
         if lines is not None and lines.nuls:
             self.nuls[label] = lines.nuls

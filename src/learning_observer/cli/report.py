@@ -91,9 +91,11 @@ class Report:
 
     def __enter__(self) -> Self:
         if self._path is not None:
-            self._raw = self._files.enter_context(appended(self._path))
             why = self._path.with_name(f"{self._path.name}.why")
-            self._why = self._files.enter_context(appended(why))
+            with ExitStack() as files:
+                self._raw = files.enter_context(appended(self._path))
+                self._why = files.enter_context(appended(why))
+                self._files = files.pop_all()
         self._meter.__enter__()
         return self
 

@@ -61,19 +61,19 @@ def stop_text(why: str, tally: Tally, resume: str | None, rejects: Path | None =
         return f"{text} Of {first.place} to {last.place}, any number of events may be applied."
     if resume is None:
         return text
+    text += f" Resume at {resume}."
     if not tally.beyond and not tally.unknown:
-        return f"{text} Resume at {resume}."
+        return text
     end = tally.end.place if tally.end is not None else resume
     parts = []
     if tally.beyond:
-        parts.append(f"{counted(tally.beyond, 'event')} are applied")
+        parts.append(f"{counted(tally.beyond, 'event')} applied too")
     if tally.unknown:
-        parts.append(f"{counted(tally.unknown, 'event')} may be applied or not")
-    text += f" Of {resume} to {end}, {', '.join(parts)}: resuming at {resume} counts them twice."
-    if rejects is None:
-        return f"{text} With --rejects FILE the others would be in FILE."
-    text += f" {rejects} has those that are not, or may not be: ingest it, then resume at"
-    return f"{text} {next_place(tally)}."
+        parts.append(f"{counted(tally.unknown, 'event')} perhaps applied")
+    text += f" But of {resume} to {end}: {', '.join(parts)}; they would count twice."
+    if rejects is not None:
+        text += f" {rejects} has the others: ingest it instead, then resume at {next_place(tally)}."
+    return text
 
 
 def explain(tally: Tally, pipeline: Pipeline) -> Iterator[str]:
@@ -92,11 +92,9 @@ def explain(tally: Tally, pipeline: Pipeline) -> Iterator[str]:
             f"sources in the log: {found}; contexts of the reducers: {takes}. "
             "Use the reducers of that source, or change their `context` in REDUCERS"
         )
-    if tally.reduced:
+    if tally.reduced or not tally.events:
         return
-    if not tally.events:
-        yield "no event was applied"
-    elif tally.no_source == tally.events:
+    if tally.no_source == tally.events:
         yield f"no reducer ran: no event has a metadata.source; contexts of the reducers: {takes}"
     else:
         yield "no reducer ran: the events lack the fields that the scopes of the reducers name"
@@ -116,7 +114,8 @@ async def summarize(
     if ending is not None:
         code = ending.code
     else:
-        wrong = tally.failed or logs.damaged or logs.foreign or tally.useless or not tally.reduced
+        unused = not tally.reduced and tally.events + tally.skipped > 0
+        wrong = tally.failed or logs.damaged or logs.foreign or tally.useless or unused
         code = AMISS if wrong else DONE
     keys = None if code == STORE else await _count(target)  # a lost store is not asked again
     if as_json:
@@ -156,13 +155,11 @@ def next_place(tally: Tally) -> str | None:
 
 
 def _why_lost(error: BaseException, target: Opened) -> str:
-    from learning_observer.kvs import OutcomeUnknown, Refused, StoreClosed
+    from learning_observer.kvs import Refused, StoreClosed
 
     store = "Redis" if target.type.startswith("redis") else "the store"
     if isinstance(error, Refused):
         return f"{store} refused the events"
-    if isinstance(error, OutcomeUnknown):
-        return f"the connection to {store} was lost"
     return "the store was closed" if isinstance(error, StoreClosed) else f"{store} is unreachable"
 
 
