@@ -1,8 +1,10 @@
 """Event logs, as they are read: lines of files, packed or not, and the event in each.
 
 A line is `JSON<TAB>ISO time`, or the JSON alone, in UTF-8; lines end in LF or CRLF. Blank
-lines and a byte order mark at the start are passed over. What is packed with gzip is known
-by its first bytes, not by its name, so a packed log may also come from a pipe.
+lines, byte order marks and NUL bytes before a line are skipped. UTF-16 and UTF-32 are read
+where the file starts with a byte order mark. What is packed with gzip is known by its first
+bytes, not by its name, so a packed log may also come from a pipe. Other kinds of files are
+named, not read.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from typing import Any, BinaryIO, Final, NamedTuple
 
 from learning_observer.kvs import codec
 from learning_observer.kvs.errors import shorten
-from learning_observer.log_lines import Damaged, lines_of
+from learning_observer.log_kinds import BOM
+from learning_observer.log_lines import Damaged, Lines, WrongKind
+from learning_observer.plain_text import harmless
 from learning_observer.stream_analytics.pipeline import BadEvent
 
 STDIN: Final = "-"
@@ -60,7 +64,9 @@ class EventLogs:
     size      bytes of all of them together, or `None` where one is no regular file
     consumed  bytes read so far
     damaged   what could not be read to its end, as `file: reason`
-    empty     the names of those in which there was nothing
+    foreign   what is no event log and was not read, as `file: what it is; the fix`
+    empty     the names of those in which there was nothing, or blank lines only
+    nuls      for each file with NUL bytes between its lines, how many
 
     Raises `Unreadable` where one cannot be opened or is named twice, before any is read.
     """
@@ -69,6 +75,8 @@ class EventLogs:
         self.size: int | None = 0
         self.consumed = 0
         self.damaged: list[str] = []
+        self.foreign: list[str] = []
+        self.nuls: dict[str, int] = {}
         self.empty: list[str] = []
         self._names = names
         faults: list[str] = []
@@ -107,23 +115,30 @@ class EventLogs:
 
     def _items(self, name: str) -> Iterator[tuple[Item, bool]]:
         """Each line that is not blank, and whether the next one can be had without waiting."""
-        label, number = shown(name), 0
+        label = shown(name)
+        lines: Lines | None = None
+        filled = False
         try:
             with _opened(name) as file:
-                for lines in lines_of(self._blocks(file)):
-                    numbered = list(enumerate(lines, number + 1))
-                    number += len(lines)
-                    filled = [(at, raw) for at, raw in numbered if raw.strip()]
-                    for at, raw in filled:
-                        more = at < filled[-1][0] or _ready(file)
-                        yield _item(label, at, raw), more
-        except OSError as error:
-            self.damaged.append(f"{label}: {error.strerror or error}, after line {number}")
-        except Damaged as damage:
-            self.damaged.append(f"{label}: {damage}, after line {number}")
+                lines = Lines(self._blocks(file))
+                for group in lines.groups():
+                    filled = filled or bool(group)
+                    last = len(group) - 1
+                    for at, (number, raw) in enumerate(group):
+                        more = at < last or _ready(file)
+                        for item in _items_of(label, number, raw):
+                            yield item, more
+        except WrongKind as kind:
+            self.foreign.append(f"{label}: {kind}")
+        except (OSError, Damaged) as error:
+            reason = (error.strerror or error) if isinstance(error, OSError) else error
+            read = lines.number if lines is not None else 0
+            self.damaged.append(f"{label}: {reason}, after line {read}")
         else:
-            if not number:
+            if not filled:
                 self.empty.append(label)
+        if lines is not None and lines.nuls:
+            self.nuls[label] = lines.nuls
 
     def _blocks(self, file: BinaryIO) -> Iterator[bytes]:
         while block := file.read(BLOCK_BYTES):
@@ -155,7 +170,17 @@ def event_of(raw: bytes) -> Any:
 
 def shown(name: str) -> str:
     """The name of a log, for messages."""
-    return "standard input" if name == STDIN else name
+    return "standard input" if name == STDIN else harmless(name)
+
+
+def _items_of(label: str, line: int, raw: bytes) -> list[Item]:
+    """The event of a line, or those of two files that were joined without a line break."""
+    item = _item(label, line, raw)
+    if item.fault is not None and BOM in raw:
+        items = [_item(label, line, piece) for piece in raw.split(BOM) if piece.strip()]
+        if all(each.fault is None for each in items):
+            return items
+    return [item]
 
 
 def _item(label: str, line: int, raw: bytes) -> Item:

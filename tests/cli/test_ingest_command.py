@@ -146,7 +146,8 @@ def test_many_bad_lines_are_counted_after_the_first_few(lo_kvs: Any, tmp_path: P
     (tmp_path / "log").write_text("nope\n" * 20)
     answer = lo_kvs("ingest", "log", *SHIPPED, "--json")
     assert json.loads(answer.out)["skipped"] == 20
-    assert len(answer.err.splitlines()) == 6
+    assert answer.code == 1
+    assert len(answer.err.splitlines()) == 8
     assert "skipped: 15 more; --rejects FILE keeps them" in answer.err
 
 
@@ -154,7 +155,8 @@ def test_strict_stops_at_the_first_bad_line(lo_kvs: Any, mixed: Path) -> None:
     answer = lo_kvs("ingest", mixed, *SHIPPED, "--strict", "--json")
     assert answer.code == 3, answer
     assert f"skipped: {mixed}:3: no JSON" in answer.err
-    assert f"stopped (--strict): nothing after {mixed}:3 was applied" in answer.err
+    stopped = f"Stopped: --strict at {mixed}:3. Applied 2 events (through {mixed}:2). "
+    assert f"lo-kvs: {stopped}Resume at {mixed}:3.\n" in answer.err
     found = json.loads(answer.out)
     assert (found["events"], found["skipped"], found["complete"]) == (2, 1, False)
     assert counted(lo_kvs("dump").out) == 2
@@ -281,7 +283,7 @@ def test_redis_that_cannot_be_reached(lo_kvs: Any, tmp_path: Path) -> None:
     answer = lo_kvs("ingest", "log", *SHIPPED, "--json")
     assert answer.code == 4, answer
     assert json.loads(answer.out)["events"] == 0
-    assert "stopped (the store was lost)" in answer.err
+    assert "Stopped: Redis is unreachable. Applied 0 events. Resume at log:1.\n" in answer.err
 
 
 def states_of(tmp_path: Path) -> int:
@@ -311,7 +313,8 @@ def test_interrupted_while_input_is_awaited(
     found = json.loads(out)
     assert found["events"] == 60
     assert found["complete"] is False
-    assert "stopped (interrupted): nothing after standard input:60 was applied" in err
+    assert "Stopped: interrupted. Applied 60 events (through standard input:60). " in err
+    assert "Resume at standard input:61.\n" in err
     assert "Traceback" not in err
 
 

@@ -165,7 +165,7 @@ def test_redis_that_cannot_be_reached(lo_kvs: Any, tmp_path: Path, command: list
         (["keys", "--config", "nix.yaml"], "nix.yaml: no such file"),
         (["load", "nix.json"], "nix.json: No such file or directory"),
         (["load", "."], ".: Is a directory"),
-        (["dump", "nix/dump.json"], "nix/dump.json.part: No such file or directory"),
+        (["dump", "nix/dump.json"], "nix/dump.json: No such file or directory"),
     ],
 )
 def test_wrong_names(lo_kvs: Any, tmp_path: Path, arguments: list[str], message: str) -> None:

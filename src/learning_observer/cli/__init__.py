@@ -8,11 +8,27 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from learning_observer.cli import bench, check, copy, demo, ingest, stores
+
+
+class Command(TyperCommand):
+    """A command that refuses an option that is given twice: only one of them would count."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        for param in order:
+            takes_one = (
+                param.nargs == 1 and not param.multiple and param.param_type_name == "option"
+            )
+            if takes_one and not getattr(param, "is_flag", False) and order.count(param) > 1:
+                ctx.fail(f"{param.opts[0]} is given twice; give it once")
+        return super().parse_args(ctx, args)
+
 
 app = typer.Typer(
     name="lo-kvs",
@@ -56,8 +72,9 @@ def lo_kvs(
 
       Exit codes of all commands:
         0    done
-        1    done, but something is not as it should be; the command says what
-        2    wrong usage or configuration, or a file that cannot be read; nothing was done
+        1    something is not as it should be, or nothing could be used; the command says what
+        2    wrong usage or configuration, or a file that cannot be read or written; nothing
+             was done
         3    stopped by --strict
         4    the store cannot be reached, or refused
         130  interrupted with Ctrl-C
@@ -77,4 +94,4 @@ for command in (
     check.check,
     bench.bench,
 ):
-    app.command(help=_help(command))(command)
+    app.command(cls=Command, help=_help(command))(command)

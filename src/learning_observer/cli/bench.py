@@ -26,6 +26,7 @@ from learning_observer.cli.session import (
     run,
     say,
 )
+from learning_observer.output_files import check_place
 
 if TYPE_CHECKING:
     from learning_observer.kvs import Store
@@ -101,7 +102,9 @@ def bench(  # noqa: PLR0917 - a parameter for each option
         from learning_observer.measure.timing import Miscount
 
         counts = _counts(sessions)
+        _check_stores(store)
         _check_plot(plot)
+        _check_outputs(as_json, plot)
         pipeline, events = work_of(reducers, files)
         trial = Trial(pipeline, events, seconds=seconds, rounds=rounds)
         async with _stores_apart(settings, store) as stores:
@@ -133,6 +136,20 @@ def _counts(text: str) -> list[int]:
     if min(counts) < 1:
         raise Failure(f"--sessions {text}: expected numbers from 1, such as 1,64,1000", USAGE)
     return sorted(set(counts))
+
+
+def _check_stores(names: list[str] | None) -> None:
+    for name in names or ():
+        if names is not None and names.count(name) > 1:
+            raise Failure(f"--store {name} is given twice", USAGE)
+
+
+def _check_outputs(*paths: Path | None) -> None:
+    named = [path for path in paths if path is not None]
+    for path in named:
+        check_place(path)
+    if len({path.absolute() for path in named}) < len(named):
+        raise Failure(f"--json and --plot name the same file, {named[0]}", USAGE)
 
 
 def _check_plot(plot: Path | None) -> None:

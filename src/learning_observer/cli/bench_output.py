@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from learning_observer.cli.session import say
+from learning_observer.output_files import replaced
 
 if TYPE_CHECKING:
     from learning_observer.kvs import Store
@@ -48,7 +49,8 @@ def write_json(path: Path, figures: Sequence[Figures], stores: Mapping[str, Stor
         "stores": {name: type(store).__name__ for name, store in stores.items()},
         "figures": [each.as_json() for each in figures],
     }
-    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    with replaced(path) as out:
+        out.write(json.dumps(found, indent=1).encode() + b"\n")
     say(f"wrote {path}")
 
 
@@ -68,5 +70,6 @@ def draw(path: Path, figures: Sequence[Figures]) -> None:
         Chart("throughput", "Throughput", "sessions", "events/s", throughput),
         Chart("latency", "Latency of an event", "sessions", "us", latency),
     ]
-    plots.write(charts, path)
+    with replaced(path) as out:
+        plots.write(charts, out)
     say(f"wrote {path}")

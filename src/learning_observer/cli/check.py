@@ -23,7 +23,9 @@ from learning_observer.cli.session import (
     Settings,
     opened,
     run,
+    write,
 )
+from learning_observer.plain_text import harmless_json
 
 if TYPE_CHECKING:
     from learning_observer.kvs.configuration import Entry
@@ -68,7 +70,7 @@ def check(
     async def work() -> int:
         report = await _look(settings)
         if as_json:
-            typer.echo(json.dumps(report, ensure_ascii=False, indent=2))
+            write(harmless_json(json.dumps(report, ensure_ascii=False, indent=2)).encode() + b"\n")
         else:
             tell(report)
         return int(report["exit_code"])

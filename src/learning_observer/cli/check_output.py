@@ -8,6 +8,7 @@ from typing import Any, Final
 import typer
 
 from learning_observer.cli.session import DONE
+from learning_observer.plain_text import harmless
 
 COLOURS: Final = {"ok": "green", "unknown": "cyan", "warning": "yellow", "error": "red"}
 #: Where the second column begins.
@@ -16,6 +17,7 @@ COLUMN: Final = 24
 
 def tell(report: Mapping[str, Any]) -> None:
     """Print a report of `lo-kvs check`."""
+    report = _harmless(report)
     _line("python", report["python"])
     for package, version in report["versions"].items():
         _line(package, version or "not installed")
@@ -54,3 +56,12 @@ def _finding(finding: Mapping[str, Any], stores: list[str]) -> None:
     typer.echo(f"  {mark} {finding['check']:<13}{finding['what']}{some}")
     if finding["way_out"]:
         typer.echo(f"{'':<{COLUMN}}-> {finding['way_out']}")
+
+
+def _harmless(value: Any) -> Any:
+    """A report whose texts, some of them a server's, can do nothing to a terminal."""
+    if isinstance(value, str):
+        return harmless(value, keep="\n")
+    if isinstance(value, Mapping):
+        return {name: _harmless(each) for name, each in value.items()}
+    return [_harmless(each) for each in value] if isinstance(value, list) else value

@@ -86,6 +86,8 @@ def copy(  # noqa: PLR0917 - a parameter for each option
     async def work() -> int:
         from learning_observer.copying import Copy
 
+        if dry_run and catch_up:
+            raise Failure("--dry-run copies nothing, so there is nothing to --catch-up", USAGE)
         settings.load()
         _check_source(source)
         settings.start_loaded()

@@ -8,7 +8,8 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from learning_observer.cli.session import counted, say
+from learning_observer.cli.session import counted, say, show
+from learning_observer.plain_text import harmless
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -87,7 +88,7 @@ class CopyReport:
         if pending:
             lines.append(f"{counted(pending, 'key')} written, not yet replicated")
         for line in lines:
-            print(line)  # noqa: T201 - the command's result
+            show(line)
         for kind, count in job.differences.counts.items():
             names = job.differences.names[kind]
             shown = ", ".join(json.dumps(name) for name in names)  # a key may hold anything
@@ -112,6 +113,7 @@ class CopyReport:
         if self._bar is None:
             say(text)
         else:
+            text = harmless(text, keep="\n\t")
             self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 

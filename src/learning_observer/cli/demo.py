@@ -18,6 +18,7 @@ from learning_observer.cli.session import (
     DONE,
     INTERRUPTED,
     STORE,
+    USAGE,
     Failure,
     Opened,
     Settings,
@@ -26,10 +27,12 @@ from learning_observer.cli.session import (
     opened,
     run,
     say,
+    show,
 )
 
 if TYPE_CHECKING:
     from learning_observer.event_log import Item
+    from learning_observer.ingest import Reject
     from learning_observer.kvs import Store
 
 STUDENTS: Final = 30
@@ -59,8 +62,12 @@ def demo(  # noqa: PLR0917 - a parameter for each option
     events: Annotated[int, typer.Option(min=0, help="Events in all.")] = EVENTS,
     seed: Annotated[int, typer.Option(help="Other seeds make other classes.")] = 0,
     path: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="Where the filesystem store lies.")
-    ] = Path(DEFAULT_PATH),
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help=f"Where the filesystem store lies; not with --config.  [default: {DEFAULT_PATH}]",
+        ),
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option("--config", "-c", metavar="FILE", help="Settings of another store (YAML)."),
@@ -77,13 +84,19 @@ def demo(  # noqa: PLR0917 - a parameter for each option
       lo-kvs demo
       lo-kvs demo --students 5 --events 1000 --seed 7
     """
+    folder = str(path or DEFAULT_PATH)
     settings = Settings(
         config,
         find=False,
-        default={"kvs": {"default": {"type": "filesystem", "path": str(path), "fsync": False}}},
+        default={"kvs": {"default": {"type": "filesystem", "path": folder, "fsync": False}}},
     )
 
     async def work() -> int:
+        if path is not None and config is not None:
+            raise Failure(
+                f"--path {path} and --config {config} name two stores; leave one of them out",
+                USAGE,
+            )
         settings.start(store)
         target = opened(store)
         removed = await _remove_earlier(target.store)
@@ -95,7 +108,7 @@ def demo(  # noqa: PLR0917 - a parameter for each option
         await _show(target, sorted(simulated.seen))
         if settings.source is None:
             options = f"--students {students} --events {events} --seed {seed}"
-            typer.echo(_next_steps(target, options))
+            show(_next_steps(target, options))
         return code
 
     run(work)
@@ -133,11 +146,12 @@ async def _stream(simulated: Class, target: Opened) -> int:
     from learning_observer.ingest import Ingest, Stopped
     from learning_observer.stream_analytics.pipeline import Pipeline
 
+    rejects: list[Reject] = []
     with Meter(simulated.events) as meter:
         job = Ingest(
             Pipeline.of_module("learning_observer.reducers"),
             target.store,
-            strict=True,
+            on_reject=rejects.append,
             on_batch=lambda tally: meter.advanced(simulated.done, tally),
         )
         with signals(job):
@@ -146,8 +160,10 @@ async def _stream(simulated: Class, target: Opened) -> int:
             except Stopped as stopped:
                 code = STORE if stopped.lost else AMISS
                 raise Failure(f"stopped at {stopped}", code) from None
+    if rejects:
+        raise Failure(f"stopped at {rejects[0].item.place}: {rejects[0].reason}")
     tally = job.tally
-    typer.echo(
+    show(
         f"{tally.events:,} events in {tally.seconds:.1f} s ({tally.events_s:,.0f}/s), "
         f"each through every reducer of learning_observer.reducers\n"
     )
@@ -194,7 +210,7 @@ async def _show(target: Opened, students: list[str]) -> None:
         )
     Console().print(table)
     if len(students) > ROWS_MAX:
-        typer.echo(f"... and {len(students) - ROWS_MAX:,} students more")
+        show(f"... and {len(students) - ROWS_MAX:,} students more")
 
 
 async def _rows(store: Store, students: list[str]) -> list[Row]:

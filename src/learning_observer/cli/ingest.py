@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from learning_observer.cli.interrupts import interrupts
 from learning_observer.cli.session import (
+    AMISS,
     DONE,
     USAGE,
     Config,
@@ -64,7 +64,7 @@ def ingest(  # noqa: PLR0917 - a parameter for each option
             "--rejects",
             metavar="FILE",
             help="Append lines that were skipped or failed to FILE, as they are; "
-            "line N of FILE.why says why.",
+            "line N of FILE.why says why. New files are private (0600).",
         ),
     ] = None,
 ) -> None:
@@ -73,16 +73,19 @@ def ingest(  # noqa: PLR0917 - a parameter for each option
     FILEs are .study.log, .study.log.gz or JSON lines. An event is a line: JSON, or JSON, a
     TAB and an ISO time. Files are read in the order given.
 
-    Lines that are no events are told, counted and passed over; blank ones are passed over.
-    Events are applied anew each time: a log that is ingested twice is counted twice. Ctrl-C
-    finishes the batch under way and says where to go on.
+    Lines that are not valid events are reported, counted and skipped. Blank lines are
+    skipped. Events are applied each time: a log that is ingested twice is counted twice.
+    Ctrl-C finishes the current batch and prints where to resume; press it again to stop at
+    once. --strict applies nothing from the line on at which it stops; it runs each batch
+    twice, first in memory.
 
       lo-kvs ingest *.study.log.gz --reducers learning_observer.reducers
       zcat old.gz | lo-kvs ingest --reducers my_reducers --config creds.yaml --json
 
       Exit codes:
-        0    every event is in the store (lines that are no events do not count)
-        1    some events failed in a reducer, or a file could not be read to its end
+        0    every event is in the store; single lines that are no events do not count
+        1    some events failed in a reducer; a file could not be read to its end, is of
+             another kind, or has lines but not one event; or no reducer took an event
         2    wrong usage or configuration, or a file that cannot be read; nothing was done
         3    stopped by --strict
         4    the store cannot be reached, or refused; the run stopped there
@@ -104,9 +107,16 @@ def ingest(  # noqa: PLR0917 - a parameter for each option
         if not files and sys.stdin.isatty():
             say("reading events from standard input; Ctrl-D ends them")
         stopped: Stopped | None = None
-        from learning_observer.cli.report import Report
-        from learning_observer.cli.summary import summarize
+        from learning_observer.cli.report import RejectsFailed, Report
+        from learning_observer.cli.summary import (
+            Ending,
+            ending_of,
+            explain,
+            next_place,
+            summarize,
+        )
 
+        ending: Ending | None = None
         with Report(logs, rejects) as report:
             job = Ingest(
                 pipeline,
@@ -120,8 +130,14 @@ def ingest(  # noqa: PLR0917 - a parameter for each option
                     await job.run(logs.batches())
                 except Stopped as error:
                     stopped = error
+                except RejectsFailed as error:
+                    ending = Ending(AMISS, str(error), next_place(job.tally))
         report.conclude()
-        return await summarize(job, logs, target, stopped, as_json)
+        ending = ending or ending_of(job, stopped, target)
+        if ending is None:
+            for line in explain(job.tally, pipeline):
+                say(f"lo-kvs: {line}")
+        return await summarize(job, logs, target, ending, as_json=as_json, rejects=rejects)
 
     run(work)
 
@@ -155,22 +171,15 @@ def simulate(
     run(work)
 
 
-@contextlib.contextmanager
-def signals(job: Ingest) -> Iterator[None]:
+def signals(job: Ingest) -> contextlib.AbstractContextManager[None]:
     """Ctrl-C (and SIGTERM) end the job after the batch under way; a second one ends it at once."""
+    from learning_observer.cli.summary import stop_text
 
-    def ended(_number: int, _frame: object) -> None:
-        if not job.interrupted:
-            # Not through rich: a signal may come in the middle of its work.
-            os.write(2, b"\nfinishing the batch under way; once more stops at once\n")
-        job.interrupt()
-
-    before = {number: signal.signal(number, ended) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return interrupts.ending_by(
+        job.interrupt,
+        "finishing the batch under way; press Ctrl-C again to stop at once",
+        lambda: stop_text("interrupted twice", job.tally, None),
+    )
 
 
 def logs_named(names: list[str]) -> EventLogs:
@@ -209,8 +218,11 @@ def pipeline_of(module: str) -> Pipeline:
 
 
 def _check_rejects(rejects: Path | None, names: list[str]) -> None:
-    if rejects is None or not rejects.exists():
+    if rejects is None:
         return
-    for name in names:
-        if name != "-" and rejects.samefile(name):
-            raise Failure(f"--rejects {rejects}: this file is to be read as well", USAGE)
+    if rejects.name in {"", "-"}:
+        raise Failure(f"--rejects {rejects}: expected the name of a file", USAGE)
+    for written in (rejects, rejects.with_name(f"{rejects.name}.why")):
+        for name in names:
+            if written.exists() and name != "-" and written.samefile(name):
+                raise Failure(f"--rejects {written}: this file is to be read as well", USAGE)

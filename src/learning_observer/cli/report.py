@@ -8,7 +8,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
-from learning_observer.cli.session import say
+from learning_observer.cli.session import counted, say
+from learning_observer.output_files import appended
+from learning_observer.plain_text import harmless
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -60,7 +62,12 @@ class Meter:
         if self._progress is None:
             say(text)
         else:
+            text = harmless(text, keep="\n\t")
             self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class RejectsFailed(Exception):
+    """The file of rejects could not be written, so the run ends."""
 
 
 class Report:
@@ -68,14 +75,15 @@ class Report:
 
     rejects  the file, or `None`; line N of `FILE.why` says why line N of it was rejected
 
-    Raises `OSError` where those cannot be written.
+    Raises `OSError` where those cannot be opened, and `RejectsFailed` from `rejected` where
+    they cannot be written.
     """
 
     def __init__(self, logs: EventLogs, rejects: Path | None) -> None:
         self._logs = logs
         self._meter = Meter(logs.size)
         self._told = {True: 0, False: 0}
-        self._damage_told = 0
+        self._damage_told = self._foreign_told = 0
         self._path = rejects
         self._files = ExitStack()
         self._raw: BinaryIO | None = None
@@ -83,9 +91,11 @@ class Report:
 
     def __enter__(self) -> Self:
         if self._path is not None:
-            self._raw = self._files.enter_context(self._path.open("ab"))
             why = self._path.with_name(f"{self._path.name}.why")
-            self._why = self._files.enter_context(why.open("ab"))
+            with ExitStack() as files:
+                self._raw = files.enter_context(appended(self._path))
+                self._why = files.enter_context(appended(why))
+                self._files = files.pop_all()
         self._meter.__enter__()
         return self
 
@@ -102,8 +112,12 @@ class Report:
         """Tell of a reject, and keep its line."""
         line = f"{reject.item.place}: {reject.reason}"
         if self._raw is not None and self._why is not None:
-            self._raw.write(reject.item.raw + b"\n")
-            self._why.write(line.encode("utf-8", "backslashreplace") + b"\n")
+            try:
+                _write(self._raw, reject.item.raw + b"\n")
+                _write(self._why, line.encode("utf-8", "backslashreplace") + b"\n")
+            except OSError as error:
+                reason = error.strerror or str(error)
+                raise RejectsFailed(f"cannot write to {self._path}: {reason}") from None
         self._told[reject.skipped] += 1
         if self._told[reject.skipped] <= TOLD_MAX:
             self._meter.say(f"{'skipped' if reject.skipped else 'failed'}: {line}")
@@ -121,6 +135,8 @@ class Report:
                 say(f"{what}: {self._told[skipped] - TOLD_MAX:,} more{self._where()}")
         for name in self._logs.empty:
             say(f"{name}: there is nothing in it")
+        for name, count in self._logs.nuls.items():
+            say(f"{name}: skipped {counted(count, 'NUL byte')} between lines")
 
     def _where(self) -> str:
         return "; --rejects FILE keeps them" if self._path is None else f"; see {self._path}.why"
@@ -129,6 +145,16 @@ class Report:
         for damage in self._logs.damaged[self._damage_told :]:
             self._meter.say(f"not read to its end: {damage}")
         self._damage_told = len(self._logs.damaged)
+        for kind in self._logs.foreign[self._foreign_told :]:
+            self._meter.say(f"not read: {kind}")
+        self._foreign_told = len(self._logs.foreign)
+
+
+def _write(file: BinaryIO, data: bytes) -> None:
+    """Write all of it: the file is unbuffered, so that nothing is lost when the process ends."""
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
 
 
 def _bar(known: bool) -> Progress:

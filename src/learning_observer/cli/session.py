@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import io
 import logging
 import os
 import sys
@@ -14,6 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 
+from learning_observer.cli.interrupts import INTERRUPTED, interrupts
+from learning_observer.plain_text import harmless
+
 if TYPE_CHECKING:
     from learning_observer.kvs import Store
 
@@ -23,7 +28,27 @@ USAGE: Final = 2  # wrong usage or configuration; nothing was done
 STRICT: Final = 3
 STORE: Final = 4  # the store cannot be reached, or refused
 PIPE_CLOSED: Final = 141  # 128 + SIGPIPE, as other programs end then
-INTERRUPTED: Final = 130  # 128 + SIGINT
+
+__all__ = [
+    "AMISS",
+    "DONE",
+    "INTERRUPTED",
+    "STORE",
+    "STRICT",
+    "USAGE",
+    "Config",
+    "Failure",
+    "Opened",
+    "Overlays",
+    "Settings",
+    "StoreName",
+    "counted",
+    "opened",
+    "run",
+    "say",
+    "show",
+    "write",
+]
 
 CONFIG_FILE: Final = "creds.yaml"
 DEFAULT_PATH: Final = ".lo_kvs"
@@ -57,6 +82,10 @@ class Failure(Exception):
     def __init__(self, message: str, code: int = AMISS) -> None:
         super().__init__(message)
         self.code = code
+
+
+class OutputFailed(Exception):
+    """Standard output could not be written: the disk is full, or the terminal is gone."""
 
 
 class _Warnings(logging.Handler):
@@ -178,9 +207,12 @@ def run(work: Callable[[], Coroutine[Any, Any, int]]) -> NoReturn:
         raise typer.Exit(_complain(fault, USAGE)) from None
     library = logging.getLogger("learning_observer")
     library.addHandler(_warnings)
+    interrupts.reset()
+    _print_anything()
     try:
-        code = _run(work)
-        sys.stdout.flush()
+        with interrupts.handled():
+            code = _run(work)
+            flush()
     except Failure as failure:
         code = _complain(failure, failure.code)
     except StartupCheck as fault:
@@ -189,14 +221,16 @@ def run(work: Callable[[], Coroutine[Any, Any, int]]) -> NoReturn:
         code = _complain(error, STORE)
     except KVSError as error:
         code = _complain(error, AMISS)
-    except BrokenPipeError:
-        # The reader has seen enough. What is buffered would be flushed at exit, and fail.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except BrokenPipeError:  # the reader has seen enough
+        _drop_output()
         code = PIPE_CLOSED
+    except OutputFailed as error:
+        _drop_output()
+        code = _complain(f"cannot write to standard output: {error}", AMISS)
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         code = _complain(f"{place}{error.strerror or error}", USAGE)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         code = _complain("interrupted", INTERRUPTED)
     finally:
         library.removeHandler(_warnings)
@@ -207,6 +241,9 @@ def _run(work: Callable[[], Coroutine[Any, Any, int]]) -> int:
     async def closing() -> int:
         from learning_observer.kvs import KVS
 
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        if task is not None:
+            interrupts.cancel = functools.partial(loop.call_soon_threadsafe, task.cancel)
         async with KVS:
             return await work()
 
@@ -226,7 +263,14 @@ def _complain(what: object, code: int) -> int:
 
 def say(text: str) -> None:
     """Tell the user something, on standard error: standard output is for results."""
-    typer.echo(text, err=True)
+    # Where nobody can read it the work goes on: it may have to be told on standard output.
+    with contextlib.suppress(OSError):
+        typer.echo(harmless(text, keep="\n\t"), err=True)
+
+
+def show(text: str) -> None:
+    """Print a result for people, on standard output."""
+    write(f"{harmless(text, keep=chr(10) + chr(9))}\n".encode(_encoding(), "backslashreplace"))
 
 
 def counted(number: int, thing: str) -> str:
@@ -236,4 +280,37 @@ def counted(number: int, thing: str) -> str:
 
 def write(data: bytes) -> None:
     """Write to standard output: UTF-8, whatever the terminal's language is set to."""
-    sys.stdout.buffer.write(data)
+    try:
+        sys.stdout.buffer.write(data)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputFailed(error.strerror or str(error)) from None
+
+
+def flush() -> None:
+    """Write what is buffered for standard output."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputFailed(error.strerror or str(error)) from None
+
+
+def _encoding() -> str:
+    return sys.stdout.encoding or "utf-8"
+
+
+def _print_anything() -> None:
+    """Let no character that a terminal cannot show end a command."""
+    if sys.stdout is None:
+        raise typer.Exit(_complain("standard output is closed", USAGE))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _drop_output() -> None:
+    """What is still buffered would be flushed at exit, and fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

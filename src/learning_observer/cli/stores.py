@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import json
+import os
+import stat
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from learning_observer.cli.session import (
     AMISS,
     DONE,
+    STORE,
     Config,
     Failure,
     Overlays,
@@ -24,9 +29,13 @@ from learning_observer.cli.session import (
     say,
     write,
 )
+from learning_observer.output_files import PRIVATE, replaced
+from learning_observer.plain_text import harmless, harmless_json
 
 if TYPE_CHECKING:
     from learning_observer.kvs import Store
+
+LOADED_IN_PART: Final = "Some keys may be loaded already; give the same command again"
 
 
 def keys(
@@ -56,11 +65,12 @@ def keys(
         settings.start(store)
         terminal = sys.stdout.isatty()
         async for key in opened(store).store.scan(prefix):
+            # A key may hold what would make a terminal do things; programs get it as it is.
             if as_json:
                 line = json.dumps(key, ensure_ascii=False)
+                line = harmless_json(line) if terminal else line
             else:
-                # A key may hold what would make a terminal do things.
-                line = "".join(map(_harmless, key)) if terminal else key
+                line = harmless(key) if terminal else key
             write(line.encode() + b"\n")
         return DONE
 
@@ -89,7 +99,7 @@ def get(
         value = await target.store.get(key, absent)
         if value is absent:
             raise Failure(f"no key {key!r} in {target}")
-        write(_readable(value) + b"\n")
+        write(_readable(value, terminal=sys.stdout.isatty()) + b"\n")
         return DONE
 
     run(work)
@@ -106,9 +116,10 @@ def dump(
 ) -> None:
     """Write a whole store as one JSON object.
 
-    FILE appears when it is complete; one that was
-    there before is replaced. It is no snapshot: what is written meanwhile may be in it or not.
-    Values that are no JSON are left out and told, and the exit code is 1 then.
+    FILE appears when it is complete; an existing file is replaced and keeps its permissions
+    if it is yours. A new one is private (0600). A symbolic link is replaced, not followed.
+    A dump is not a point-in-time snapshot: concurrent writes may or may not be included.
+    Values that are not valid JSON are left out and reported; then the exit code is 1.
 
       lo-kvs dump states.json
       lo-kvs dump | jq 'keys | length'
@@ -120,20 +131,11 @@ def dump(
         settings.start(store)
         target = opened(store)
         if file is None or file == Path("-"):
-            _, left_out = await _write_dump(target.store, write)
+            put = _write_to_terminal if sys.stdout.isatty() else write
+            _, left_out = await _write_dump(target.store, put)
             return AMISS if left_out else DONE
-        if file.exists() and not file.is_file():  # /dev/stdout, a pipe with a name
-            with file.open("wb") as out:
-                _, left_out = await _write_dump(target.store, out.write)
-            return AMISS if left_out else DONE
-        part = file.with_name(f"{file.name}.part")
-        try:
-            with part.open("wb") as out:
-                written, left_out = await _write_dump(target.store, out.write)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-        part.replace(file)
+        with replaced(file, PRIVATE) as out:
+            written, left_out = await _write_dump(target.store, out.write)
         say(f"wrote {counted(written, 'key')} of {target} to {file}")
         return AMISS if left_out else DONE
 
@@ -159,16 +161,33 @@ def load(
     settings = Settings(config, overlay or ())
 
     async def work() -> int:
+        from learning_observer.kvs import OutcomeUnknown, Refused, Unavailable
+
         source = Path("/dev/stdin") if file == Path("-") else file
-        with source.open("rb"):  # a wrong name is told before a store is made
-            pass
+        _check_readable(source)  # before a store is made
         settings.start(store)
         target = opened(store)
-        count = await target.store.load(source)
+        try:
+            count = await target.store.load(source)
+        except (Unavailable, OutcomeUnknown, Refused) as error:
+            raise Failure(f"{error}. {LOADED_IN_PART}", STORE) from None
+        except asyncio.CancelledError:
+            say(f"lo-kvs: stopped. {LOADED_IN_PART}")
+            raise
         say(f"loaded {counted(count, 'key')} into {target}")
         return DONE
 
     run(work)
+
+
+def _check_readable(path: Path) -> None:
+    # Not by opening it: whoever writes to a pipe would see its reader leave.
+    kind = path.stat().st_mode
+    fault = errno.EISDIR if stat.S_ISDIR(kind) else None
+    if fault is None and not os.access(path, os.R_OK):
+        fault = errno.EACCES
+    if fault is not None:
+        raise OSError(fault, os.strerror(fault), os.fspath(path))
 
 
 async def _write_dump(store: Store, put: Callable[[bytes], object]) -> tuple[int, int]:
@@ -209,12 +228,13 @@ async def _stored(store: Store) -> AsyncIterator[tuple[str, bytes]]:
         yield item
 
 
-def _readable(value: Any) -> bytes:
+def _readable(value: Any, *, terminal: bool) -> bytes:
+    text = json.dumps(value, ensure_ascii=False, indent=2)
     try:
-        return json.dumps(value, ensure_ascii=False, indent=2).encode()
+        return (harmless_json(text) if terminal else text).encode()
     except UnicodeEncodeError:  # half a character, in what another program wrote
         return json.dumps(value, indent=2).encode()
 
 
-def _harmless(char: str) -> str:
-    return char if char.isprintable() else char.encode("unicode_escape").decode()
+def _write_to_terminal(data: bytes) -> None:
+    write(harmless_json(data.decode("utf-8", "backslashreplace")).encode())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 if TYPE_CHECKING:
     from learning_observer.measure.report import Chart
@@ -36,7 +36,7 @@ def write_each(charts: Iterable[Chart], folder: Path) -> list[Path]:
     return written
 
 
-def write(charts: Sequence[Chart], path: Path) -> None:
+def write(charts: Sequence[Chart], path: Path | BinaryIO) -> None:
     """All charts in one file, one below the other. Raises `NoPlots`."""
     check_there()
     import matplotlib as mpl

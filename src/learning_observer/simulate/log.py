@@ -7,9 +7,9 @@ import json
 import os
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
+from learning_observer.output_files import replaced
 from learning_observer.simulate.student import Event
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -20,16 +20,16 @@ def write_study_log(path: str | os.PathLike[str], events: Iterable[Event]) -> in
 
     One event a line: its JSON, a TAB, and the server's time as ISO text (UTC). The file
     depends on the events alone, also when compressed: no name and no date goes into it.
-    Returns the number of events. An existing file is replaced.
+    Returns the number of events. An existing file is replaced when all is written.
     """
-    with Path(path).open("wb") as file:
+    with replaced(path) as file:
         if not os.fspath(path).endswith(".gz"):
             return _write_lines(file, events)
         with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed:
             return _write_lines(packed, events)
 
 
-def _write_lines(out: IO[bytes] | gzip.GzipFile, events: Iterable[Event]) -> int:
+def _write_lines(out: BinaryIO | gzip.GzipFile, events: Iterable[Event]) -> int:
     count = 0
     for event in events:
         received = (EPOCH + timedelta(seconds=event["server"]["time"])).replace(tzinfo=None)

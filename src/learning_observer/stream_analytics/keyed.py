@@ -22,6 +22,10 @@ GUEST: Final = "[guest]"
 KEYS_KEPT_MAX: Final = 10_000
 
 
+class BadEvent(ValueError):
+    """What came is no event, and why. Nothing was reduced."""
+
+
 class KeyedReducer:
     """A reducer with its scope: which of its states an event belongs to.
 
@@ -78,6 +82,25 @@ def student_of(metadata: Mapping[str, Any] | None) -> str:
     auth = member_of(metadata, "auth") if metadata else None
     student = member_of(auth, "safe_user_id") if is_mapping(auth) else None
     return GUEST if student is None else str(student)
+
+
+def named_student(metadata: Mapping[str, Any]) -> str:
+    """The same for an event that came from elsewhere. Raises `BadEvent` for odd metadata.
+
+    Counted for `[guest]`, the events of a source that names students in another way would
+    all go into one state.
+    """
+    auth = member_of(metadata, "auth")
+    if auth is None:
+        return GUEST
+    if not is_mapping(auth):
+        raise BadEvent(f"`metadata.auth` must be an object, got {type(auth).__name__}")
+    student = member_of(auth, "safe_user_id")
+    if type(student) is str:
+        return student
+    if student is None:
+        return GUEST
+    raise BadEvent(f"`metadata.auth.safe_user_id` must be text, got {type(student).__name__}")
 
 
 def is_mapping(value: object) -> bool:

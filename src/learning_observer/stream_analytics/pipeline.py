@@ -10,16 +10,20 @@ from typing import Any
 
 from learning_observer.kvs import Store
 from learning_observer.kvs.codec import Json
+from learning_observer.kvs.errors import shorten
 from learning_observer.stream_analytics.batch import Batch
 from learning_observer.stream_analytics.engine import Engine, Place, default_store, engine_of
 from learning_observer.stream_analytics.fields import Scope
 from learning_observer.stream_analytics.fold import Event
-from learning_observer.stream_analytics.keyed import KeyedReducer, is_mapping, member_of
+from learning_observer.stream_analytics.keyed import (
+    BadEvent,
+    KeyedReducer,
+    is_mapping,
+    member_of,
+)
 from learning_observer.stream_analytics.routes import Route
 
-
-class BadEvent(ValueError):
-    """What came is no event, and why. Nothing was reduced."""
+__all__ = ["BadEvent", "BadReducers", "Declared", "Pipeline", "check_event"]
 
 
 class BadReducers(ValueError):
@@ -50,6 +54,11 @@ class Pipeline:
             by_source.setdefault(declared.context, []).append(declared.keyed)
         self._engine: Engine | None = None  # the one that was used last
         self._routes = {source: Route(keyed) for source, keyed in by_source.items()}
+
+    @property
+    def sources(self) -> frozenset[str]:
+        """The sources whose events these reducers take."""
+        return frozenset(self._routes)
 
     @classmethod
     def of_module(cls, module: str | ModuleType) -> Pipeline:
@@ -159,7 +168,7 @@ class Pipeline:
         route = self._routes.get(source) if isinstance(source, str) else None
         if route is None:
             known = ", ".join(sorted(self._routes)) or "none"
-            raise BadEvent(f"metadata.source is unknown: {source!r}; known: {known}")
+            raise BadEvent(f"metadata.source is unknown: {shorten(source)}; known: {known}")
         return route.plan(client, metadata)
 
 

@@ -1,6 +1,6 @@
 # Types of what is compiled; the code stands in routes.py.
 
-from learning_observer.stream_analytics.keyed cimport student_of
+from learning_observer.stream_analytics.keyed cimport named_student
 
 cdef class Route:
     cdef object _reducers

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from learning_observer.stream_analytics.engine import Place
-from learning_observer.stream_analytics.keyed import KeyedReducer, student_of
+from learning_observer.stream_analytics.keyed import KeyedReducer, named_student
 
 #: How many plans a route keeps, so that it need not make them for each event.
 PLANS_KEPT_MAX: Final = 10_000
@@ -27,9 +27,10 @@ class Route:
         """The reducers that an event goes through, each with the keys of its state.
 
         Most events go where one before them went, so their plan is made already.
-        Raises `ScopeFieldError` for a scope that events cannot fill.
+        Raises `ScopeFieldError` for a scope that events cannot fill, `BadEvent` for a
+        student that is no text.
         """
-        chosen: Any = student_of(metadata)
+        chosen: Any = named_student(metadata)
         if self._names:
             fields = [str(client[name]) if name in client else None for name in self._names]
             chosen = (chosen, *fields)
