@@ -30,9 +30,9 @@ from learning_observer.stream_analytics.keyed import KeyedReducer
 from learning_observer.stream_analytics.keys import (
     fully_qualified_function_name,
     make_key,
-    make_key_from_json,
     parse_key,
 )
+from learning_observer.stream_analytics.keys_from_json import make_key_from_json
 from learning_observer.stream_analytics.session import Session
 
 __all__ = [
