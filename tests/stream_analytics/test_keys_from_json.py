@@ -103,7 +103,11 @@ def block() -> Iterator[dict[str, Any]]:
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
     """Writes a module loader such as a Learning Observer has."""
     monkeypatch.setattr(learning_observer, "__path__", [*learning_observer.__path__, str(tmp_path)])
-    yield lambda text: (tmp_path / "module_loader.py").write_text(text) and None
+
+    def write(text: str) -> None:
+        (tmp_path / "module_loader.py").write_text(text)
+
+    yield write
     sys.modules.pop("learning_observer.module_loader", None)
     if hasattr(learning_observer, "module_loader"):
         del learning_observer.module_loader

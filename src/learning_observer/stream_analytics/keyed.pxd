@@ -3,6 +3,7 @@
 cimport cython
 
 cpdef student_of(metadata)
+cpdef text_of(value)
 cpdef bint is_mapping(value)
 @cython.locals(known=dict)
 cpdef member_of(mapping, name)

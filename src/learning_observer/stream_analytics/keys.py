@@ -75,7 +75,7 @@ def make_key(
         if not isinstance(field, KeyField | EventField):
             raise ScopeFieldError(f"expected a KeyField or an EventField, got {field!r}")
     selector = sorted((field.name, value) for field, value in key_dict.items())
-    parts = "".join(f",{n}:{escape(text_of(value))}" for n, value in selector)
+    parts = "".join(f",{n}:{escape(made_text(value))}" for n, value in selector)
     return state_type.value + "," + name + parts
 
 
@@ -91,13 +91,13 @@ def bounded_key(
     """
     for field, value in key_dict.items():
         if isinstance(field, KeyField | EventField):
-            _check_length(field.name, text_of(value), ID_BYTES_MAX)
+            _check_length(field.name, made_text(value), ID_BYTES_MAX)
     key = make_key(func, key_dict, state_type)
     _check_length("the key", key, KEY_BYTES_MAX)
     return key
 
 
-def text_of(value: object) -> str:
+def made_text(value: object) -> str:
     """The text of a value in keys. Raises `InvalidKey` where Python cannot make it."""
     try:
         return str(value)
