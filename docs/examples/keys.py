@@ -20,7 +20,7 @@ print(make_key("writing.reconstruct", {KeyField.STUDENT: "s1", DOC: "D,STUDENT:s
 print(make_key("writing.weather", {}, INTERNAL))
 
 asked = {"source": "writing.reconstruct", "KeyField.STUDENT": "s1", "state_type": "External"}
-print(make_key_from_json(asked))
+print(make_key_from_json(asked, sources=["writing.reconstruct"]))
 
 parts = parse_key("Internal,m.f,EventField.doc_id:D%2CSTUDENT:s2,STUDENT:s1")
 print(parts.state_type.value, parts.reducer, parts.fields)

@@ -219,7 +219,8 @@ async def run_reducers():
         {
             "source": sa_helpers.fully_qualified_function_name(activity),
             "KeyField.STUDENT": "s1",
-        }
+        },
+        sources=[activity],
     )
     # Written from outside while the reducer is live.
     await kvs.KVS().set(key, {"saves": 100, "by": {}})

@@ -20,12 +20,17 @@ from tests.stream_analytics.support import key_of, process_of
 
 from learning_observer.kvs import (
     KVS,
+    Change,
+    InMemoryKVS,
     KVSError,
+    Outcome,
     OutcomeUnknown,
     PersistentRedisKVS,
     Store,
     Unavailable,
 )
+from learning_observer.kvs.primitives import Submit
+from learning_observer.stream_analytics.engine import engine_for
 from learning_observer.stream_analytics.helpers import student_event_reducer
 from learning_observer.stream_analytics.pipeline import Pipeline
 from learning_observer.testing.proxy import Fault, FaultProxy
@@ -177,5 +182,70 @@ def test_events_that_wait_are_told_when_the_store_is_closed_in_trouble(
                 await store.aclose()
                 told = await asyncio.gather(*events, return_exceptions=True)
             assert all(isinstance(each, KVSError) for each in told), told
+
+    asyncio.run(main())
+
+
+class Contested(InMemoryKVS):
+    """A store that had trouble, and in which others are faster so many times."""
+
+    def __init__(self, conflicts: int) -> None:
+        super().__init__()
+        self.conflicts = conflicts
+        self.failed = 0
+        self.deadlines: list[float | None] = []
+
+    def try_for_s(self) -> float:
+        return 10.0
+
+    def in_vain(self) -> int:
+        return self.failed
+
+    def way(self, guard: str) -> Submit:
+        submit = super().way(guard)
+
+        def contested(
+            change: Change, done: Callable[[Outcome], object], deadline: float | None = None
+        ) -> None:
+            self.deadlines.append(deadline)
+            if self.conflicts:
+                self.conflicts -= 1
+                self._texts[guard] = b'{"count":%d}' % (100 * self.conflicts)
+            submit(change, done)
+
+        return contested
+
+
+def test_a_conflict_that_was_answered_at_once_gives_all_the_time_again() -> None:
+    """With their old deadlines events leave in small groups, and lose against others for ever."""
+
+    async def main() -> None:
+        store = Contested(conflicts=5)
+        KVS.add_item("default", store)
+        process = await process_of(count)
+        sending = asyncio.create_task(process("event", {}))
+        await asyncio.sleep(0)
+        engine_for(store).clock.in_trouble()
+        assert await sending == 1
+        assert store.deadlines[0] is not None
+        assert store.deadlines[1:] == [None] * 5
+
+    asyncio.run(main())
+
+
+def test_a_conflict_after_failed_attempts_does_not() -> None:
+    async def main() -> None:
+        store = Contested(conflicts=2)
+        KVS.add_item("default", store)
+        process = await process_of(count)
+        sending = asyncio.create_task(process("event", {}))
+        await asyncio.sleep(0)
+        clock = engine_for(store).clock
+        clock.in_trouble()
+        before = clock.attempt()
+        assert clock.is_prompt(before)
+        store.failed += 1
+        assert not clock.is_prompt(before)
+        assert await sending == 1
 
     asyncio.run(main())

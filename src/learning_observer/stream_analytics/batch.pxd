@@ -7,11 +7,14 @@ cdef class Batch:
     cdef dict _ranks
     cdef public Py_ssize_t left
     cdef object _complete
+    cdef bint _stopped
     cdef Wakeups _wakeups
     cpdef failed(self, Py_ssize_t at, Py_ssize_t rank, object error)
     cpdef expect(self, object state)
     cpdef answer(self)
     cpdef complete(self, Wakeups wakeups)
+    cpdef stop(self)
+    cpdef bint is_abandoned(self) except -1
 
 cdef class Part:
     cdef public Batch batch

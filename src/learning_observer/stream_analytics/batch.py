@@ -19,7 +19,15 @@ class Batch:
     left    how many of them have not answered yet
     """
 
-    __slots__ = ("_complete", "_ranks", "_wakeups", "errors", "left", "states")
+    __slots__ = (
+        "_complete",
+        "_ranks",
+        "_stopped",
+        "_wakeups",
+        "errors",
+        "left",
+        "states",
+    )
 
     def __init__(self, events: int) -> None:
         self.errors: list[BaseException | None] = [None] * events
@@ -28,6 +36,7 @@ class Batch:
         self.left = 0
         self._complete: asyncio.Future[None] | None = None
         self._wakeups: Wakeups | None = None
+        self._stopped = False
 
     def failed(self, at: int, rank: int, error: BaseException) -> None:
         """The event `at` failed in its reducer number `rank`."""
@@ -50,6 +59,14 @@ class Batch:
         """Await it where answers are left: it is done when all have come."""
         self._complete, self._wakeups = wakeups.future(), wakeups
         return self._complete
+
+    def stop(self) -> None:
+        """The caller was cancelled before it waited."""
+        self._stopped = True
+
+    def is_abandoned(self) -> bool:
+        """Whether nobody waits for the answers any more."""
+        return self._stopped or (self._complete is not None and self._complete.cancelled())
 
 
 class Part:

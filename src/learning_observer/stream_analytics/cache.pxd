@@ -4,8 +4,8 @@ cimport cython
 
 cdef class Cached:
     cdef Cached _before, _after
-    cdef Py_ssize_t _size, _text_size
-    @cython.locals(text_size=Py_ssize_t)
+    cdef Py_ssize_t _own_size, _size, _text_size
+    @cython.locals(text_size=Py_ssize_t, width=Py_ssize_t)
     cpdef measure(self, bytes data)
 
 cdef class Cache:

@@ -19,7 +19,7 @@ cdef class Engine(Keeper):
     cdef public object store, loop
     cdef object _thread, _tasks
     cdef public Room room
-    cdef Cache _cache
+    cdef readonly Cache _cache
     cdef public dict _states
     cdef list _missing, _ready
     cpdef take(self, HeldState held, object event)
@@ -33,11 +33,14 @@ cdef class Engine(Keeper):
     @cython.locals(ready=list, folded=list, at=Py_ssize_t, held=HeldState)
     cpdef advance_ready(self)
     cpdef bint is_here(self)
-    cpdef answered(self, Py_ssize_t events)
+    cpdef answered(self, Py_ssize_t before, Py_ssize_t after)
+    @cython.locals(held=HeldState, states=dict)
+    cpdef sweep(self)
     @cython.locals(state=HeldState, oldest=HeldState)
     cpdef rest(self, EventQueue held)
     cdef _forget(self, HeldState held)
     cdef _wake(self, HeldState held)
+    cpdef _begin_fetch(self)
 
 cpdef default_store()
 cpdef Engine engine_of(object store, Engine known)

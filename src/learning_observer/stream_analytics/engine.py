@@ -15,7 +15,10 @@ together is larger than the processor's cache for code; that of one step is not.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+import sys
+from asyncio import _get_running_loop
+from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from threading import get_ident
 from typing import Any, Final
 
@@ -23,7 +26,7 @@ from learning_observer import kvs
 from learning_observer.kvs import KVSRouter
 from learning_observer.kvs.changes import check_key
 from learning_observer.kvs.codec import Json
-from learning_observer.kvs.errors import KVSError, WrongType
+from learning_observer.kvs.errors import KVSError, Unavailable, WrongType
 from learning_observer.kvs.own_loop import of_this_loop
 from learning_observer.kvs.patience import SLOW_S
 from learning_observer.kvs.primitives import GROUP_KEYS_MAX
@@ -40,6 +43,10 @@ from learning_observer.stream_analytics.wakeups import Wakeups
 
 #: So many states of a batch are reduced before the lanes may send what is ready.
 STRIDE: Final = 256
+#: The tasks that run now, by their event loops, where it takes long to ask asyncio for the loop.
+_CURRENT: Final[dict[Any, Any]] = (
+    getattr(asyncio.tasks, "_current_tasks", {}) if sys.version_info < (3, 12) else {}
+)
 
 
 class Place:
@@ -68,7 +75,11 @@ class Engine(Keeper):
         self.loop = asyncio.get_running_loop()
         limits = limits or Limits.from_settings()
         self.room = Room(self.loop, limits.waiting_events)
-        super().__init__(Clock(self.loop, store, self.room), Wakeups(self.loop, self.advance_ready))
+        super().__init__(
+            Clock(self.loop, store, self.room, self.sweep),
+            Wakeups(self.loop, self.advance_ready),
+            limits.reducer_timeout,
+        )
         self._thread = get_ident()
         self._states: dict[Reducer, dict[StateKeys, HeldState]] = {}
         self._missing: list[HeldState] = []
@@ -93,7 +104,8 @@ class Engine(Keeper):
         if not self.clock.ticking:
             self.clock.start()
         held.add(event, answered)
-        self.room.events += 1
+        if len(held.waiting) <= 4 * self.room.share:
+            self.room.events += 1
         if not held.running:
             self._wake(held)
             if not self.wakeups.waking:  # else the others who are just woken come first
@@ -135,7 +147,8 @@ class Engine(Keeper):
         if not self.clock.ticking:
             self.clock.start()
         held.add(event, part)
-        self.room.events += 1
+        if len(held.waiting) <= 4 * self.room.share:
+            self.room.events += 1
 
     async def run(self, batch: Batch) -> None:
         """Reduce what has been taken in for the batch, and wait until it is all answered."""
@@ -145,7 +158,10 @@ class Engine(Keeper):
                 now, states = states[:STRIDE], states[STRIDE:]
                 self.wake_all(now)
                 await asyncio.sleep(0)  # what is ready leaves: the store works on it meanwhile
-        finally:  # a caller that is cancelled leaves no event behind
+        except BaseException:
+            batch.stop()
+            raise
+        finally:  # the events of a caller that is cancelled are reduced all the same
             self.wake_all(states)
         if batch.left:
             await batch.complete(self.wakeups)
@@ -184,13 +200,25 @@ class Engine(Keeper):
                 held.hand_in()
 
     def is_here(self) -> bool:
-        """Whether its event loop is the running one; see `is_here` of the Redis store."""
-        # Callers that were just woken need not ask: the loop is what runs them.
-        return self._thread == get_ident() and (self.wakeups.waking or self.loop.is_running())
+        """Whether its event loop is the one that runs the caller, a task.
 
-    def answered(self, events: int) -> None:
-        """So many events wait no more."""
-        self.room.leave(events)
+        Another one may run inside it, in the same thread. To ask asyncio takes a system call on
+        Python 3.11; where only one event loop runs a task, that is the answer.
+        """
+        if len(_CURRENT) == 1 and self.loop in _CURRENT and self._thread == get_ident():
+            return True
+        return _get_running_loop() is self.loop
+
+    def answered(self, before: int, after: int) -> None:
+        """A state had so many events that wait, and has so many now."""
+        self.room.changed(before, after)
+
+    def sweep(self) -> None:
+        """Free the places of events that were not begun, and whose callers were cancelled."""
+        for states in self._states.values():
+            for held in states.values():
+                if len(held.waiting) > 4:
+                    held.sweep()
 
     def rest(self, held: Any) -> None:
         """No event waits for the state: it goes into the cache, or is forgotten."""
@@ -206,14 +234,35 @@ class Engine(Keeper):
             self._forget(oldest)
             oldest = self._cache.surplus()
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run `work` in a task of the engine's."""
+    def spawn(
+        self, work: Coroutine[Any, Any, None], lost: Callable[[BaseException], object]
+    ) -> None:
+        """Run `work` in a task of the engine's. Where that ends before its work is done, call
+        `lost(error)`: a task that is cancelled before its first step runs nothing itself.
+        """
         task = self.loop.create_task(work)
         self._tasks.add(task)  # the loop itself keeps only a weak reference
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._ended, lost))
+
+    def end_process(self, error: BaseException) -> None:
+        """Raise `error` out of the event loop, and not here: the store, or a caller whose turn it
+        is, would not finish what it is doing for others.
+        """
+        self.loop.call_soon(_raise, error)
+
+    def _ended(self, lost: Callable[[BaseException], object], task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is None:
+            return
+        if not isinstance(error, Exception):  # meant for the task, and not for those who wait
+            why = "was cancelled" if task.cancelled() else f"ended with {type(error).__name__}"
+            error, cause = Unavailable(f"the task of this event {why}; nothing was written"), error
+            error.__cause__ = cause
+        lost(error)
 
     def _forget(self, held: HeldState) -> None:
-        held.forgotten = True
+        held.let_go()
         del self._states[held.reducer][held.keys]
 
     def _wake(self, held: HeldState) -> None:
@@ -223,38 +272,49 @@ class Engine(Keeper):
             self._cache.take_out(held)
             self._ready.append(held)
             return
-        if not self._missing:  # all that are missed until this task runs are read together
-            self.spawn(self._fetch())
+        if not self._missing:  # all that are missed in this turn of the loop are read together
+            self.loop.call_soon(self._begin_fetch)
         self._missing.append(held)
 
-    async def _fetch(self) -> None:
+    def _begin_fetch(self) -> None:
         missing, self._missing = self._missing, []
-        for start in range(0, len(missing), GROUP_KEYS_MAX):
-            await self._fetch_part(missing[start : start + GROUP_KEYS_MAX])
+        self.spawn(self._fetch(missing), partial(_fail_all, missing))
 
-    async def _fetch_part(self, missing: list[HeldState]) -> None:
-        began = self.loop.time()
-        came = min(held.waiting[3] for held in missing)
-        try:
-            until = None if self.clock.troubled_at < came else self.clock.deadline(came)
-            found = await self.store.read([held.keys.internal for held in missing], deadline=until)
-        except WrongType as error:
-            if len(missing) == 1:
-                missing[0].fail(error)
-                return
-            for held in missing:  # one bad key must not fail the others
-                await self._fetch_part([held])
-            return
-        except Exception as error:  # noqa: BLE001 - whatever it was, all who wait must know
-            for held in missing:
-                held.fail(error)
-            return
-        if self.loop.time() - began > SLOW_S:  # its commit has what is left of its time
-            self.clock.in_trouble()
-        for held, data in zip(missing, found, strict=True):
-            held.found(data)
-        self._ready += missing
-        self.advance_ready()
+    async def _fetch(self, missing: list[HeldState]) -> None:
+        """Read the states that are missing. `missing` keeps those that are not read yet."""
+        alone = 0  # so many of them are read one by one
+        while missing:
+            part = missing[: 1 if alone else GROUP_KEYS_MAX]
+            alone = max(alone - 1, 0)
+            began = self.loop.time()
+            came = min(held.waiting[3] for held in part)
+            try:
+                until = None if self.clock.troubled_at < came else self.clock.deadline(came)
+                found = await self.store.read([held.keys.internal for held in part], deadline=until)
+            except Exception as error:  # noqa: BLE001 - whatever it was, all who wait must know
+                if isinstance(error, WrongType) and len(part) > 1:
+                    alone = len(part)  # one bad key must not fail the others
+                    continue
+                del missing[: len(part)]
+                _fail_all(part, error)
+                continue
+            if self.loop.time() - began > SLOW_S:  # its commit has what is left of its time
+                self.clock.in_trouble()
+            for held, data in zip(part, found, strict=True):
+                held.found(data)
+            del missing[: len(part)]
+            self._ready += part
+            self.advance_ready()
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+def _fail_all(states: list[HeldState], error: BaseException) -> None:
+    """Answer all that wait for these states with `error`."""
+    for held in states:
+        held.fail(error)
 
 
 _engines: dict[asyncio.AbstractEventLoop, dict[Store, Engine]] = {}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+import sys
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from learning_observer.kvs.codec import Json
@@ -19,6 +20,9 @@ from learning_observer.stream_analytics.wakeups import Failed, Wakeups
 #: batch, whose events are answered together, so that the event loop turns now and then.
 FOLD_EVENTS_MAX: Final = 256
 FOLD_OF_BATCH_MAX: Final = 1024
+#: A state with so many events looks for those whose callers were cancelled; with twice as many as
+#: were left then, again.
+SWEEP_EVENTS: Final = 1024
 
 
 class Keeper:
@@ -26,24 +30,32 @@ class Keeper:
 
     clock    tells when events come, and until when they are tried
     wakeups  wakes those who wait
+    reducer_timeout  seconds that a reducer may take for one event, if it has no limit of its own
     """
 
-    __slots__ = ("clock", "wakeups")
+    __slots__ = ("clock", "reducer_timeout", "wakeups")
 
-    def __init__(self, clock: Clock, wakeups: Wakeups) -> None:
+    def __init__(self, clock: Clock, wakeups: Wakeups, reducer_timeout: float | None) -> None:
         self.clock = clock
         self.wakeups = wakeups
+        self.reducer_timeout = reducer_timeout
 
-    def answered(self, events: int) -> None:
-        """So many events wait no more."""
+    def answered(self, before: int, after: int) -> None:
+        """A state had so many events that wait, and has so many now."""
         raise NotImplementedError
 
     def rest(self, held: Any) -> None:
         """No event waits for the state any more."""
         raise NotImplementedError
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run `work` in a task."""
+    def spawn(
+        self, work: Coroutine[Any, Any, None], lost: Callable[[BaseException], object]
+    ) -> None:
+        """Run `work` in a task. Where that ends before its work is done, call `lost(error)`."""
+        raise NotImplementedError
+
+    def end_process(self, error: BaseException) -> None:
+        """Raise `error`, which a reducer raised to end the process, out of the event loop."""
         raise NotImplementedError
 
 
@@ -53,18 +65,21 @@ class EventQueue(Cached):
     waiting  the events, each followed by who waits for its answer, by the answer once there is
              one, and by when it came: a list for each would be a lot to look after
     folded   so many of them, the first ones, have their answer
+    stop     where those end, in `waiting`, that a task is folding
     keeper   the engine that holds the state
     keys     the keys of the state
     """
 
-    __slots__ = ("folded", "keeper", "keys", "waiting")
+    __slots__ = ("_sweep_at", "folded", "keeper", "keys", "stop", "waiting")
 
     def __init__(self, keeper: Keeper, keys: StateKeys) -> None:
-        super().__init__()
+        super().__init__(sys.getsizeof(keys[0]) + sys.getsizeof(keys[1]))
         self.keeper = keeper
         self.keys = keys
         self.waiting: list[Any] = []
         self.folded = 0
+        self.stop = 0
+        self._sweep_at = 4 * SWEEP_EVENTS
 
     def add(self, event: Event, caller: asyncio.Future[Json] | Part) -> None:
         """One event more waits, and `caller` for its answer."""
@@ -73,6 +88,8 @@ class EventQueue(Cached):
         waiting.append(caller)
         waiting.append(None)
         waiting.append(self.keeper.clock.now)
+        if len(waiting) > self._sweep_at:
+            self.sweep()
 
     def end(self) -> int:
         """Where those end, in `waiting`, that are folded now."""
@@ -100,6 +117,33 @@ class EventQueue(Cached):
         self.answer()
         return bool(self.waiting)
 
+    def sweep(self) -> None:
+        """Drop the events that were not begun, and whose callers were cancelled.
+
+        The first event stays: the state's turn is about it. `waiting` stays the same list, as a
+        task may be folding it.
+        """
+        waiting = self.waiting
+        before = len(waiting)
+        left: list[Any] = []
+        begun = 4 * (self.folded + 1)
+        stop = self.stop
+        for at in range(begun, before, 4):
+            caller = waiting[at + 1]
+            gone = caller.batch.is_abandoned() if type(caller) is Part else caller.cancelled()
+            if not gone:
+                left += waiting[at : at + 4]
+            elif at < stop:
+                self.stop -= 4
+        waiting[begun:] = left
+        self._sweep_at = max(4 * SWEEP_EVENTS, 2 * len(waiting))
+        self.keeper.answered(before // 4, len(waiting) // 4)
+
+    def renew(self) -> None:
+        """The events have all their time again: what held them up is no trouble of the store."""
+        now = self.keeper.clock.attempt()[0]
+        self.waiting[3::4] = [now] * (len(self.waiting) // 4)
+
     def fail_folded(self, error: BaseException) -> None:
         """The write of those that were folded failed; errors of their own stay."""
         for at in range(2, 4 * self.folded, 4):
@@ -123,12 +167,13 @@ class EventQueue(Cached):
             else:
                 self.keeper.wakeups.answer(caller, answer)
         self.folded = 0
+        before = len(waiting) // 4
         del waiting[: 4 * count]
-        self.keeper.answered(count)
+        self.keeper.answered(before, before - count)
 
 
 def _too_late(key: str) -> Unavailable:
     return TimedOut(
-        f"gave up: events before this one were tried in vain all the time, on {shorten(key)}. "
-        "Nothing of this event was sent"
+        f"gave up: the events before this one, on {shorten(key)}, were not written before its "
+        "time was up. Nothing of this event was sent"
     )

@@ -10,6 +10,8 @@ import enum
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from learning_observer.kvs.errors import shorten
+
 
 class ScopeFieldError(Exception):
     """A scope names a field that has no value, or that is no field at all."""
@@ -44,7 +46,7 @@ class EventField:
     def __post_init__(self) -> None:
         if not isinstance(self.event, str) or not self.event or set(self.event) & set(",:"):
             raise ScopeFieldError(
-                f"an EventField needs a name without commas and colons, got {self.event!r}"
+                f"an EventField needs a name without commas and colons, got {shorten(self.event)}"
             )
 
     @property

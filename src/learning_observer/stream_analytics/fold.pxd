@@ -4,6 +4,7 @@ cdef class Reducer:
     cdef public str name
     cdef public object function
     cdef public bytes null
+    cdef public object timeout
     cdef public bint awaits, declines
 
 cdef class Fold:

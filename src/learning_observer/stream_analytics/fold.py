@@ -32,20 +32,24 @@ UNREAD: Final[Any] = object()
 class Reducer:
     """A reducer function, and how its states begin.
 
-    name    the function's name in keys and messages
-    null    the JSON text of its null state
-    awaits  whether it has an `await`: then it runs in a task, and may wait
+    name      the function's name in keys and messages
+    null      the JSON text of its null state
+    awaits    whether it has an `await`: then it runs in a task, and may wait
+    timeout   seconds that it may take for one event, if it awaits; `None`: as the settings say
     declines  whether it has ever left one of its states unwritten: then it gets copies, as
               what was lent to it would have to be made again
     """
 
-    __slots__ = ("awaits", "declines", "function", "name", "null")
+    __slots__ = ("awaits", "declines", "function", "name", "null", "timeout")
 
-    def __init__(self, name: str, function: ReducerFunction, null: bytes) -> None:
+    def __init__(
+        self, name: str, function: ReducerFunction, null: bytes, timeout: float | None = None
+    ) -> None:
         self.name = name
         self.function = function
         self.null = null
         self.awaits = _awaits(function)
+        self.timeout = timeout
         self.declines = False
 
 
@@ -198,6 +202,7 @@ class Fold:
             puts[self._external_key] = (
                 external if type(external) is bytes else encode_plain(external)
             )
+        self._external = None  # it is in the change now, and no state keeps it
         if not puts and not verify:
             return None
         base, self._base = self._base, None

@@ -7,16 +7,15 @@ events gather, and are then folded: reduced one after another, written once.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import math
+from collections.abc import Awaitable
+from typing import Any, Final
 
 from learning_observer.kvs.changes import Conflict, Outcome
-from learning_observer.kvs.errors import (
-    KVSError,
-    OutcomeUnknown,
-    Unavailable,
-)
+from learning_observer.kvs.errors import OutcomeUnknown, Unavailable
 from learning_observer.kvs.primitives import Submit
 from learning_observer.stream_analytics.batch import Part
+from learning_observer.stream_analytics.errors import ReducerTimedOut
 from learning_observer.stream_analytics.event_queue import EventQueue, Keeper
 from learning_observer.stream_analytics.fold import (
     UNREAD,
@@ -28,6 +27,9 @@ from learning_observer.stream_analytics.fold import (
 )
 from learning_observer.stream_analytics.running import run
 from learning_observer.stream_analytics.wakeups import Failed
+
+#: Stands for an attempt that was not made while the store was in trouble.
+NEVER: Final = (-math.inf, -1)
 
 
 class HeldState(EventQueue):
@@ -42,6 +44,7 @@ class HeldState(EventQueue):
     """
 
     __slots__ = (
+        "_attempt",
         "_fold",
         "_submit",
         "_when_committed",
@@ -60,6 +63,7 @@ class HeldState(EventQueue):
         self._submit = submit
         self._fold = Fold(reducer, keys)
         self._when_committed = self.committed  # bound once, not at every commit
+        self._attempt = NEVER
         self.reducer = reducer
         self.running = False
         self.known = False
@@ -68,6 +72,12 @@ class HeldState(EventQueue):
         self.state: Any = UNREAD
         self.forgotten = False
         self.part: Part | None = None
+
+    def let_go(self) -> None:
+        """The engine does not hold it any more. Others may for a while, but not its content."""
+        self.forgotten = True
+        self.data, self.state = None, UNREAD
+        self._fold.begin(None, UNREAD)
 
     def found(self, data: bytes | None) -> None:
         """The store holds `data`."""
@@ -88,7 +98,7 @@ class HeldState(EventQueue):
             self.keeper.rest(self)
             return False
         if self.reducer.awaits:
-            self.keeper.spawn(self._fold_in_task())
+            self.keeper.spawn(self._fold_in_task(), self._fold_lost)
             return False
         self._fold_here()
         return True
@@ -99,7 +109,12 @@ class HeldState(EventQueue):
         if outcome is None:
             self.data, self.state = self._fold.data, self._fold.state
         elif isinstance(outcome, Conflict):
-            # Somebody else was faster: the same events again, on what stands there now.
+            # Somebody else was faster: the same events again, on what stands there now. They
+            # have all their time again where that was answered at once. With deadlines of their
+            # own they would leave in small groups, and lose ever more.
+            clock = self.keeper.clock
+            if clock.troubled_at >= self.waiting[3] and clock.is_prompt(self._attempt):
+                self.renew()
             self.found(outcome.current)
             self.advance()
             return
@@ -134,11 +149,14 @@ class HeldState(EventQueue):
         """The answer to one event."""
         try:
             return run(function, event, fold, wanted)
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the event's own
-            return Failed(error)
-        except BaseException as error:  # the process is to end
-            self.fail(error)
-            raise
+        except BaseException as error:  # noqa: BLE001 - the event's own, whatever it is
+            return self._failed(error)
+
+    def _failed(self, error: BaseException) -> Failed:
+        """The answer to an event whose reducer raised `error`."""
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            self.keeper.end_process(error)
+        return Failed(error)
 
     def _make_again(self, fold: Fold, function: ReducerFunction) -> None:
         """Reduce the events once more: the last of them has used up what those before had made."""
@@ -151,27 +169,53 @@ class HeldState(EventQueue):
 
     async def _fold_in_task(self) -> None:
         fold, waiting = self._fold, self.waiting
-        try:
-            fold.begin(self.data, self.state)
-            fold.copies = True
-            self.state = UNREAD
-            self.folded = 0
-            for at in range(0, self.end(), 4):
-                try:
-                    result = await self.reducer.function(waiting[at], fold.next_state())
-                    waiting[at + 2] = fold.take(result, type(waiting[at + 1]) is not Part)
-                except asyncio.CancelledError as error:
-                    if _is_cancelled():
-                        raise  # not the reducer is cancelled, but what runs it
-                    waiting[at + 2] = Failed(error)
-                except Exception as error:  # noqa: BLE001 - the event's own, told to its caller
-                    waiting[at + 2] = Failed(error)
-                self.folded += 1
-                _forget_cancellations()
-        except BaseException as error:  # the event loop is being shut down
-            self.fail(error)
-            raise
+        fold.begin(self.data, self.state)
+        fold.copies = True
+        self.state = UNREAD
+        self.folded = 0
+        reducer, task = self.reducer, asyncio.current_task()
+        limit = self.keeper.reducer_timeout if reducer.timeout is None else reducer.timeout
+        self.stop = self.end()  # sooner where callers are cancelled meanwhile
+        while 4 * self.folded < self.stop:
+            at = 4 * self.folded
+            wanted = type(waiting[at + 1]) is not Part
+            try:
+                running = reducer.function(waiting[at], fold.next_state())
+                if limit is not None:
+                    running = self._within(limit, running)
+                answer = fold.take(await running, wanted)
+            except asyncio.CancelledError as error:
+                if task is None or task.cancelling():
+                    raise  # not the reducer is cancelled, but what runs it
+                answer = Failed(error)
+            except GeneratorExit as error:
+                if _current_task() is not task:
+                    raise  # the task was thrown away, and is closed by the garbage collector
+                answer = Failed(error)
+            except BaseException as error:  # noqa: BLE001 - the event's own, whatever it is
+                answer = self._failed(error)
+            waiting[at + 2] = answer
+            self.folded += 1
+            while task is not None and task.cancelling():
+                task.uncancel()  # a TaskGroup that failed leaves that (Python 3.11 and 3.12)
+        self.stop = 0
         self.hand_in()
+
+    async def _within(self, limit: float, running: Awaitable[Any]) -> Any:
+        """What the reducer returns within its time limit."""
+        timer = asyncio.timeout(limit)
+        try:
+            async with timer:
+                return await running
+        except Exception as error:
+            if not timer.expired():
+                raise
+            raise ReducerTimedOut(self.reducer.name, self.keys.internal, limit) from error
+
+    def _fold_lost(self, error: BaseException) -> None:
+        """The task that folds has ended before it handed in a change."""
+        self.stop = 0
+        self.fail(error)
 
     def hand_in(self) -> None:
         """Submit the fold's change.
@@ -195,8 +239,9 @@ class HeldState(EventQueue):
             if self.keeper.clock.troubled_at < came:
                 self._submit(change, self._when_committed)
             else:
+                self._attempt = self.keeper.clock.attempt()
                 self._submit(change, self._when_committed, self.keeper.clock.deadline(came))
-        except KVSError as error:  # the store was closed
+        except Exception as error:  # noqa: BLE001 - the store was closed, say: all must know
             self.fail(error)
 
     def _go_on(self) -> None:
@@ -207,13 +252,8 @@ class HeldState(EventQueue):
             self.keeper.rest(self)
 
 
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
-def _forget_cancellations() -> None:
-    """A TaskGroup that failed leaves its task counted as cancelled (Python 3.11 and 3.12)."""
-    task = asyncio.current_task()
-    while task is not None and task.cancelling():
-        task.uncancel()
+def _current_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no event loop runs
+        return None

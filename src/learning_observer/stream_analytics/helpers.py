@@ -30,9 +30,10 @@ from learning_observer.stream_analytics.keyed import KeyedReducer
 from learning_observer.stream_analytics.keys import (
     fully_qualified_function_name,
     make_key,
-    make_key_from_json,
     parse_key,
 )
+from learning_observer.stream_analytics.keys_from_json import make_key_from_json
+from learning_observer.stream_analytics.limits import timeout_fault
 from learning_observer.stream_analytics.session import Session
 
 __all__ = [
@@ -68,12 +69,16 @@ def kvs_pipeline(
     scope: Iterable[Field] | None = None,
     module_override: str | None = None,
     qualname_override: str | None = None,
+    *,
+    timeout: float | None = None,
 ) -> Callable[[ReducerFunction], DecoratedReducer]:
     """Make a reducer of `async (event, state) -> (internal, external)`.
 
     null_state   the state before the first event; each first event gets a copy of its own
     scope        the fields that tell one state from another; default: the student
     …_override   stand in keys instead of the function's module and qualname
+    timeout      seconds that the function may take for one event, if it awaits; then the event
+                 fails with `ReducerTimedOut`. Default: the setting `reducer_timeout`
 
     Of what the function returns, the object `False`, and only it, means "do not write this
     half". The function may change the state it is given. It may run more than once on an
@@ -85,13 +90,17 @@ def kvs_pipeline(
     raises. A scope's field that has no value raises `ScopeFieldError` at event time.
 
     Raises `NotJSON` for a null state that is none, `TypeError` for what is no coroutine
-    function, `ScopeFieldError` for a scope that holds something other than fields.
+    function, `ScopeFieldError` for a scope that holds something other than fields, `ValueError`
+    for a timeout that is not a number of seconds.
     """
     null = codec.encode(null_state)
     fields = _checked_scope(scope)
     for override in (module_override, qualname_override):
         if override is not None and "," in override:
             raise ScopeFieldError(f"a name in keys cannot have a comma, got {override!r}")
+    fault = timeout_fault(timeout)
+    if fault is not None:
+        raise ValueError(f"timeout: {fault}")
 
     def decorator(function: ReducerFunction) -> DecoratedReducer:
         if not inspect.iscoroutinefunction(inspect.unwrap(function)):
@@ -103,7 +112,9 @@ def kvs_pipeline(
 
         reducer.__dict__.update(_kvs_module=module_override, _kvs_qualname=qualname_override)
         name = fully_qualified_function_name(reducer)
-        keyed = reducer.__dict__["_kvs_keyed"] = KeyedReducer(Reducer(name, function, null), fields)
+        keyed = reducer.__dict__["_kvs_keyed"] = KeyedReducer(
+            Reducer(name, function, null, timeout), fields
+        )
         return reducer
 
     return decorator
@@ -114,9 +125,11 @@ def student_event_reducer(
     scope: Iterable[Field] | None = STUDENT_SCOPE,
     module_override: str | None = None,
     qualname_override: str | None = None,
+    *,
+    timeout: float | None = None,
 ) -> Callable[[ReducerFunction], DecoratedReducer]:
     """`kvs_pipeline` with a state for each student, unless `scope` says otherwise."""
-    return kvs_pipeline(null_state, scope, module_override, qualname_override)
+    return kvs_pipeline(null_state, scope, module_override, qualname_override, timeout=timeout)
 
 
 class _Source(Session):

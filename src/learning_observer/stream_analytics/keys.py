@@ -4,14 +4,18 @@ A key reads `<Internal|External>,<module>.<qualname>[,<field>:<value>…]`, fiel
 name. Values stand as they are, except for a comma that would start another field: a
 `doc_id` of `D,EventField.tab_id:T` becomes `D%2CEventField.tab_id:T`, and what already
 looks like such an escape gets one `25` more. Different values always give different keys.
+
+A value that an event or a browser brings has at most 1,024 bytes, and its key 8,192: each key is
+kept in memory several times.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Final, NamedTuple
 
+from learning_observer.kvs.errors import InvalidKey, shorten
 from learning_observer.stream_analytics.fields import (
     EventField,
     Field,
@@ -19,6 +23,10 @@ from learning_observer.stream_analytics.fields import (
     KeyStateType,
     ScopeFieldError,
 )
+
+#: The longest value that an event or a browser may bring for a field, and its key, in UTF-8.
+ID_BYTES_MAX: Final = 1024
+KEY_BYTES_MAX: Final = 8192
 
 _KEY_FIELDS = "|".join(field.value for field in KeyField)
 _SEPARATOR = re.compile(rf",((?:{_KEY_FIELDS}|EventField\.[^,:]+):)")
@@ -67,33 +75,35 @@ def make_key(
         if not isinstance(field, KeyField | EventField):
             raise ScopeFieldError(f"expected a KeyField or an EventField, got {field!r}")
     selector = sorted((field.name, value) for field, value in key_dict.items())
-    return state_type.value + "," + name + "".join(f",{n}:{escape(str(v))}" for n, v in selector)
+    parts = "".join(f",{n}:{escape(made_text(value))}" for n, value in selector)
+    return state_type.value + "," + name + parts
 
 
-def make_key_from_json(js: Mapping[str, Any]) -> str:
-    """The key that a browser asks for, from its JSON.
+def bounded_key(
+    func: Callable[..., object] | str,
+    key_dict: Mapping[Field, object],
+    state_type: KeyStateType,
+) -> str:
+    """`make_key`, for values that events and browsers bring.
 
-    `{"source": "module.reducer", "KeyField.STUDENT": "S", "EventField.doc_id": "D"}` is the
-    Internal state of that reducer; `"state_type": "External"` asks for the other half.
-    Raises `ScopeFieldError` for what is no object, a missing source, an unknown name, or a
-    value that is no text or number. Whether the caller may read that state is not decided here.
+    Raises `InvalidKey` where a value has more than `ID_BYTES_MAX` bytes, or the key more than
+    `KEY_BYTES_MAX`.
     """
-    if not isinstance(js, Mapping):
-        raise ScopeFieldError(f"expected an object, got {type(js).__name__}")
-    asked = dict(js)
-    source = asked.pop("source", None)
-    if not isinstance(source, str) or not source or "," in source:
-        raise ScopeFieldError(f"`source` must name a reducer (module.function), got {source!r}")
+    for field, value in key_dict.items():
+        if isinstance(field, KeyField | EventField):
+            _check_length(field.name, made_text(value), ID_BYTES_MAX)
+    key = make_key(func, key_dict, state_type)
+    _check_length("the key", key, KEY_BYTES_MAX)
+    return key
+
+
+def made_text(value: object) -> str:
+    """The text of a value in keys. Raises `InvalidKey` where Python cannot make it."""
     try:
-        state_type = KeyStateType(asked.pop("state_type", "Internal"))
-    except ValueError as error:
-        raise ScopeFieldError(f"`state_type` must be Internal or External: {error}") from None
-    fields: dict[Field, object] = {}
-    for name, value in asked.items():
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise ScopeFieldError(f"{name}: expected text or a number, got {value!r}")
-        fields[_field_named(name)] = value
-    return make_key(source, fields, state_type)
+        return str(value)
+    except (ValueError, RecursionError) as error:  # 5,000 digits; lists within lists
+        kind = type(value).__name__
+        raise InvalidKey(kind, f"the {kind} cannot be turned into text ({error})") from None
 
 
 def parse_key(key: str) -> KeyParts | None:
@@ -124,11 +134,11 @@ def unescape(text: str) -> str:
     return _ESCAPED_TWICE.sub("%", _FORGED_ESCAPED.sub(",", text))
 
 
-def _field_named(name: str) -> Field:
-    kind, _, rest = name.partition(".")
-    if kind == "KeyField" and rest in KeyField.__members__:
-        return KeyField[rest]
-    if kind == "EventField":
-        return EventField(rest)
-    known = ", ".join(f"KeyField.{field.name}" for field in KeyField)
-    raise ScopeFieldError(f"{name!r} is no field; known are {known} and EventField.<name>")
+def _check_length(name: str, text: str, most: int) -> None:
+    if 4 * len(text) <= most:  # a character has four bytes at most
+        return
+    length = len(text.encode(errors="surrogatepass"))
+    if length > most:
+        raise InvalidKey(
+            text, f"{shorten(name)} has {length:,} bytes, and at most {most:,} are allowed"
+        )

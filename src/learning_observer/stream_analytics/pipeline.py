@@ -10,7 +10,7 @@ from typing import Any
 
 from learning_observer.kvs import Store
 from learning_observer.kvs.codec import Json
-from learning_observer.kvs.errors import shorten
+from learning_observer.kvs.errors import InvalidKey, shorten
 from learning_observer.stream_analytics.batch import Batch
 from learning_observer.stream_analytics.engine import Engine, Place, default_store, engine_of
 from learning_observer.stream_analytics.fields import Scope
@@ -169,7 +169,10 @@ class Pipeline:
         if route is None:
             known = ", ".join(sorted(self._routes)) or "none"
             raise BadEvent(f"metadata.source is unknown: {shorten(source)}; known: {known}")
-        return route.plan(client, metadata)
+        try:
+            return route.plan(client, metadata)
+        except InvalidKey as error:
+            raise BadEvent(str(error)) from error
 
 
 def check_event(event: Event) -> tuple[Mapping[str, Any], Mapping[str, Any]]:

@@ -9,7 +9,7 @@ from learning_observer import kvs
 from learning_observer.kvs import Store, codec
 from learning_observer.kvs.codec import Json
 from learning_observer.stream_analytics.fields import Field, KeyStateType
-from learning_observer.stream_analytics.keys import make_key
+from learning_observer.stream_analytics.keys import bounded_key
 
 #: What `select` takes for every field of the state.
 ALL: Final = "All"
@@ -61,12 +61,13 @@ async def states(
     A path that leads nowhere becomes `Missing` in that row and field; the row stays. List
     items are picked by number. Under `ALL`, a state that is no object is one field, named
     by the empty text, and a stored `None` has none. Raises ValueError for another text than
-    `ALL`, and what `Store.multiget` and `make_key` raise.
+    `ALL`, what `Store.multiget` and `make_key` raise, and `InvalidKey` for a value that is too
+    long to be one of a state.
     """
     if isinstance(select, str) and select != ALL:
         raise ValueError(f"select must be a mapping of names to paths, ALL or None, got {select!r}")
     asked = list(entities)
-    keys = [make_key(reducer, entity, state_type) for entity in asked]
+    keys = [bounded_key(reducer, entity, state_type) for entity in asked]
     found = await (store or kvs.KVS()).multiget(keys, ABSENT)
     blank = codec.encode(default)
     return [

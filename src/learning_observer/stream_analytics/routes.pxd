@@ -1,9 +1,9 @@
 # Types of what is compiled; the code stands in routes.py.
 
-from learning_observer.stream_analytics.keyed cimport named_student
+from learning_observer.stream_analytics.keyed cimport named_student, text_of
 
 cdef class Route:
-    cdef object _reducers
+    cdef object _kept, _reducers
     cdef list _names
     cdef dict _plans
     cpdef tuple plan(self, client, metadata)
