@@ -70,7 +70,10 @@ def timeout_fault(value: object) -> str | None:
         return None
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not TIMEOUT_MIN_S <= value <= TIMEOUT_MAX_S:  # type: ignore[operator]
-        return f"expected seconds from {TIMEOUT_MIN_S:g} to {TIMEOUT_MAX_S:g}, got {value_shown(value)}"
+        return (
+            f"expected seconds from {TIMEOUT_MIN_S:g} to {TIMEOUT_MAX_S:g}, "
+            f"got {value_shown(value)}"
+        )
     return None
 
 
