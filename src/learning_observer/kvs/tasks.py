@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 def start(
     work: Coroutine[Any, Any, None],
     failed: Callable[[BaseException], object],
-    ended: Callable[[], object],
+    ended: Callable[[], object] | None = None,
 ) -> asyncio.Task[None]:
     """Run `work` in a task of the running event loop.
 
@@ -22,6 +22,8 @@ def start(
             A task that is cancelled before its first step runs nothing of `work`, not even a
             `finally`; `failed` is called all the same
     ended   called when the task is over, however it ended
+
+    Keep the task: event loops have only weak references to theirs.
 
     The first step never runs inside this call, whatever the loop's task factory is
     (`asyncio.eager_task_factory`, Python 3.12): callers may be in the middle of a change.
@@ -43,7 +45,8 @@ def start(
             failed(asyncio.CancelledError())
         elif not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a task of a store failed", exc_info=error)
-        ended()
+        if ended is not None:
+            ended()
 
     task = asyncio.Task(run(), loop=asyncio.get_running_loop())
     task.add_done_callback(over)

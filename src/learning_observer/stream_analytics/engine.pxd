@@ -40,7 +40,7 @@ cdef class Engine(Keeper):
     cpdef rest(self, EventQueue held)
     cdef _forget(self, HeldState held)
     cdef _wake(self, HeldState held)
-    cpdef _begin_fetch(self)
+    cpdef _fail_missing(self, list missing, error)
 
 cpdef default_store()
 cpdef Engine engine_of(object store, Engine known)

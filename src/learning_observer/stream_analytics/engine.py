@@ -31,6 +31,7 @@ from learning_observer.kvs.own_loop import of_this_loop
 from learning_observer.kvs.patience import SLOW_S
 from learning_observer.kvs.primitives import GROUP_KEYS_MAX
 from learning_observer.kvs.store import Store
+from learning_observer.kvs.tasks import start
 from learning_observer.stream_analytics.batch import Batch, Part
 from learning_observer.stream_analytics.cache import Cache
 from learning_observer.stream_analytics.clock import Clock
@@ -82,9 +83,9 @@ class Engine(Keeper):
         )
         self._thread = get_ident()
         self._states: dict[Reducer, dict[StateKeys, HeldState]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._missing: list[HeldState] = []
         self._ready: list[HeldState] = []  # known, and with events that wait
-        self._tasks: set[asyncio.Task[None]] = set()
         self._cache = Cache(limits.cache_bytes)  # of states that no event waits for
 
     def process(self, reducer: Reducer, keys: StateKeys, event: Event) -> asyncio.Future[Json]:
@@ -240,26 +241,15 @@ class Engine(Keeper):
         """Run `work` in a task of the engine's. Where that ends before its work is done, call
         `lost(error)`: a task that is cancelled before its first step runs nothing itself.
         """
-        task = self.loop.create_task(work)
+        task = start(work, partial(_settle, lost))
         self._tasks.add(task)  # the loop itself keeps only a weak reference
-        task.add_done_callback(partial(self._ended, lost))
+        task.add_done_callback(self._tasks.discard)
 
     def end_process(self, error: BaseException) -> None:
         """Raise `error` out of the event loop, and not here: the store, or a caller whose turn it
         is, would not finish what it is doing for others.
         """
         self.loop.call_soon(_raise, error)
-
-    def _ended(self, lost: Callable[[BaseException], object], task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        if error is None:
-            return
-        if not isinstance(error, Exception):  # meant for the task, and not for those who wait
-            why = "was cancelled" if task.cancelled() else f"ended with {type(error).__name__}"
-            error, cause = Unavailable(f"the task of this event {why}; nothing was written"), error
-            error.__cause__ = cause
-        lost(error)
 
     def _forget(self, held: HeldState) -> None:
         held.let_go()
@@ -272,16 +262,15 @@ class Engine(Keeper):
             self._cache.take_out(held)
             self._ready.append(held)
             return
-        if not self._missing:  # all that are missed in this turn of the loop are read together
-            self.loop.call_soon(self._begin_fetch)
+        if not self._missing:  # all that are missed until this task runs are read together
+            missing: list[HeldState] = []
+            self._missing = missing
+            self.spawn(self._fetch(missing), partial(self._fail_missing, missing))
         self._missing.append(held)
-
-    def _begin_fetch(self) -> None:
-        missing, self._missing = self._missing, []
-        self.spawn(self._fetch(missing), partial(_fail_all, missing))
 
     async def _fetch(self, missing: list[HeldState]) -> None:
         """Read the states that are missing. `missing` keeps those that are not read yet."""
+        self._missing = []
         alone = 0  # so many of them are read one by one
         while missing:
             part = missing[: 1 if alone else GROUP_KEYS_MAX]
@@ -306,9 +295,26 @@ class Engine(Keeper):
             self._ready += part
             self.advance_ready()
 
+    def _fail_missing(self, missing: list[HeldState], error: BaseException) -> None:
+        if self._missing is missing:  # the task was cancelled before its first step
+            self._missing = []
+        _fail_all(missing, error)
+
 
 def _raise(error: BaseException) -> None:
     raise error
+
+
+def _settle(lost: Callable[[BaseException], object], error: BaseException) -> None:
+    """Call `lost` with what those who wait for a task's work get, where `error` ended it."""
+    if isinstance(error, Exception):
+        lost(error)
+        return
+    cancelled = isinstance(error, asyncio.CancelledError)
+    why = "was cancelled" if cancelled else f"ended with {type(error).__name__}"
+    answer = Unavailable(f"the task of this event {why}; nothing was written")
+    answer.__cause__ = error
+    lost(answer)
 
 
 def _fail_all(states: list[HeldState], error: BaseException) -> None:
