@@ -147,7 +147,7 @@ def test_many_bad_lines_are_counted_after_the_first_few(lo_kvs: Any, tmp_path: P
     answer = lo_kvs("ingest", "log", *SHIPPED, "--json")
     assert json.loads(answer.out)["skipped"] == 20
     assert answer.code == 1
-    assert len(answer.err.splitlines()) == 8
+    assert len(answer.err.splitlines()) == 7
     assert "skipped: 15 more; --rejects FILE keeps them" in answer.err
 
 

@@ -133,7 +133,7 @@ REDUCERS = [{"context": SOURCE, "function": pages}]
     [
         ({"auth": "s1"}, "`metadata.auth` must be an object, got str"),
         ({"auth": ["s1"]}, "`metadata.auth` must be an object, got list"),
-        ({"auth": {"safe_user_id": 7}}, "`metadata.auth.safe_user_id` must be text, got int"),
+        ({"auth": {"safe_user_id": ["s1"]}}, "`metadata.auth.safe_user_id` must be text, got list"),
         ({"auth": {"safe_user_id": {}}}, "`metadata.auth.safe_user_id` must be text, got dict"),
         ({"auth": {"safe_user_id": True}}, "`metadata.auth.safe_user_id` must be text, got bool"),
     ],

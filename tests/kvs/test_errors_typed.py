@@ -21,6 +21,7 @@ from learning_observer.kvs import (
     ClusterDown,
     ConnectionLost,
     CorruptValue,
+    InvalidArgument,
     InvalidKey,
     KVSError,
     MissingKVSParameters,
@@ -69,6 +70,7 @@ ANSWERS = {
 }
 EXAMPLES: list[KVSError] = [
     InvalidKey(5, "expected str, got int"),
+    InvalidArgument("expected a Change, got str"),
     NotJSON("$.a", "NaN is not JSON", "key"),
     CorruptValue("key", "Expecting value"),
     WrongType("key"),

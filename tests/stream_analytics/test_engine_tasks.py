@@ -35,11 +35,7 @@ OURS = ("Engine.", "HeldState.")
 
 
 def tasks_of_the_engine() -> list[asyncio.Task[Any]]:
-    return [
-        task
-        for task in asyncio.all_tasks()
-        if getattr(task.get_coro(), "__qualname__", "").startswith(OURS)
-    ]
+    return [task for task in asyncio.all_tasks() if task.get_name().startswith(OURS)]
 
 
 @pytest.mark.parametrize("reducer", [count, count_in_a_task], ids=["at once", "in a task"])

@@ -280,8 +280,12 @@ def counted(number: int, thing: str) -> str:
 
 def write(data: bytes) -> None:
     """Write to standard output: UTF-8, whatever the terminal's language is set to."""
+    binary = getattr(sys.stdout, "buffer", None)
     try:
-        sys.stdout.buffer.write(data)
+        if binary is None:  # a program that calls the command has put a text stream there
+            sys.stdout.write(data.decode())
+        else:
+            binary.write(data)
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -99,11 +99,8 @@ class FilesystemKVS(Store):
     ) -> list[Outcome]:
         self._check_open()
         check_deadline(deadline)
-        return await self.commit_checked(check_changes(changes))
-
-    async def commit_checked(self, changes: Sequence[Change]) -> list[Outcome]:
-        self._check_open()
-        return await asyncio.to_thread(lambda: [self._commit_one(change) for change in changes])
+        checked = check_changes(changes)
+        return await asyncio.to_thread(lambda: [self._commit_one(change) for change in checked])
 
     async def scan(
         self, prefix: str = "", *, budget: RetryBudget | None = None

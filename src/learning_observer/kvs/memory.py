@@ -44,11 +44,7 @@ class InMemoryKVS(Store):
     ) -> list[Outcome]:
         self._check_open()
         check_deadline(deadline)
-        return await self.commit_checked(check_changes(changes))
-
-    async def commit_checked(self, changes: Sequence[Change]) -> list[Outcome]:
-        self._check_open()
-        return [self._commit_one(change) for change in changes]
+        return [self._commit_one(change) for change in check_changes(changes)]
 
     async def scan(
         self, prefix: str = "", *, budget: RetryBudget | None = None

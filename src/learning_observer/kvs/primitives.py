@@ -63,17 +63,9 @@ class Primitives(abc.ABC):
 
         The changes of one call are independent of each other. A change that names several
         keys is all or nothing, also in a crash. Raises `InvalidKey` and `InvalidArgument` before
-        any I/O;
-        every other failure is the outcome of the changes that it befell. The deadline is
-        as in `read`; what could not be sent by then is `Unavailable`.
+        any I/O; every other failure is the outcome of the changes that it concerns. The
+        deadline is as in `read`; what could not be sent by then is `Unavailable`.
         """
-
-    async def commit_checked(self, changes: Sequence[Change]) -> list[Outcome]:
-        """`commit`, for changes that `submit` has checked, or that the package has made.
-
-        A store whose `commit` checks anew does without that here.
-        """
-        return await self.commit(changes)
 
     def submit(
         self,
@@ -162,7 +154,7 @@ class Primitives(abc.ABC):
 
     async def _carry(self, changes: list[Change]) -> Sequence[Outcome]:
         try:
-            return await self.commit_checked(changes)
+            return await self.commit(changes)
         except KVSError as error:  # the store was closed meanwhile
             return [error] * len(changes)
         except Exception as error:

@@ -48,6 +48,8 @@ def start(
         if ended is not None:
             ended()
 
-    task = asyncio.Task(run(), loop=asyncio.get_running_loop())
+    # The name is for people who look at `asyncio.all_tasks()`.
+    name = getattr(work, "__qualname__", "a task of a store")
+    task = asyncio.Task(run(), loop=asyncio.get_running_loop(), name=name)
     task.add_done_callback(over)
     return task
