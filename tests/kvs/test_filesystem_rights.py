@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from learning_observer.kvs import FilesystemKVS, KVSError, Unavailable
+from learning_observer.kvs import FilesystemKVS, InMemoryKVS, KVSError, Unavailable
 from learning_observer.kvs.file_names import path_of
 from learning_observer.kvs.files import OWN_FOLDER
 
@@ -148,3 +148,26 @@ def test_package_is_imported_where_there_are_no_file_locks(tmp_path: Path) -> No
     )
     assert "needs file locks" in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_dump_is_private_and_follows_no_link(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    linked = tmp_path / "linked.json"
+    linked.symlink_to(precious)
+
+    async def main() -> None:
+        async with InMemoryKVS() as store:
+            await store.set("key", [1])
+            for file in (tmp_path / "new.json", linked):
+                await store.dump(file)
+                assert file.stat().st_mode & 0o777 == 0o600
+                assert json.loads(file.read_text()) == {"key": [1]}
+
+    before = os.umask(0o022)
+    try:
+        asyncio.run(main())
+    finally:
+        os.umask(before)
+    assert precious.read_text() == "mine"
+    assert not linked.is_symlink()

@@ -36,6 +36,7 @@ from learning_observer.kvs.texts import (
 )
 from learning_observer.kvs.turns import Turns
 from learning_observer.kvs.updates import Updates
+from learning_observer.output_files import PRIVATE, replaced
 
 logger = logging.getLogger(__name__)
 
@@ -172,8 +173,9 @@ class Store(Primitives, NoOperators):
         For debugging and backups: it is no snapshot, and it holds everything in memory.
         A value that is no JSON is left out, with a warning in the log that names its key.
         The file is one object, a line for each key, with each value's text as it is stored; it
-        is written once everything has been read, so not at all where reading fails. What is
-        tried in vain is given up as in `multiget`.
+        is written once everything has been read, so not at all where reading fails. A new file
+        is readable for its user only, and a link in its place is replaced, not followed. What
+        is tried in vain is given up as in `multiget`.
         """
         path = None if filename is None else _path_of(filename)
         everything: dict[str, Json] = {}
@@ -317,7 +319,7 @@ def _path_of(filename: str | Path) -> Path:
 
 def _write_object(path: Path, lines: Iterable[bytes]) -> None:
     """Write one JSON object, line by line: a single large text would keep the event loop, too."""
-    with path.open("wb") as file:
+    with replaced(path, PRIVATE) as file:
         file.write(b"{\n")
         for at, line in enumerate(lines):
             file.write(b",\n" if at else b"")
