@@ -26,7 +26,7 @@ from learning_observer.cli.session import (
     run,
     say,
 )
-from learning_observer.output_files import check_place
+from learning_observer.kvs.output_files import check_place
 
 if TYPE_CHECKING:
     from learning_observer.kvs import Store

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from learning_observer.cli.session import say
-from learning_observer.output_files import replaced
+from learning_observer.kvs.output_files import replaced
 
 if TYPE_CHECKING:
     from learning_observer.kvs import Store

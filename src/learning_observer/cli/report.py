@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
 from learning_observer.cli.session import counted, say
-from learning_observer.output_files import appended
+from learning_observer.kvs.output_files import appended
 from learning_observer.plain_text import harmless
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from learning_observer.cli.session import (
     say,
     write,
 )
-from learning_observer.output_files import PRIVATE, replaced
+from learning_observer.kvs.output_files import PRIVATE, replaced
 from learning_observer.plain_text import harmless, harmless_json
 
 if TYPE_CHECKING:

@@ -22,6 +22,7 @@ from learning_observer.kvs.changes import Change, Conflict, Guard, Outcome, chec
 from learning_observer.kvs.codec import Json
 from learning_observer.kvs.errors import CorruptValue, InvalidArgument, KVSError, NotJSON, shorten
 from learning_observer.kvs.operators import NoOperators
+from learning_observer.kvs.output_files import PRIVATE, replaced
 from learning_observer.kvs.own_loop import of_this_loop
 from learning_observer.kvs.parts import commit_in_parts
 from learning_observer.kvs.patience import RetryBudget
@@ -36,7 +37,6 @@ from learning_observer.kvs.texts import (
 )
 from learning_observer.kvs.turns import Turns
 from learning_observer.kvs.updates import Updates
-from learning_observer.output_files import PRIVATE, replaced
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import BinaryIO
 
-from learning_observer.output_files import replaced
+from learning_observer.kvs.output_files import replaced
 from learning_observer.simulate.student import Event
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from learning_observer.output_files import (
+from learning_observer.kvs.output_files import (
     PRIVATE,
     OutputRefused,
     appended,
