@@ -26,7 +26,6 @@ from learning_observer.cli.session import (
     run,
     say,
 )
-from learning_observer.kvs.output_files import check_place
 
 if TYPE_CHECKING:
     from learning_observer.kvs import Store
@@ -145,6 +144,8 @@ def _check_stores(names: list[str] | None) -> None:
 
 
 def _check_outputs(*paths: Path | None) -> None:
+    from learning_observer.kvs.output_files import check_place
+
     named = [path for path in paths if path is not None]
     for path in named:
         check_place(path)

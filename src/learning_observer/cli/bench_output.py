@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from learning_observer.cli.session import say
-from learning_observer.kvs.output_files import replaced
 
 if TYPE_CHECKING:
     from learning_observer.kvs import Store
@@ -40,6 +39,7 @@ def show(figures: Sequence[Figures], reducers: str) -> None:
 
 def write_json(path: Path, figures: Sequence[Figures], stores: Mapping[str, Store]) -> None:
     """Write the figures, and where they were made."""
+    from learning_observer.kvs.output_files import replaced
     from learning_observer.measure import machine
 
     found = {
@@ -56,6 +56,7 @@ def write_json(path: Path, figures: Sequence[Figures], stores: Mapping[str, Stor
 
 def draw(path: Path, figures: Sequence[Figures]) -> None:
     """Draw throughput and latency over the number of sessions, as SVG."""
+    from learning_observer.kvs.output_files import replaced
     from learning_observer.measure import plots
     from learning_observer.measure.report import Chart
 

@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
 from learning_observer.cli.session import counted, say
-from learning_observer.kvs.output_files import appended
 from learning_observer.plain_text import harmless
 
 if TYPE_CHECKING:
@@ -91,6 +90,9 @@ class Report:
 
     def __enter__(self) -> Self:
         if self._path is not None:
+            # Here: it loads the stores, and whoever asks for --help waits for them.
+            from learning_observer.kvs.output_files import appended
+
             why = self._path.with_name(f"{self._path.name}.why")
             with ExitStack() as files:
                 self._raw = files.enter_context(appended(self._path))

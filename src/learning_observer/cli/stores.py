@@ -29,7 +29,6 @@ from learning_observer.cli.session import (
     say,
     write,
 )
-from learning_observer.kvs.output_files import PRIVATE, replaced
 from learning_observer.plain_text import harmless, harmless_json
 
 if TYPE_CHECKING:
@@ -134,6 +133,8 @@ def dump(
             put = _write_to_terminal if sys.stdout.isatty() else write
             _, left_out = await _write_dump(target.store, put)
             return AMISS if left_out else DONE
+        from learning_observer.kvs.output_files import PRIVATE, replaced
+
         with replaced(file, PRIVATE) as out:
             written, left_out = await _write_dump(target.store, out.write)
         say(f"wrote {counted(written, 'key')} of {target} to {file}")
