@@ -45,8 +45,8 @@ check: $(TESTING)  ## check format, lint, types, and the stubs of what is compil
 	$(BIN)/ruff check .
 	$(PY) -m mypy
 	@# Without MYPYPATH stubtest passes a wrong stub of an editable install.
-	MYPYPATH=src $(BIN)/stubtest learning_observer.kvs.codec._c learning_observer.kvs._words \
-		learning_observer.kvs._packing learning_observer.stream_analytics._running
+	MYPYPATH=src $(BIN)/stubtest lo_kvs.kvs.codec._c lo_kvs.kvs.redis.protocol._words \
+		lo_kvs.kvs.redis.protocol._packing lo_kvs.stream_analytics.engine._call
 
 format: $(TESTING)  ## format the code, and repair what the linter can repair
 	$(BIN)/ruff format .

@@ -1,5 +1,6 @@
 """Builds what is compiled. Everything else about the package stands in pyproject.toml."""
 
+import multiprocessing
 import os
 
 from Cython.Build import cythonize
@@ -7,32 +8,35 @@ from setuptools import Extension, find_packages, setup
 
 # Named in full: a bare path would be named by the packages that lie around it.
 PYX = [
-    "learning_observer/kvs/codec/_c.pyx",
-    "learning_observer/kvs/_words.pyx",
-    "learning_observer/kvs/_packing.pyx",
-    "learning_observer/stream_analytics/_running.pyx",
+    "lo_kvs/kvs/codec/_c.pyx",
+    "lo_kvs/kvs/redis/protocol/_words.pyx",
+    "lo_kvs/kvs/redis/protocol/_packing.pyx",
+    "lo_kvs/stream_analytics/engine/_call.pyx",
 ]
 # Compiled as they are, with the types of the .pxd beside them, and run as they are where
 # there is no compiler. Annotations are for people: what is typed stands in the .pxd.
 PY = [
-    f"learning_observer/{name}.py"
+    f"lo_kvs/{name}.py"
     for name in (
-        "kvs/intake",
-        "stream_analytics/batch",
-        "stream_analytics/cache",
-        "stream_analytics/clock",
-        "stream_analytics/engine",
-        "stream_analytics/event_queue",
-        "stream_analytics/fold",
-        "stream_analytics/held_state",
-        "stream_analytics/keyed",
+        "kvs/batching/inbox",
+        "stream_analytics/engine/backpressure",
+        "stream_analytics/engine/batch",
+        "stream_analytics/engine/cache",
+        "stream_analytics/engine/deadlines",
+        "stream_analytics/engine/engine",
+        "stream_analytics/engine/event_queue",
+        "stream_analytics/engine/fold",
+        "stream_analytics/engine/route",
+        "stream_analytics/engine/scope",
+        "stream_analytics/engine/session",
+        "stream_analytics/engine/state_slot",
+        "stream_analytics/engine/wakeups",
         "stream_analytics/pipeline",
-        "stream_analytics/room",
-        "stream_analytics/routes",
-        "stream_analytics/session",
-        "stream_analytics/wakeups",
     )
 ]
+
+
+CORES = os.cpu_count() or 1
 
 
 def built(paths: list[str], **directives: bool) -> list[Extension]:
@@ -40,7 +44,11 @@ def built(paths: list[str], **directives: bool) -> list[Extension]:
         Extension(path.rpartition(".")[0].replace("/", "."), [f"src/{path}"]) for path in paths
     ]
     found: list[Extension] = cythonize(
-        named, language_level=3, compiler_directives={"boundscheck": False, **directives}
+        named,
+        language_level=3,
+        # Another start method would run this file again in each process.
+        nthreads=CORES if multiprocessing.get_start_method() == "fork" else 0,
+        compiler_directives={"boundscheck": False, **directives},
     )
     return found
 
@@ -53,5 +61,6 @@ for extension in extensions:
 
 setup(
     ext_modules=extensions,
-    packages=[*find_packages("src"), "learning_observer.lua"],
+    options={"build_ext": {"parallel": CORES}},
+    packages=[*find_packages("src"), "lo_kvs.lua"],
 )

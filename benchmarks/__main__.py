@@ -31,9 +31,9 @@ from benchmarks.rows_logs import p4, p8
 from benchmarks.rows_replay import p3
 from benchmarks.rows_sessions import p1, p2
 from benchmarks.setting import Setting, logs_folder
-from learning_observer.measure import machine, plots
-from learning_observer.measure.report import Line, Result, table, unmet
-from learning_observer.measure.timing import Miscount
+from lo_kvs.measure import machine, plots
+from lo_kvs.measure.report import Line, Result, table, unmet
+from lo_kvs.measure.timing import Miscount
 
 ROWS: Final[dict[str, Callable[[Setting], Awaitable[Result]]]] = {
     "P1": p1,

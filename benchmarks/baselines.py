@@ -19,8 +19,8 @@ from typing import Any, Final, Protocol
 from redis.asyncio import Redis
 from redis.exceptions import WatchError
 
-from learning_observer.kvs.codec import Json
-from learning_observer.stream_analytics.fold import Event, StateKeys
+from lo_kvs.kvs.codec import Json
+from lo_kvs.stream_analytics.engine.fold import Event, StateKeys
 
 Function = Callable[[Any, Any], Awaitable[Any]]
 

@@ -25,7 +25,7 @@ import orjson
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from learning_observer.kvs.codec import Json, _c, _py
+from lo_kvs.kvs.codec import Json, _c, _py
 
 
 def _small() -> Json:

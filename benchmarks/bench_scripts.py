@@ -21,10 +21,11 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 from redis.asyncio import Redis
 
-from learning_observer.kvs import Change, Guard, scripts
-from learning_observer.kvs.conversation import converse
-from learning_observer.kvs.transactions import Transaction, packed_transaction
-from learning_observer.testing.server import RedisServer
+from lo_kvs.kvs import Change, Guard
+from lo_kvs.kvs.redis.protocol import commit_script
+from lo_kvs.kvs.redis.protocol.commit_transaction import Transaction, packed_transaction
+from lo_kvs.kvs.redis.protocol.round_trips import converse
+from lo_kvs.testing.servers.server import RedisServer
 
 GROUPS: Final = (1, 64, 250)
 ROUNDS: Final = 200
@@ -54,7 +55,7 @@ class Place:
 def place() -> Iterator[Place]:
     with RedisServer() as server:
         place = Place(server.url)
-        place.run(place.client.script_load(scripts.COMMIT.text))
+        place.run(place.client.script_load(commit_script.COMMIT.text))
         yield place
         place.close()
 
@@ -64,11 +65,11 @@ class Writer:
 
     def __init__(self, place: Place, name: str) -> None:
         self._client = place.client
-        self._settings = scripts.WriterSettings(f"__lokvs:writer:{name}".encode())
+        self._settings = commit_script.WriterSettings(f"__lokvs:writer:{name}".encode())
         self._number = 0
 
-    def call(self, changes: list[Change]) -> scripts.Call:
-        return scripts.packed_call(self._waiting(changes), [], self._settings, self._number)
+    def call(self, changes: list[Change]) -> commit_script.Call:
+        return commit_script.packed_call(self._waiting(changes), [], self._settings, self._number)
 
     def transaction(self, changes: list[Change]) -> Transaction:
         waiting = self._waiting(changes)
@@ -78,7 +79,7 @@ class Writer:
         self._number += 1
         return deque((change, lambda _: None) for change in changes)
 
-    async def send(self, call: scripts.Call) -> None:
+    async def send(self, call: commit_script.Call) -> None:
         reader = hiredis.Reader()
         reader.feed(call.by_digest())
         send: Any = self._client.execute_command  # it has no types

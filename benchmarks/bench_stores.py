@@ -16,9 +16,9 @@ from typing import Any, Final
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from learning_observer.kvs import FilesystemKVS, InMemoryKVS, PersistentRedisKVS, Store
-from learning_observer.redis_connection import RedisSettings
-from learning_observer.testing.server import RedisServer
+from lo_kvs.kvs import FilesystemKVS, InMemoryKVS, PersistentRedisKVS, Store
+from lo_kvs.redis_connection import RedisSettings
+from lo_kvs.testing.servers.server import RedisServer
 
 TASKS: Final = 64
 VALUE: Final[dict[str, Any]] = {"count": 1, "note": "n" * 280}

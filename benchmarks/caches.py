@@ -38,8 +38,8 @@ from benchmarks.rows_replay import (
 from benchmarks.rows_sessions import OURS, ours
 from benchmarks.setting import Setting
 from benchmarks.work import counting, flat_state, plain
-from learning_observer.event_log import BATCH_LINES_MAX
-from learning_observer.measure.timing import Contestant, rare_collections
+from lo_kvs.ingest.event_log import BATCH_LINES_MAX
+from lo_kvs.measure.timing import Contestant, rare_collections
 
 MEGABYTE: Final = 1024 * 1024
 #: Past these the simulated caches end.

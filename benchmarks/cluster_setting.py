@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
 from benchmarks.setting import Setting, no_miscount
-from learning_observer.kvs import codec
-from learning_observer.kvs.key_layout import cluster_name
-from learning_observer.redis_connection import RedisSettings
-from learning_observer.testing.cluster import ClusterServers
+from lo_kvs.kvs import codec
+from lo_kvs.kvs.redis.key_names import cluster_name
+from lo_kvs.redis_connection import RedisSettings
+from lo_kvs.testing.servers.cluster import ClusterServers
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from benchmarks.setting import Setting
 from benchmarks.work import counting, event_of, flat_state, keys_of
-from learning_observer.kvs import Store, codec
+from lo_kvs.kvs import Store, codec
 
 #: Keys of the stores that are compared, each in a database of its own of one server.
 KEYS: Final = (1_000, 10_000, 100_000, 1_000_000)

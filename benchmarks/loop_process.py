@@ -24,7 +24,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from benchmarks.baselines import ReadSetSet
 from benchmarks.setting import Setting
 from benchmarks.work import counting, event_of, flat_state, keys_of, plain
-from learning_observer.measure.timing import Contestant, Run, Step, drive, rare_collections
+from lo_kvs.measure.timing import Contestant, Run, Step, drive, rare_collections
 
 LOOP: Final = "read-set-set loop"
 STATE_BYTES: Final = 300

@@ -8,9 +8,9 @@ from typing import Final
 from benchmarks.rows_sessions import ours
 from benchmarks.setting import Setting
 from benchmarks.work import counting, flat_state, nested_state, text_size
-from learning_observer.kvs import codec
-from learning_observer.measure.report import Chart, Result, Target, compare, latency_us
-from learning_observer.measure.timing import Contestant, Run, interleaved, timed
+from lo_kvs.kvs import codec
+from lo_kvs.measure.report import Chart, Result, Target, compare, latency_us
+from lo_kvs.measure.timing import Contestant, Run, interleaved, timed
 
 STATE_SIZES: Final = (100, 1_000, 10_000, 100_000)
 QUICK_SIZES: Final = (100, 10_000)

@@ -18,10 +18,10 @@ from benchmarks.rows_replay import batches, events_of_all, replayed_students
 from benchmarks.rows_sessions import latencies, ours, sizes
 from benchmarks.setting import Setting, default_store
 from benchmarks.work import counting, flat_state
-from learning_observer.event_log import BATCH_LINES_MAX
-from learning_observer.kvs import Store
-from learning_observer.measure.report import Chart, Line, Result, compare, latency_us
-from learning_observer.measure.timing import Contestant, Run, interleaved, middle
+from lo_kvs.ingest.event_log import BATCH_LINES_MAX
+from lo_kvs.kvs import Store
+from lo_kvs.measure.report import Chart, Line, Result, compare, latency_us
+from lo_kvs.measure.timing import Contestant, Run, interleaved, middle
 
 SINGLE: Final = "ours on one server"
 CLUSTER: Final = "ours on a cluster"

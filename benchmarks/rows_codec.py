@@ -11,9 +11,9 @@ import orjson
 
 from benchmarks.bench_codec import STATES
 from benchmarks.setting import Setting
-from learning_observer.kvs import codec
-from learning_observer.measure.report import Result, Target, compare
-from learning_observer.measure.timing import Contestant, Miscount, Run, interleaved
+from lo_kvs.kvs import codec
+from lo_kvs.measure.report import Result, Target, compare
+from lo_kvs.measure.timing import Contestant, Miscount, Run, interleaved
 
 OURS: Final = "codec"
 ORJSON: Final = "bare orjson"

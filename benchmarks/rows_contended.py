@@ -10,8 +10,8 @@ from benchmarks.loop_process import LOOP, STATE_BYTES
 from benchmarks.rows_sessions import OURS, looping, ours, sizes
 from benchmarks.setting import Setting, counted
 from benchmarks.work import counting, flat_state, keys_of, plain
-from learning_observer.measure.report import Line, Result, Target, compare, latency_us
-from learning_observer.measure.timing import interleaved, middle
+from lo_kvs.measure.report import Line, Result, Target, compare, latency_us
+from lo_kvs.measure.timing import interleaved, middle
 
 SESSIONS: Final = 64
 QUICK_SESSIONS: Final = 8  # the more there are, the slower the loops that conflict

@@ -29,19 +29,19 @@ from benchmarks.work import (
     declared,
     text_size,
 )
-from learning_observer.kvs import codec
-from learning_observer.measure.machine import resident_bytes
-from learning_observer.measure.report import (
+from lo_kvs.kvs import codec
+from lo_kvs.measure.machine import resident_bytes
+from lo_kvs.measure.report import (
     Chart,
     Line,
     Result,
     Target,
     compare,
 )
-from learning_observer.measure.timing import Contestant, Run, interleaved, middle
-from learning_observer.stream_analytics import engine
-from learning_observer.stream_analytics.limits import Limits
-from learning_observer.stream_analytics.pipeline import Pipeline
+from lo_kvs.measure.timing import Contestant, Run, interleaved, middle
+from lo_kvs.stream_analytics.engine import engine
+from lo_kvs.stream_analytics.limits import Limits
+from lo_kvs.stream_analytics.pipeline import Pipeline
 
 
 async def p6(setting: Setting) -> Result:

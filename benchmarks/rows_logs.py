@@ -8,11 +8,11 @@ from typing import Final
 
 from benchmarks.baselines import ReadSetSet
 from benchmarks.setting import Setting
-from learning_observer.event_log import BATCH_LINES_MAX
-from learning_observer.kvs import Store, codec
-from learning_observer.kvs.codec import Json
-from learning_observer.measure.report import Line, Result, Target, compare
-from learning_observer.measure.timing import (
+from lo_kvs.ingest.event_log import BATCH_LINES_MAX
+from lo_kvs.kvs import Store, codec
+from lo_kvs.kvs.codec import Json
+from lo_kvs.measure.report import Line, Result, Target, compare
+from lo_kvs.measure.timing import (
     Contestant,
     Run,
     interleaved,
@@ -20,7 +20,7 @@ from learning_observer.measure.timing import (
     ratio,
     timed_pass,
 )
-from learning_observer.measure.workload import (
+from lo_kvs.measure.workload import (
     Planned,
     check_states,
     in_sessions,
@@ -28,10 +28,10 @@ from learning_observer.measure.workload import (
     reduce_without_store,
     states_without_store,
 )
-from learning_observer.stream_analytics.fold import Event
-from learning_observer.stream_analytics.pipeline import Pipeline
+from lo_kvs.stream_analytics.engine.fold import Event
+from lo_kvs.stream_analytics.pipeline import Pipeline
 
-REDUCERS: Final = "learning_observer.reducers"
+REDUCERS: Final = "lo_kvs.reducers"
 SESSIONS: Final = 10
 NO_STORE: Final = "the same reducers, no store"
 BATCHES: Final = "batches"

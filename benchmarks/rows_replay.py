@@ -20,13 +20,13 @@ from benchmarks.work import (
     plain,
     text_size,
 )
-from learning_observer.event_log import BATCH_LINES_MAX
-from learning_observer.kvs import codec
-from learning_observer.kvs.codec import Json
-from learning_observer.measure.report import Result, Target, compare
-from learning_observer.measure.timing import Contestant, Miscount, interleaved, timed_pass
-from learning_observer.stream_analytics.fold import Event
-from learning_observer.stream_analytics.pipeline import Pipeline
+from lo_kvs.ingest.event_log import BATCH_LINES_MAX
+from lo_kvs.kvs import codec
+from lo_kvs.kvs.codec import Json
+from lo_kvs.measure.report import Result, Target, compare
+from lo_kvs.measure.timing import Contestant, Miscount, interleaved, timed_pass
+from lo_kvs.stream_analytics.engine.fold import Event
+from lo_kvs.stream_analytics.pipeline import Pipeline
 
 STATE_BYTES: Final = 300
 CEILING: Final = "decode, reduce, encode twice"

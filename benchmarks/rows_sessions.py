@@ -13,8 +13,8 @@ from benchmarks.loop_process import LOOP, STATE_BYTES, loop_process
 from benchmarks.setting import Setting
 from benchmarks.tape import commits
 from benchmarks.work import counting, event_of, flat_state, keys_of, metadata_of, plain, text_size
-from learning_observer.measure.report import Chart, Line, Result, Target, compare, latency_us
-from learning_observer.measure.timing import (
+from lo_kvs.measure.report import Chart, Line, Result, Target, compare, latency_us
+from lo_kvs.measure.timing import (
     QUANTILES,
     Contestant,
     Miscount,
@@ -24,7 +24,7 @@ from learning_observer.measure.timing import (
     middle,
     timed,
 )
-from learning_observer.stream_analytics.helpers import DecoratedReducer
+from lo_kvs.stream_analytics.helpers import DecoratedReducer
 
 OURS: Final = "ours"
 #: The sessions of P2, with what they are to reach; the others make the curve.

@@ -11,13 +11,13 @@ from typing import Any, Self
 
 from redis.asyncio import Redis
 
-from learning_observer.event_log import EventLogs
-from learning_observer.kvs import KVS, PersistentRedisKVS, Store, codec
-from learning_observer.measure.timing import Miscount
-from learning_observer.redis_connection import RedisSettings
-from learning_observer.simulate import simulate
-from learning_observer.stream_analytics.fold import Event
-from learning_observer.testing.server import RedisServer
+from lo_kvs.ingest.event_log import EventLogs
+from lo_kvs.kvs import KVS, PersistentRedisKVS, Store, codec
+from lo_kvs.measure.timing import Miscount
+from lo_kvs.redis_connection import RedisSettings
+from lo_kvs.simulate import simulate
+from lo_kvs.stream_analytics.engine.fold import Event
+from lo_kvs.testing.servers.server import RedisServer
 
 LOGS_VARIABLE = "LOKVS_REAL_LOGS"
 

@@ -14,11 +14,11 @@ import hiredis
 
 from benchmarks.setting import Setting, default_store
 from benchmarks.work import event_of, metadata_of
-from learning_observer.kvs import PersistentRedisKVS
-from learning_observer.kvs.changes import RESERVED_PREFIX
-from learning_observer.redis_connection import RedisSettings
-from learning_observer.stream_analytics.helpers import DecoratedReducer
-from learning_observer.testing.server import HOST
+from lo_kvs.kvs import PersistentRedisKVS
+from lo_kvs.kvs.changes import RESERVED_PREFIX
+from lo_kvs.redis_connection import RedisSettings
+from lo_kvs.stream_analytics.helpers import DecoratedReducer
+from lo_kvs.testing.servers.server import HOST
 
 RECORD: Final = RESERVED_PREFIX.encode()
 Command = list[bytes]

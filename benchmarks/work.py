@@ -12,10 +12,10 @@ import json
 from collections.abc import Callable
 from typing import Any, Final
 
-from learning_observer.kvs.codec import Json
-from learning_observer.stream_analytics.fields import Field
-from learning_observer.stream_analytics.fold import StateKeys
-from learning_observer.stream_analytics.helpers import (
+from lo_kvs.kvs.codec import Json
+from lo_kvs.stream_analytics.engine.fold import StateKeys
+from lo_kvs.stream_analytics.fields import Field
+from lo_kvs.stream_analytics.helpers import (
     DecoratedReducer,
     KeyField,
     KeyStateType,

@@ -9,8 +9,8 @@ import hypothesis
 import pytest
 import redis
 
-from learning_observer.testing.cluster import ClusterServers
-from learning_observer.testing.server import RedisServer
+from lo_kvs.testing.servers.cluster import ClusterServers
+from lo_kvs.testing.servers.server import RedisServer
 
 # The real logs are no part of the project. `make real-logs LOGS=...` names their folder; without
 # it the file is not collected at all, so that no test is ever reported as skipped.

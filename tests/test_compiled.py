@@ -5,9 +5,9 @@ from __future__ import annotations
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
-import learning_observer
+import lo_kvs
 
-PACKAGE = Path(learning_observer.__file__).parent
+PACKAGE = Path(str(lo_kvs.__file__)).parent
 
 
 def test_no_module_is_older_than_its_source() -> None:

@@ -21,17 +21,17 @@ import pytest
 import typer.main
 from tests.faults.tally import FAULTS
 
-from learning_observer import reducers
-from learning_observer.cli import app, session
-from learning_observer.kvs import errors
-from learning_observer.kvs.configuration import OPTIONS, read_block
-from learning_observer.kvs.file_names import path_of
-from learning_observer.kvs.key_layout import cluster_name
-from learning_observer.kvs.server_findings import REACHABLE
-from learning_observer.redis_connection import RedisSettings
-from learning_observer.redis_options import PREFIX
-from learning_observer.settings import load_settings, settings
-from learning_observer.stream_analytics.fields import KeyField
+from lo_kvs import reducers
+from lo_kvs.cli import app, common
+from lo_kvs.kvs import errors
+from lo_kvs.kvs.checks.findings import REACHABLE
+from lo_kvs.kvs.configuration import OPTIONS, read_block
+from lo_kvs.kvs.filesystem.file_names import path_of
+from lo_kvs.kvs.redis.key_names import cluster_name
+from lo_kvs.redis_connection import RedisSettings
+from lo_kvs.redis_connection.options import PREFIX
+from lo_kvs.settings import load_settings, settings
+from lo_kvs.stream_analytics.fields import KeyField
 
 ROOT = Path(__file__).parents[1]
 DOCS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -298,9 +298,7 @@ def test_faults_are_all_told() -> None:
 def test_checks_of_a_server_are_all_told() -> None:
     header = "| check | warning | error | asked by |"
     told = {row[0]: row for row in rows("docs/operations.md", header=header)}
-    source = "".join(
-        file.read_text() for file in ROOT.glob("src/learning_observer/kvs/server_*.py")
-    )
+    source = "".join(file.read_text() for file in ROOT.glob("src/lo_kvs/kvs/server_*.py"))
     there = re.findall(r'Severity\.(WARNING|ERROR),\s*(?:"([\w ]+)"|REACHABLE)', source)
     assert {check or REACHABLE for _, check in there} == told.keys()
     for severity, check in there:
@@ -310,12 +308,12 @@ def test_checks_of_a_server_are_all_told() -> None:
 def test_exit_codes_are_all_told() -> None:
     told = {int(row[0]) for row in rows("docs/faults.md", header="| code | meaning |")}
     assert told == {
-        session.DONE,
-        session.AMISS,
-        session.USAGE,
-        session.STRICT,
-        session.STORE,
-        session.INTERRUPTED,
+        common.DONE,
+        common.AMISS,
+        common.USAGE,
+        common.STRICT,
+        common.STORE,
+        common.INTERRUPTED,
     }
 
 
@@ -346,7 +344,7 @@ def test_file_names_are_as_told() -> None:
 def test_module_of_reducers_goes_through_the_command_line(tmp_path: Path) -> None:
     shutil.copy(ROOT / "docs/examples/word_count.py", tmp_path)
     log = ROOT / "tests/data/pair.study.log"
-    program = "import sys; from learning_observer.cli import app; app(sys.argv[1:])"
+    program = "import sys; from lo_kvs.cli import app; app(sys.argv[1:])"
     done = subprocess.run(
         [sys.executable, "-c", program, "ingest", str(log), "--reducers", "word_count"],
         cwd=tmp_path,
@@ -375,7 +373,7 @@ def register_startup_check(check):
 OTHER_MAIN = """
 import asyncio
 from learning_observer import kvs, prestartup
-from learning_observer.stream_analytics import helpers, pipeline, query
+from lo_kvs.stream_analytics import helpers, pipeline, query
 
 @helpers.student_event_reducer(null_state={"count": 0})
 async def count(event, state):

@@ -1,7 +1,7 @@
 import pytest
 
-from learning_observer import prestartup
-from learning_observer.prestartup import (
+from lo_kvs import prestartup
+from lo_kvs.prestartup import (
     StartupCheck,
     register_init_function,
     register_startup_check,

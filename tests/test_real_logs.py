@@ -21,21 +21,21 @@ import pytest
 import redis
 import yaml
 
-from learning_observer.copying import copy
-from learning_observer.event_log import EventLogs
-from learning_observer.ingest import Ingest, Reject
-from learning_observer.kvs import (
+from lo_kvs.copying import copy
+from lo_kvs.ingest.event_log import EventLogs
+from lo_kvs.ingest.job import Ingest, Reject
+from lo_kvs.kvs import (
     EphemeralRedisKVS,
     FilesystemKVS,
     InMemoryKVS,
     PersistentRedisKVS,
     Store,
 )
-from learning_observer.kvs.key_layout import cluster_name
-from learning_observer.redis_connection import RedisSettings
-from learning_observer.stream_analytics.pipeline import Pipeline
-from learning_observer.testing import ClusterServers
-from learning_observer.testing.server import RedisServer
+from lo_kvs.kvs.redis.key_names import cluster_name
+from lo_kvs.redis_connection import RedisSettings
+from lo_kvs.stream_analytics.pipeline import Pipeline
+from lo_kvs.testing import ClusterServers
+from lo_kvs.testing.servers.server import RedisServer
 
 KEY = re.compile(
     r"External,learning_observer\.reducers\.\w+\.(?P<reducer>\w+)"
@@ -83,7 +83,7 @@ def stores(
 async def dumped(kind: str, make: Callable[[], Store], logs: list[Path]) -> bytes:
     """All states after the logs went into a store of this kind, as sorted JSON."""
     rejects: list[Reject] = []
-    pipeline = Pipeline.of_module("learning_observer.reducers")
+    pipeline = Pipeline.of_module("lo_kvs.reducers")
     read = EventLogs([str(path) for path in logs])
     async with make() as store:
         job = Ingest(pipeline, store, on_reject=rejects.append)
@@ -232,7 +232,7 @@ def test_command_line_comes_to_the_same(
 ) -> None:
     from typer.testing import CliRunner
 
-    from learning_observer.cli import app
+    from lo_kvs.cli import app
 
     monkeypatch.chdir(tmp_path)
     content = {
@@ -242,9 +242,7 @@ def test_command_line_comes_to_the_same(
     (tmp_path / "creds.yaml").write_text(yaml.safe_dump(content))
     names = [str(path) for path in logs]
     started = time.perf_counter()
-    result = CliRunner().invoke(
-        app, ["ingest", *names, "--reducers", "learning_observer.reducers", "--json"]
-    )
+    result = CliRunner().invoke(app, ["ingest", *names, "--reducers", "lo_kvs.reducers", "--json"])
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert (found["events"], found["skipped"], found["failed"]) == (len(events), 0, 0)

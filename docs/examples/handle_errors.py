@@ -2,14 +2,14 @@
 
 import asyncio
 
-from learning_observer.kvs import (
+from lo_kvs.kvs import (
     KVSError,
     NotJSON,
     OutcomeUnknown,
     PersistentRedisKVS,
     Unavailable,
 )
-from learning_observer.redis_connection import RedisSettings
+from lo_kvs.redis_connection import RedisSettings
 
 
 async def save(store, key, value):

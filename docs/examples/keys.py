@@ -1,7 +1,7 @@
 """Keys of reducers: made, and taken apart."""
 
-from learning_observer import reducers
-from learning_observer.stream_analytics.helpers import (
+from lo_kvs import reducers
+from lo_kvs.stream_analytics.helpers import (
     EventField,
     KeyField,
     KeyStateType,

@@ -2,9 +2,9 @@
 
 import asyncio
 
-from learning_observer.kvs import KVS
-from learning_observer.prestartup import startup_checks_and_init
-from learning_observer.settings import load_settings
+from lo_kvs.kvs import KVS
+from lo_kvs.prestartup import startup_checks_and_init
+from lo_kvs.settings import load_settings
 
 
 async def main():

@@ -2,10 +2,10 @@
 
 import asyncio
 
-from learning_observer.kvs import KVS
-from learning_observer.prestartup import startup_checks_and_init
-from learning_observer.settings import load_settings
-from learning_observer.stream_analytics.helpers import student_event_reducer
+from lo_kvs.kvs import KVS
+from lo_kvs.prestartup import startup_checks_and_init
+from lo_kvs.settings import load_settings
+from lo_kvs.stream_analytics.helpers import student_event_reducer
 
 
 @student_event_reducer(null_state={"count": 0})

@@ -4,11 +4,11 @@ import asyncio
 
 import word_count
 
-from learning_observer.kvs import InMemoryKVS
-from learning_observer.simulate import simulate
-from learning_observer.stream_analytics.helpers import EventField, KeyField
-from learning_observer.stream_analytics.pipeline import Pipeline
-from learning_observer.stream_analytics.query import states
+from lo_kvs.kvs import InMemoryKVS
+from lo_kvs.simulate import simulate
+from lo_kvs.stream_analytics.helpers import EventField, KeyField
+from lo_kvs.stream_analytics.pipeline import Pipeline
+from lo_kvs.stream_analytics.query import states
 
 
 async def main():

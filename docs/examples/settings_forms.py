@@ -5,9 +5,9 @@ import contextlib
 import tempfile
 from pathlib import Path
 
-from learning_observer.kvs import KVS
-from learning_observer.prestartup import startup_checks_and_init
-from learning_observer.settings import load_settings
+from lo_kvs.kvs import KVS
+from lo_kvs.prestartup import startup_checks_and_init
+from lo_kvs.settings import load_settings
 
 STUB = {"type": "stub"}
 CACHE = {"type": "filesystem", "path": "cache", "fsync": False}

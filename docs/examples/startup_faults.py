@@ -1,8 +1,8 @@
 """What startup says about a configuration with faults in it: all of them, at once."""
 
-from learning_observer import kvs  # noqa: F401 - registers the check
-from learning_observer.prestartup import StartupCheck, startup_checks_and_init
-from learning_observer.settings import load_settings
+from lo_kvs import kvs  # noqa: F401 - registers the check
+from lo_kvs.prestartup import StartupCheck, startup_checks_and_init
+from lo_kvs.settings import load_settings
 
 FAULTY = {
     "default": None,

@@ -4,7 +4,7 @@ import asyncio
 import tempfile
 from pathlib import Path
 
-from learning_observer.kvs import InMemoryKVS
+from lo_kvs.kvs import InMemoryKVS
 
 
 async def main():

@@ -4,10 +4,10 @@ import asyncio
 
 import word_count
 
-from learning_observer.kvs import KVS
-from learning_observer.prestartup import startup_checks_and_init
-from learning_observer.reducers import fold
-from learning_observer.settings import load_settings
+from lo_kvs.kvs import KVS
+from lo_kvs.prestartup import startup_checks_and_init
+from lo_kvs.reducers import fold
+from lo_kvs.settings import load_settings
 
 
 def insert(text):

@@ -3,7 +3,7 @@
 import asyncio
 from datetime import date
 
-from learning_observer.kvs import InMemoryKVS, NotJSON
+from lo_kvs.kvs import InMemoryKVS, NotJSON
 
 KEPT = [None, [1, -0.0, "é"], 2**70, {"": {"a": []}}]
 CONVERTED = [(1, (2,)), {2: "a", None: "b"}, {1.5: True, False: 0}]

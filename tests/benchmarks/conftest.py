@@ -9,9 +9,9 @@ from typing import Any, TypeAlias
 import pytest
 from benchmarks.setting import Setting
 
-from learning_observer.kvs import Change, Conflict, Outcome, PersistentRedisKVS
-from learning_observer.kvs.primitives import Submit
-from learning_observer.measure.report import Result
+from lo_kvs.kvs import Change, Conflict, Outcome, PersistentRedisKVS
+from lo_kvs.kvs.backend import Submit
+from lo_kvs.measure.report import Result
 
 #: A commit that is interfered with: each so many, so that it happens in the smallest run.
 EVERY = 20
@@ -22,8 +22,8 @@ class LosingStore(PersistentRedisKVS):
 
     changes = 0
 
-    def way(self, guard: str) -> Submit:
-        submit = super().way(guard)
+    def submitter_for(self, guard: str) -> Submit:
+        submit = super().submitter_for(guard)
 
         def lose(
             change: Change, done: Callable[[Outcome], object], deadline: float | None = None
@@ -42,8 +42,8 @@ class DoublingStore(PersistentRedisKVS):
 
     changes = 0
 
-    def way(self, guard: str) -> Submit:
-        submit = super().way(guard)
+    def submitter_for(self, guard: str) -> Submit:
+        submit = super().submitter_for(guard)
 
         def double(
             change: Change, done: Callable[[Outcome], object], deadline: float | None = None

@@ -12,10 +12,10 @@ import redis
 import typer
 from typer.testing import CliRunner, Result
 
-from learning_observer.cli.bench import bench
-from learning_observer.kvs import InMemoryKVS
-from learning_observer.kvs.primitives import Submit
-from learning_observer.simulate import simulate, write_study_log
+from lo_kvs.cli.bench import bench
+from lo_kvs.kvs import InMemoryKVS
+from lo_kvs.kvs.backend import Submit
+from lo_kvs.simulate import simulate, write_study_log
 
 QUICK = ["--sessions", "1,16", "--seconds", "0.02", "--rounds", "1"]
 SOURCE = "org.mitros.writing_analytics"
@@ -79,7 +79,7 @@ def test_every_store_is_measured_beside_its_data(folder: Path, redis_url: str) -
 def test_own_logs_and_reducers(folder: Path) -> None:
     write_study_log(folder / "class.study.log", simulate(3, 90))
     (folder / "own_reducers.py").write_text(
-        "from learning_observer.stream_analytics.helpers import student_event_reducer\n"
+        "from lo_kvs.stream_analytics.helpers import student_event_reducer\n"
         "@student_event_reducer(null_state={'n': 0})\n"
         "async def own(event, state):\n"
         "    return {'n': state['n'] + 1}, False\n"
@@ -113,7 +113,7 @@ def test_lines_that_are_no_events_are_told(folder: Path) -> None:
 
 def test_lost_events_are_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "creds.yaml").write_text("kvs: {default: {type: stub}}\n")
-    way = InMemoryKVS.way
+    way = InMemoryKVS.submitter_for
     changes = 0
 
     def losing_way(store: InMemoryKVS, guard: str) -> Submit:
@@ -136,7 +136,7 @@ def test_lost_events_are_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_reducer_that_cannot_be_checked_is_told(folder: Path) -> None:
     (folder / "odd_reducers.py").write_text(
         "import itertools\n"
-        "from learning_observer.stream_analytics.helpers import student_event_reducer\n"
+        "from lo_kvs.stream_analytics.helpers import student_event_reducer\n"
         "numbers = itertools.count()\n"
         "@student_event_reducer(null_state=0)\n"
         "async def odd(event, state):\n"

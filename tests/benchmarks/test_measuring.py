@@ -14,21 +14,21 @@ from xml.etree import ElementTree as ET
 import pytest
 from benchmarks import __main__ as program
 
-from learning_observer.kvs import InMemoryKVS
-from learning_observer.measure import machine, plots
-from learning_observer.measure.report import Chart, Target, compare, unmet
-from learning_observer.measure.timing import Contestant, Miscount, Run, drive, interleaved, timed
-from learning_observer.measure.workload import (
+from lo_kvs.kvs import InMemoryKVS
+from lo_kvs.measure import machine, plots
+from lo_kvs.measure.report import Chart, Target, compare, unmet
+from lo_kvs.measure.timing import Contestant, Miscount, Run, drive, interleaved, timed
+from lo_kvs.measure.workload import (
     Session,
     check_states,
     in_sessions,
     planned,
     states_without_store,
 )
-from learning_observer.simulate import simulate
-from learning_observer.stream_analytics.pipeline import Pipeline
+from lo_kvs.simulate import simulate
+from lo_kvs.stream_analytics.pipeline import Pipeline
 
-SHIPPED = "learning_observer.reducers"
+SHIPPED = "lo_kvs.reducers"
 
 
 @pytest.fixture

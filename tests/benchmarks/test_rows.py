@@ -12,9 +12,9 @@ from benchmarks.baselines import Compared, ReadSetSet, Watched
 from benchmarks.setting import Setting, counted
 from benchmarks.work import counting, event_of, flat_state, keys_of, plain
 
-from learning_observer.kvs import codec
-from learning_observer.measure.report import Line
-from learning_observer.measure.timing import Miscount, drive
+from lo_kvs.kvs import codec
+from lo_kvs.measure.report import Line
+from lo_kvs.measure.timing import Miscount, drive
 
 WITH_A_STORE = [name for name in ROWS if name != "P7"]
 TARGETS = {"P1": 1, "P2": 3, "P3": 1, "P4": 2, "P5": 2, "P6": 7, "P7": 3, "P8": 2}

@@ -13,10 +13,10 @@ from typing import TypeAlias
 import pytest
 from typer.testing import CliRunner
 
-from learning_observer.cli import app
-from learning_observer.simulate import simulate, write_study_log
+from lo_kvs.cli import app
+from lo_kvs.simulate import simulate, write_study_log
 
-PROGRAM = [sys.executable, "-W", "error", "-c", "from learning_observer.cli import app; app()"]
+PROGRAM = [sys.executable, "-W", "error", "-c", "from lo_kvs.cli import app; app()"]
 
 
 class Answer:

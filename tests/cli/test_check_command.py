@@ -12,9 +12,9 @@ import pytest
 import redis
 import yaml
 
-from learning_observer.kvs import codec
-from learning_observer.stream_analytics import engine
-from learning_observer.testing.server import RedisServer
+from lo_kvs.kvs import codec
+from lo_kvs.stream_analytics.engine import engine
+from lo_kvs.testing.servers.server import RedisServer
 
 
 def engine_form() -> str:
@@ -154,7 +154,7 @@ def test_json(lo_kvs: Any, tmp_path: Path) -> None:
     told = json.loads(answer.out)
     assert told["exit_code"] == 1
     assert told["codec"] == codec.IMPLEMENTATION
-    assert told["versions"]["learning-observer-kvs"]
+    assert told["versions"]["lo-kvs"]
     assert {store["name"]: store["answers"] for store in told["stores"]} == {
         "default": True,
         "one": True,

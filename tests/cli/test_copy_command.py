@@ -18,12 +18,12 @@ import redis
 import yaml
 from tests.cli.conftest import PROGRAM
 
-from learning_observer.cli import copy_output
-from learning_observer.copying import Copy
-from learning_observer.kvs import FilesystemKVS, Store
-from learning_observer.kvs.key_layout import cluster_name
-from learning_observer.testing import ClusterServers
-from learning_observer.testing.server import RedisServer
+from lo_kvs.cli import copy_output
+from lo_kvs.copying import Copy
+from lo_kvs.kvs import FilesystemKVS, Store
+from lo_kvs.kvs.redis.key_names import cluster_name
+from lo_kvs.testing import ClusterServers
+from lo_kvs.testing.servers.server import RedisServer
 
 #: What lies in the source: also what no codec of ours would write, or even read.
 RAW: dict[str, bytes] = {

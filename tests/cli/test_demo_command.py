@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from learning_observer.reducers import event_count
-from learning_observer.simulate import SimulatedClass
-from learning_observer.stream_analytics.helpers import KeyField, KeyStateType, make_key
+from lo_kvs.reducers import event_count
+from lo_kvs.simulate import SimulatedClass
+from lo_kvs.stream_analytics.helpers import KeyField, KeyStateType, make_key
 
 SMALL = ("--students", 3, "--events", 400, "--seed", 5)
 

@@ -26,7 +26,7 @@ def test_help_shows_an_example(lo_kvs: Any, command: str) -> None:
 
 def test_help_loads_nothing_slow() -> None:
     program = (
-        "import sys; from learning_observer.cli import app\n"
+        "import sys; from lo_kvs.cli import app\n"
         "try: app(['--help'])\n"
         "except SystemExit: pass\n"
         "slow = {'redis', 'orjson', 'yaml', 'rich', 'asyncio', 'uvloop'} & sys.modules.keys()\n"
@@ -41,7 +41,7 @@ def test_help_loads_nothing_slow() -> None:
 def test_version(lo_kvs: Any) -> None:
     from importlib.metadata import version
 
-    assert lo_kvs("--version").out == version("learning-observer-kvs") + "\n"
+    assert lo_kvs("--version").out == version("lo-kvs") + "\n"
 
 
 def test_simulated_log_is_the_same_each_time(lo_kvs: Any, tmp_path: Any) -> None:

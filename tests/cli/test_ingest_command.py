@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
-from learning_observer.simulate import simulate, write_study_log
-from learning_observer.testing.server import RedisServer
+from lo_kvs.simulate import simulate, write_study_log
+from lo_kvs.testing.servers.server import RedisServer
 
-SHIPPED = ("--reducers", "learning_observer.reducers")
+SHIPPED = ("--reducers", "lo_kvs.reducers")
 Processes = Callable[..., subprocess.Popen[str]]
 
 
@@ -165,8 +165,8 @@ def test_strict_stops_at_the_first_bad_line(lo_kvs: Any, mixed: Path) -> None:
 def test_events_that_fail_are_counted_apart(lo_kvs: Any, tmp_path: Path, log: Path) -> None:
     (tmp_path / "own_reducers.py").write_text(
         """
-from learning_observer.reducers import SOURCE
-from learning_observer.stream_analytics.helpers import student_event_reducer
+from lo_kvs.reducers import SOURCE
+from lo_kvs.stream_analytics.helpers import student_event_reducer
 
 @student_event_reducer(null_state={"count": 0})
 async def fails_on_the_third(event, state):

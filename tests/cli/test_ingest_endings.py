@@ -22,11 +22,11 @@ from typing import Any
 import pytest
 import yaml
 
-from learning_observer.reducers import SOURCE
-from learning_observer.simulate import simulate, write_study_log
-from learning_observer.testing.server import RedisServer
+from lo_kvs.reducers import SOURCE
+from lo_kvs.simulate import simulate, write_study_log
+from lo_kvs.testing.servers.server import RedisServer
 
-SHIPPED = ("--reducers", "learning_observer.reducers")
+SHIPPED = ("--reducers", "lo_kvs.reducers")
 Processes = Callable[..., subprocess.Popen[str]]
 
 
@@ -112,8 +112,8 @@ def test_events_that_no_reducer_takes_end_with_1(lo_kvs: Any, tmp_path: Path) ->
     assert "no reducer ran: no event has a metadata.source" in answer.err
     (tmp_path / "own_reducers.py").write_text(
         """
-from learning_observer.reducers import SOURCE
-from learning_observer.stream_analytics.helpers import EventField, Scope, kvs_pipeline
+from lo_kvs.reducers import SOURCE
+from lo_kvs.stream_analytics.helpers import EventField, Scope, kvs_pipeline
 
 @kvs_pipeline(null_state={}, scope=Scope([EventField("page")]))
 async def pages(event, state):
@@ -231,8 +231,8 @@ def test_redis_that_stops_in_the_middle(
 
 
 FAILING = """
-from learning_observer.reducers import SOURCE
-from learning_observer.stream_analytics.helpers import student_event_reducer
+from lo_kvs.reducers import SOURCE
+from lo_kvs.stream_analytics.helpers import student_event_reducer
 
 @student_event_reducer(null_state={"count": 0})
 async def counter(event, state):
@@ -320,7 +320,7 @@ def silent_server() -> Iterator[tuple[int, list[socket.socket]]]:
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(
-    "command", ["ingest log -r learning_observer.reducers", "keys", "load a.json", "dump out.json"]
+    "command", ["ingest log -r lo_kvs.reducers", "keys", "load a.json", "dump out.json"]
 )
 def test_second_interrupt_ends_at_once_though_the_store_is_silent(
     lo_kvs_process: Processes, tmp_path: Path, command: str, sent: signal.Signals

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
-PROGRAM = [sys.executable, "-W", "error", "-c", "from learning_observer.cli import app; app()"]
-SHIPPED = ("--reducers", "learning_observer.reducers")
+PROGRAM = [sys.executable, "-W", "error", "-c", "from lo_kvs.cli import app; app()"]
+SHIPPED = ("--reducers", "lo_kvs.reducers")
 #: ESC, BEL, DEL, CSI of C1, right-to-left override, isolate, line separator.
 HOSTILE = "\x1b]0;pwn\x07 \x7f \x9b31m \u202e \u2066 \u2028 \U000e0041"
 DANGEROUS = [char for char in HOSTILE if not char.isprintable()]
@@ -89,7 +89,7 @@ def test_what_is_piped_stays_exact(lo_kvs: Any, hostile: Path) -> None:
 
 
 REDUCERS = """
-from learning_observer.stream_analytics.helpers import student_event_reducer
+from lo_kvs.stream_analytics.helpers import student_event_reducer
 
 @student_event_reducer(null_state={})
 async def fails(event, state):

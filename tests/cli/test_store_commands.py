@@ -11,7 +11,7 @@ import pytest
 import redis
 import yaml
 
-from learning_observer.testing.server import RedisServer
+from lo_kvs.testing.servers.server import RedisServer
 
 ODD_KEYS = ["a/b", "..", "line\nbreak", "caf\u00e9 \U0001f642", "", "\x1b[31m"]
 VALUES: dict[str, Any] = {key: {"n": n} for n, key in enumerate(ODD_KEYS)} | {
@@ -180,7 +180,7 @@ def test_wrong_names(lo_kvs: Any, tmp_path: Path, arguments: list[str], message:
 def test_reader_that_has_seen_enough(lo_kvs: Any, tmp_path: Path, command: str) -> None:
     (tmp_path / "many.json").write_text(json.dumps({f"{n:01000d}": n for n in range(300)}))
     assert lo_kvs("load", "many.json").code == 0
-    program = "from learning_observer.cli import app; app()"
+    program = "from lo_kvs.cli import app; app()"
     script = f'("$0" -W error -c "$1" {command}; echo "code $?" >&2) | head -c 5'
     ended = subprocess.run(
         ["sh", "-c", script, sys.executable, program],

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from learning_observer import settings
-from learning_observer.kvs import KVS, kvs_startup_check
+from lo_kvs import settings
+from lo_kvs.kvs import KVS, kvs_startup_check
 
-PROGRAM = "from learning_observer.cli import app; app()"
+PROGRAM = "from lo_kvs.cli import app; app()"
 PATIENCE_S = 60
 
 

@@ -12,9 +12,9 @@ from tests.faults.stored import stored_counts
 from tests.faults.worker import COUNTERS, STUDENTS, key_of
 from tests.faults.workers import PATIENCE_S, Worker, released, tell, totals
 
-from learning_observer.kvs import KVSError, OutcomeUnknown, Refused, Unavailable
-from learning_observer.testing.proxy import Fault, FaultProxy
-from learning_observer.testing.server import RedisServer
+from lo_kvs.kvs import KVSError, OutcomeUnknown, Refused, Unavailable
+from lo_kvs.testing.faults.proxy import Fault, FaultProxy
+from lo_kvs.testing.servers.server import RedisServer
 
 KEYS: Final = (*COUNTERS, *(key_of(student) for student in STUDENTS))
 #: The faults that make the server do what nobody is told of.

@@ -12,10 +12,11 @@ from typing import Any, TypeAlias
 import redis
 from tests.faults.worker import fault_count, key_of, metadata_of, one_more
 
-from learning_observer.kvs import KVS, Change, EphemeralRedisKVS, Guard, PersistentRedisKVS, scripts
-from learning_observer.kvs.conversation import Outcomes, Rounds
-from learning_observer.redis_connection import RedisSettings
-from learning_observer.stream_analytics.helpers import KeyStateType
+from lo_kvs.kvs import KVS, Change, EphemeralRedisKVS, Guard, PersistentRedisKVS
+from lo_kvs.kvs.redis.protocol import commit_script
+from lo_kvs.kvs.redis.protocol.round_trips import Outcomes, Rounds
+from lo_kvs.redis_connection import RedisSettings
+from lo_kvs.stream_analytics.helpers import KeyStateType
 
 #: Every key with its bytes, the records of the writers too, and whether it has a TTL.
 Contents: TypeAlias = dict[bytes, tuple[bytes, bool]]
@@ -35,7 +36,7 @@ class History:
     sizes     bytes of the append-only file at the same moments
     """
 
-    calls: list[scripts.Call] = field(default_factory=list)
+    calls: list[commit_script.Call] = field(default_factory=list)
     outcomes: list[str] = field(default_factory=list)
     contents: list[Contents] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
@@ -60,12 +61,12 @@ def contents_of(client: redis.Redis) -> Contents:
 
 
 @contextmanager
-def every_call_seen(see: Callable[[scripts.Call, str], None]) -> Iterator[None]:
+def every_call_seen(see: Callable[[commit_script.Call, str], None]) -> Iterator[None]:
     """Have `see(call, outcomes)` called after each call that the stores' writers make."""
-    kind: Any = scripts.Call
+    kind: Any = commit_script.Call
     rounds = kind.rounds
 
-    def tell(call: scripts.Call) -> Rounds[Outcomes]:
+    def tell(call: commit_script.Call) -> Rounds[Outcomes]:
         answer: Outcomes = yield from rounds(call)
         see(call, answer[0])
         return answer
@@ -88,7 +89,7 @@ async def make_history(url: str, size: Callable[[], int], seed: int) -> History:
             history.contents.append(contents_of(client))
             history.sizes.append(size())
 
-        def see(call: scripts.Call, outcomes: str) -> None:
+        def see(call: commit_script.Call, outcomes: str) -> None:
             history.calls.append(call)
             history.outcomes.append(outcomes)
             moment()

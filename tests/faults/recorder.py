@@ -21,7 +21,7 @@ from typing import Any
 from tests.faults.history import ANYTHING, NOTHING, Operation, Value
 from tests.faults.workers import ROOT, Worker
 
-from learning_observer.kvs import (
+from lo_kvs.kvs import (
     Change,
     Conflict,
     FilesystemKVS,
@@ -32,9 +32,9 @@ from learning_observer.kvs import (
     Unavailable,
     codec,
 )
-from learning_observer.redis_connection import RedisSettings
-from learning_observer.stream_analytics.engine import Engine
-from learning_observer.stream_analytics.helpers import student_event_reducer
+from lo_kvs.redis_connection import RedisSettings
+from lo_kvs.stream_analytics.engine.engine import Engine
+from lo_kvs.stream_analytics.helpers import student_event_reducer
 
 KEYS = ("first", "second")
 STUDENT = "s1"

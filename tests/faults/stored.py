@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import redis
 from tests.faults.worker import key_of
 
-from learning_observer.stream_analytics.helpers import KeyStateType
+from lo_kvs.stream_analytics.helpers import KeyStateType
 
 
 def stored_counts(url: str, keys: Iterable[str]) -> dict[str, int]:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import redis
 
-from learning_observer.kvs import (
+from lo_kvs.kvs import (
     EphemeralRedisKVS,
     FilesystemKVS,
     InMemoryKVS,
     PersistentRedisKVS,
     Store,
 )
-from learning_observer.redis_connection import RedisSettings
+from lo_kvs.redis_connection import RedisSettings
 
 STORES = ["stub", "filesystem", "subdirs", "redis", "redis with a prefix", "redis_ephemeral"]
 

@@ -11,9 +11,9 @@ import pytest
 import redis
 from tests.faults.tally import Tally
 
-from learning_observer.kvs import KVSError, OutcomeUnknown, PersistentRedisKVS, ServerBusy
-from learning_observer.redis_connection import RedisSettings
-from learning_observer.testing.server import RedisServer
+from lo_kvs.kvs import KVSError, OutcomeUnknown, PersistentRedisKVS, ServerBusy
+from lo_kvs.redis_connection import RedisSettings
+from lo_kvs.testing.servers.server import RedisServer
 
 ROUNDS = 8
 RETRY_FOR = 0.6

@@ -18,13 +18,13 @@ import redis
 from tests.faults.tally import Tally
 from tests.faults.workers import tell
 
-from learning_observer.kvs import KVS, PersistentRedisKVS, Store
-from learning_observer.redis_connection import RedisSettings
-from learning_observer.stream_analytics.fields import KeyField, KeyStateType
-from learning_observer.stream_analytics.helpers import student_event_reducer
-from learning_observer.stream_analytics.keys import make_key
-from learning_observer.stream_analytics.pipeline import Pipeline
-from learning_observer.testing.server import RedisServer
+from lo_kvs.kvs import KVS, PersistentRedisKVS, Store
+from lo_kvs.redis_connection import RedisSettings
+from lo_kvs.stream_analytics.fields import KeyField, KeyStateType
+from lo_kvs.stream_analytics.helpers import student_event_reducer
+from lo_kvs.stream_analytics.keys import make_key
+from lo_kvs.stream_analytics.pipeline import Pipeline
+from lo_kvs.testing.servers.server import RedisServer
 
 T = TypeVar("T")
 

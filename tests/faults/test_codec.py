@@ -19,13 +19,13 @@ import pytest
 from tests.faults.tally import Tally
 from tests.faults.workers import tell
 
-from learning_observer.kvs.codec import _py
-from learning_observer.kvs.errors import NotJSON
-from learning_observer.simulate import simulate
+from lo_kvs.kvs.codec import _py
+from lo_kvs.kvs.errors import NotJSON
+from lo_kvs.simulate import simulate
 
 try:
-    from learning_observer.kvs.codec import _c
-except ImportError:  # tests/codec/test_choice.py says whether it may be missing
+    from lo_kvs.kvs.codec import _c
+except ImportError:  # tests/kvs/codec/test_choice.py says whether it may be missing
     TWINS: list[ModuleType] = [_py]
 else:
     TWINS = [_c, _py]
@@ -209,7 +209,7 @@ def damaged(text: bytes, draw: random.Random) -> bytes:
 # -- the judge -------------------------------------------------------------------------------
 
 
-def judged(text: bytes) -> tuple[bool, Any]:
+def listener(text: bytes) -> tuple[bool, Any]:
     """Whether json reads `text`, as UTF-8 and no deeper than is promised; and what it reads."""
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(10_000)  # so that the standard library gets as deep as is promised
@@ -258,7 +258,7 @@ def same(value: Any, other: Any) -> bool:
 
 def check(text: bytes) -> bool:
     """Both twins read what json reads, as json does, write it again, and refuse all else."""
-    reads, value = judged(text)
+    reads, value = listener(text)
     if not reads:
         for twin in TWINS:
             with pytest.raises(ValueError, match=r"."):
@@ -272,7 +272,7 @@ def check(text: bytes) -> bool:
     if isinstance(again, bytes):
         for twin in TWINS:
             assert same(twin.decode(again), value), text
-        assert same(judged(again)[1], value), text
+        assert same(listener(again)[1], value), text
     else:  # what is read and not written: NaN, Infinity, deeper than is written
         assert again.startswith("$"), again
         assert "deep" in again or has_no_text(value), text
@@ -319,9 +319,9 @@ def test_damaged_logs(seed: int, tally: Tally) -> None:
 
 def test_judge_sees_what_orjson_alone_would_do() -> None:
     """The judge can fail a reader: one that makes floats of big integers, or drops a sign."""
-    assert not same(judged(b"18446744073709551616")[1], 1.8446744073709552e19)
-    assert not same(judged(b"[-0.0]")[1], [0.0])
-    assert not same(judged(b'{"a":1,"b":2}')[1], {"b": 2, "a": 1})
-    assert same(judged(b"[NaN]")[1], [math.nan])
-    assert not judged(b"\xef\xbb\xbf1")[0]
-    assert not judged(b"[" * 1_025 + b"]" * 1_025)[0]
+    assert not same(listener(b"18446744073709551616")[1], 1.8446744073709552e19)
+    assert not same(listener(b"[-0.0]")[1], [0.0])
+    assert not same(listener(b'{"a":1,"b":2}')[1], {"b": 2, "a": 1})
+    assert same(listener(b"[NaN]")[1], [math.nan])
+    assert not listener(b"\xef\xbb\xbf1")[0]
+    assert not listener(b"[" * 1_025 + b"]" * 1_025)[0]

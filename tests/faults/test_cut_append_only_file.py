@@ -13,11 +13,11 @@ from tests.faults.tally import Tally
 from tests.faults.worker import key_of
 from tests.faults.workers import tell
 
-from learning_observer.kvs import scripts
-from learning_observer.kvs.conversation import converse
-from learning_observer.redis_connection import RedisSettings
-from learning_observer.stream_analytics.helpers import KeyStateType
-from learning_observer.testing.server import RedisServer
+from lo_kvs.kvs.redis.protocol import commit_script
+from lo_kvs.kvs.redis.protocol.round_trips import converse
+from lo_kvs.redis_connection import RedisSettings, factory
+from lo_kvs.stream_analytics.helpers import KeyStateType
+from lo_kvs.testing.servers.server import RedisServer
 
 OFFSETS = 80
 CONTROL_EVENTS = 20
@@ -69,9 +69,9 @@ def rewrite(server: RedisServer) -> None:
         time.sleep(0.01)
 
 
-async def sent_again(url: str, call: scripts.Call) -> str:
+async def sent_again(url: str, call: commit_script.Call) -> str:
     """The outcomes of a call that is sent once more, as a writer does that has no answer."""
-    connection = await RedisSettings(url=url).client().connection_pool.get_connection()  # type: ignore[no-untyped-call]
+    connection = await factory.client(RedisSettings(url=url)).connection_pool.get_connection()  # type: ignore[no-untyped-call]
     try:
         outcomes, _ = await converse(connection, call.rounds())
     finally:

@@ -13,14 +13,14 @@ from tests.faults.checked import checked, warnings_of_a_start
 from tests.faults.tally import Tally
 from tests.faults.workers import tell
 
-from learning_observer.kvs import (
+from lo_kvs.kvs import (
     EphemeralRedisKVS,
     KVSError,
     MissingKVSParameters,
     PersistentRedisKVS,
 )
-from learning_observer.redis_connection import RedisSettings
-from learning_observer.testing.server import RedisServer
+from lo_kvs.redis_connection import RedisSettings
+from lo_kvs.testing.servers.server import RedisServer
 
 #: A server that is sound but for what a test changes.
 SOUND = ("--save", "3600", "1000000000")

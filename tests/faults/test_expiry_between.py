@@ -17,14 +17,14 @@ from tests.faults.tally import Tally
 from tests.faults.worker import one_more
 from tests.faults.workers import tell
 
-from learning_observer.kvs import KVS, EphemeralRedisKVS, PersistentRedisKVS, Store
-from learning_observer.kvs.changes import Change, Outcome
-from learning_observer.redis_connection import RedisSettings
-from learning_observer.stream_analytics.fields import KeyField, KeyStateType
-from learning_observer.stream_analytics.helpers import student_event_reducer
-from learning_observer.stream_analytics.keys import make_key
-from learning_observer.testing.proxy import Fault, FaultProxy
-from learning_observer.testing.server import RedisServer
+from lo_kvs.kvs import KVS, EphemeralRedisKVS, PersistentRedisKVS, Store
+from lo_kvs.kvs.changes import Change, Outcome
+from lo_kvs.redis_connection import RedisSettings
+from lo_kvs.stream_analytics.fields import KeyField, KeyStateType
+from lo_kvs.stream_analytics.helpers import student_event_reducer
+from lo_kvs.stream_analytics.keys import make_key
+from lo_kvs.testing.faults.proxy import Fault, FaultProxy
+from lo_kvs.testing.servers.server import RedisServer
 
 #: So long that nothing expires unless a test makes it.
 EXPIRE_S = 1_000

@@ -1,8 +1,8 @@
 """The filesystem store on disks that fail and fill up: every call fails, once or for good.
 
-tests/kvs/test_filesystem.py kills and fails one change at each step that the interpreter tells
-of; here reads, writes, locks and closes fail as well, reading and recovery are struck too, and
-some limits are the kernel's own.
+tests/kvs/filesystem/test_filesystem.py kills and fails one change at each step of the interpreter;
+here reads, writes, locks and closes fail as well, reading and recovery are struck too, and some
+limits are the kernel's own.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.faults.bad_disk import BadDisk
 from tests.faults.tally import Tally
 from tests.faults.workers import tell
 
-from learning_observer.kvs import (
+from lo_kvs.kvs import (
     Change,
     FilesystemKVS,
     Guard,
@@ -36,7 +36,7 @@ from learning_observer.kvs import (
     Unavailable,
     codec,
 )
-from learning_observer.kvs.files import OWN_FOLDER
+from lo_kvs.kvs.filesystem.atomic_files import OWN_FOLDER
 
 LONG = "n" * 300
 IN_MEMORY = Path("/dev/shm")

@@ -18,7 +18,7 @@ from tests.faults.tally import Tally
 from tests.faults.workers import tell
 from tests.kvs.children import run_in_child
 
-from learning_observer.kvs import Change, FilesystemKVS, KVSError, codec
+from lo_kvs.kvs import Change, FilesystemKVS, KVSError, codec
 
 LONG = "n" * 300
 COUNTERS = ("counter", "other/counter")

@@ -20,18 +20,18 @@ from tests.faults.tally import Tally
 from tests.faults.worker import fault_count, metadata_of, one_more
 from tests.faults.workers import tell
 
-from learning_observer.kvs import (
+from lo_kvs.kvs import (
     KVSError,
     OutcomeUnknown,
     PersistentRedisKVS,
     Store,
     Unavailable,
 )
-from learning_observer.kvs.scripts import COMMIT
-from learning_observer.redis_connection import RedisSettings
-from learning_observer.stream_analytics.engine import Engine
-from learning_observer.testing.proxy import Fault, FaultProxy
-from learning_observer.testing.server import RedisServer
+from lo_kvs.kvs.redis.protocol.commit_script import COMMIT
+from lo_kvs.redis_connection import RedisSettings
+from lo_kvs.stream_analytics.engine.engine import Engine
+from lo_kvs.testing.faults.proxy import Fault, FaultProxy
+from lo_kvs.testing.servers.server import RedisServer
 
 OLD = 7
 RETRY_FOR_S = 0.6
@@ -104,7 +104,7 @@ class Trial:
         self._names = (f"key {number}." for number in itertools.count())
         self.told: Counter[str] = Counter()
 
-    async def through(self, fault: Fault, name: str, seconds: float, *, greeting: bool) -> None:
+    async def through(self, fault: Fault, name: str, seconds: float, *, handshake: bool) -> None:
         """Strike every request; or, without the greeting, the scripts that the call is about.
 
         seconds  the time-out of the connection
@@ -112,12 +112,12 @@ class Trial:
         key = next(self._names)
         self._raw.set(key, OLD)
         changes = CALLS[name].leaves != OLD or name == "event"
-        what = f"{fault}, {name}, timeout {seconds} s, {greeting=}"
+        what = f"{fault}, {name}, timeout {seconds} s, {handshake=}"
         async with FaultProxy(
             "127.0.0.1",
             self._server.port,
             faults={fault: 1.0},
-            only=None if greeting else is_commit if changes else is_read,
+            only=None if handshake else is_commit if changes else is_read,
             stall_s=STALL_S,
         ) as proxy:
             where = settings_for(proxy.port, timeout=seconds)
@@ -125,7 +125,7 @@ class Trial:
                 answer, took = await told(store, name, key)
                 assert took < RETRY_FOR_S + LATE_S, f"{what}: {answer} after {took:.2f} s"
                 assert answer == (
-                    "OutcomeUnknown" if changes and not greeting else "Unavailable"
+                    "OutcomeUnknown" if changes and not handshake else "Unavailable"
                 ), what
                 proxy.faults_on = False
                 await self._still_works(store, key, name, answer, what)
@@ -154,9 +154,9 @@ def test_only_errors_of_ours_within_the_deadline(
     async def main() -> None:
         gate = asyncio.Semaphore(AT_ONCE)
 
-        async def one(fault: Fault, name: str, seconds: float, greeting: bool) -> None:
+        async def one(fault: Fault, name: str, seconds: float, handshake: bool) -> None:
             async with gate:
-                await trial.through(fault, name, seconds, greeting=greeting)
+                await trial.through(fault, name, seconds, handshake=handshake)
 
         async with asyncio.TaskGroup() as group:
             for each in itertools.product(DEADLY, CALLS, TIMEOUTS_S, (True, False)):

@@ -1,8 +1,8 @@
 """Keys of every kind, from end to end: whatever text a key is, it keeps its own value.
 
-tests/kvs/test_file_names.py and tests/stream_analytics/test_keys.py have the laws of the names
-by themselves; here the keys go through the stores, and the ids of students and documents through
-the reducers.
+tests/kvs/filesystem/test_file_names.py and tests/stream_analytics/test_keys.py test the names by
+themselves; here the keys go through the stores, and the ids of students and documents through the
+reducers.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from hypothesis import strategies as st
 from tests.faults.stores import STORES, opening
 from tests.faults.tally import Tally
 
-from learning_observer.kvs import KVS, Change, Guard, InvalidKey, Store, codec
-from learning_observer.kvs.changes import RESERVED_PREFIX
-from learning_observer.stream_analytics.helpers import (
+from lo_kvs.kvs import KVS, Change, Guard, InvalidKey, Store, codec
+from lo_kvs.kvs.changes import RESERVED_PREFIX
+from lo_kvs.stream_analytics.helpers import (
     EventField,
     KeyField,
     KeyStateType,
     student_event_reducer,
 )
-from learning_observer.stream_analytics.keys import parse_key
-from learning_observer.stream_analytics.pipeline import Pipeline
+from lo_kvs.stream_analytics.keys import parse_key
+from lo_kvs.stream_analytics.pipeline import Pipeline
 
 # What separators, escapes, paths, patterns, hash tags and twins are made of.
 PIECES = [

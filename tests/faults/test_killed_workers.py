@@ -11,7 +11,7 @@ from tests.faults.tally import Tally
 from tests.faults.worker import STUDENTS
 from tests.faults.workers import Worker, tell
 
-from learning_observer.testing.server import RedisServer
+from lo_kvs.testing.servers.server import RedisServer
 
 WORKERS = 3
 KILLS_EACH = 12

@@ -20,8 +20,8 @@ from tests.faults.recorder import STUDENT, Recorder
 from tests.faults.tally import Tally
 from tests.faults.workers import released, tell
 
-from learning_observer.testing.proxy import Fault, FaultProxy
-from learning_observer.testing.server import RedisServer
+from lo_kvs.testing.faults.proxy import Fault, FaultProxy
+from lo_kvs.testing.servers.server import RedisServer
 
 History = list[Operation]
 PROCESSES = 3

@@ -11,9 +11,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from tests.faults.tally import Tally
 
-from learning_observer.kvs import KVSError, OutcomeUnknown, PersistentRedisKVS, ServerLoading
-from learning_observer.redis_connection import RedisSettings
-from learning_observer.testing.server import RedisServer
+from lo_kvs.kvs import KVSError, OutcomeUnknown, PersistentRedisKVS, ServerLoading
+from lo_kvs.redis_connection import RedisSettings
+from lo_kvs.testing.servers.server import RedisServer
 
 ROUNDS = 1
 RETRY_FOR = 0.6

@@ -8,8 +8,8 @@ from tests.faults.stored import student_counts
 from tests.faults.tally import Tally
 from tests.faults.worker import STUDENTS
 
-from learning_observer.testing.proxy import Fault
-from learning_observer.testing.server import RedisServer
+from lo_kvs.testing.faults.proxy import Fault
+from lo_kvs.testing.servers.server import RedisServer
 
 PROCESSES = 6
 FAULTS = {

@@ -9,7 +9,7 @@ from collections import Counter
 from tests.faults.stored import student_counts
 from tests.faults.workers import Worker, released, tell, totals
 
-from learning_observer.testing.server import RedisServer
+from lo_kvs.testing.servers.server import RedisServer
 
 PROCESSES = 4
 SESSIONS = 1_000

@@ -8,7 +8,7 @@ import time
 import redis
 from tests.faults.workers import Worker, released, tell
 
-from learning_observer.testing.server import RedisServer
+from lo_kvs.testing.servers.server import RedisServer
 
 MEBIBYTE = 1 << 20
 #: LOKVS_STATES=1000000 is for the full size, which takes a minute or two.

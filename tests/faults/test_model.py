@@ -24,7 +24,7 @@ from tests.faults.stores import STORES, opening
 from tests.faults.tally import Tally
 from tests.faults.workers import tell
 
-from learning_observer.kvs import (
+from lo_kvs.kvs import (
     KVS,
     Change,
     Conflict,
@@ -35,8 +35,8 @@ from learning_observer.kvs import (
     Store,
     codec,
 )
-from learning_observer.stream_analytics.helpers import student_event_reducer
-from learning_observer.stream_analytics.pipeline import Pipeline
+from lo_kvs.stream_analytics.helpers import student_event_reducer
+from lo_kvs.stream_analytics.pipeline import Pipeline
 
 T = TypeVar("T")
 Model = dict[str, Any]

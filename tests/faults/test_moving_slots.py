@@ -22,9 +22,9 @@ from tests.faults.tally import Tally
 from tests.faults.worker import COUNTERS, STUDENTS, key_of
 from tests.faults.workers import PATIENCE_S, Worker, released, tell, totals
 
-from learning_observer.kvs.key_layout import cluster_name
-from learning_observer.stream_analytics.helpers import KeyStateType
-from learning_observer.testing import ClusterServers
+from lo_kvs.kvs.redis.key_names import cluster_name
+from lo_kvs.stream_analytics.helpers import KeyStateType
+from lo_kvs.testing import ClusterServers
 
 PROCESSES = 4
 #: What a connection that carries calls did last: scripts, or transactions and looks before them.

@@ -28,12 +28,12 @@ from tests.faults.tally import Tally
 from tests.faults.worker import fault_count, key_of, metadata_of, one_more
 from tests.faults.workers import tell
 
-from learning_observer.kvs import OutcomeUnknown, PersistentRedisKVS, Refused, Store, Unavailable
-from learning_observer.redis_connection import RedisSettings
-from learning_observer.stream_analytics.engine import Engine
-from learning_observer.stream_analytics.helpers import KeyStateType
-from learning_observer.testing import ClusterServers
-from learning_observer.testing.server import RedisServer
+from lo_kvs.kvs import OutcomeUnknown, PersistentRedisKVS, Refused, Store, Unavailable
+from lo_kvs.redis_connection import RedisSettings
+from lo_kvs.stream_analytics.engine.engine import Engine
+from lo_kvs.stream_analytics.helpers import KeyStateType
+from lo_kvs.testing import ClusterServers
+from lo_kvs.testing.servers.server import RedisServer
 
 OLD = 7
 #: So short that no second attempt is begun; and so long that none of the faults outlasts it.

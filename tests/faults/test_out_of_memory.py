@@ -9,9 +9,9 @@ import pytest
 import redis
 from tests.faults.tally import Tally
 
-from learning_observer.kvs import Change, OutOfMemory, PersistentRedisKVS
-from learning_observer.redis_connection import RedisSettings
-from learning_observer.testing.server import RedisServer
+from lo_kvs.kvs import Change, OutOfMemory, PersistentRedisKVS
+from lo_kvs.redis_connection import RedisSettings
+from lo_kvs.testing.servers.server import RedisServer
 
 ROUNDS = 25
 KEYS = 40

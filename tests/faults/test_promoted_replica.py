@@ -21,9 +21,10 @@ from tests.faults.worker import COUNTERS, fault_count, key_of, metadata_of, one_
 from tests.faults.worker import STUDENTS as COUNTED
 from tests.faults.workers import Worker, released, tell, totals
 
-from learning_observer.kvs import KVS, PersistentRedisKVS, Unavailable, scripts
-from learning_observer.redis_connection import RedisSettings
-from learning_observer.testing import (
+from lo_kvs.kvs import KVS, PersistentRedisKVS, Unavailable
+from lo_kvs.kvs.redis.protocol import commit_script
+from lo_kvs.redis_connection import RedisSettings
+from lo_kvs.testing import (
     Fault,
     FaultProxy,
     RedisServer,
@@ -32,7 +33,7 @@ from learning_observer.testing import (
     promote,
     wait_until_replicated,
 )
-from learning_observer.testing.replication import replication
+from lo_kvs.testing.servers.replication import replication
 
 RETRY_S = 1.0
 STUDENTS = ("s1", "s2", "s3")
@@ -203,7 +204,7 @@ def test_what_the_old_primary_took_alone_is_lost_and_nothing_revives_it(tally: T
 
 
 def is_commit(request: bytes) -> bool:
-    return scripts.COMMIT.digest.encode() in request
+    return commit_script.COMMIT.digest.encode() in request
 
 
 class Failover:

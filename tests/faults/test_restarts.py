@@ -14,7 +14,7 @@ from tests.faults.tally import Tally
 from tests.faults.worker import COUNTERS, STUDENTS, key_of
 from tests.faults.workers import Worker, released, tell, totals
 
-from learning_observer.testing.server import RedisServer
+from lo_kvs.testing.servers.server import RedisServer
 
 #: Behind the names of what one of the workers has to itself.
 MARK = " of one"

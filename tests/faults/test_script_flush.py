@@ -9,14 +9,14 @@ from tests.faults.counting import KEYS, count_while
 from tests.faults.tally import Tally
 from tests.faults.workers import tell
 
-from learning_observer.kvs.scripts import COMMIT
-from learning_observer.testing.server import RedisServer
+from lo_kvs.kvs.redis.protocol.commit_script import COMMIT
+from lo_kvs.testing.servers.server import RedisServer
 
 PROCESSES = 3
 FLUSHES = 1_500
 
 
-def forgotten(client: redis.Redis) -> int:
+def evicted(client: redis.Redis) -> int:
     """How often the server has said NOSCRIPT."""
     errors = client.info("errorstats")
     assert isinstance(errors, dict)
@@ -35,9 +35,9 @@ def test_flushed_scripts_change_no_count(
                 client.script_flush()
                 time.sleep(0.001)
 
-        before = forgotten(client)
+        before = evicted(client)
         run = count_while(flush, redis_server, processes=PROCESSES)
-        met = forgotten(client) - before
+        met = evicted(client) - before
     tell(
         f"{FLUSHES} times SCRIPT FLUSH, {met} times NOSCRIPT, {time.monotonic() - start:.1f} s; "
         f"acknowledged {dict(run.acknowledged)}, errors {run.errors}"

@@ -16,9 +16,9 @@ from tests.faults.tally import Tally
 from tests.faults.worker import fault_count, metadata_of, one_more
 from tests.faults.workers import PATIENCE_S, tell
 
-from learning_observer.kvs import KVS, PersistentRedisKVS
-from learning_observer.redis_connection import RedisSettings
-from learning_observer.testing.sentinel import SentinelSetup
+from lo_kvs.kvs import KVS, PersistentRedisKVS
+from lo_kvs.redis_connection import RedisSettings
+from lo_kvs.testing.servers.sentinel import SentinelSetup
 
 GAP_MAX_S = 5.0
 TIMEOUT_S = 2.0

@@ -13,9 +13,9 @@ import redis
 from tests.faults.checked import checked, warnings_of_a_start
 from tests.faults.tally import Tally
 
-from learning_observer.kvs import KVSError, MissingKVSParameters, PersistentRedisKVS
-from learning_observer.redis_connection import RedisSettings
-from learning_observer.testing.server import RedisServer
+from lo_kvs.kvs import KVSError, MissingKVSParameters, PersistentRedisKVS
+from lo_kvs.redis_connection import RedisSettings
+from lo_kvs.testing.servers.server import RedisServer
 
 ENTRY = {"type": "redis", "prefix": "states:"}
 #: What a server says to a command, and what it says to one inside a script.

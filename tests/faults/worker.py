@@ -22,20 +22,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from learning_observer.kvs import KVS, OutcomeUnknown, PersistentRedisKVS, Store, calls, scripts
-from learning_observer.kvs.changes import RESERVED_PREFIX, Change, Guard, Outcome
-from learning_observer.kvs.cluster_requests import Request
-from learning_observer.kvs.cluster_routes import ClusterRoutes
-from learning_observer.kvs.cluster_slots import Address
-from learning_observer.kvs.cluster_writer import SlotWriter
-from learning_observer.kvs.conversation import Outcomes, Rounds
-from learning_observer.kvs.primitives import Submit
-from learning_observer.kvs.scripts import Call
-from learning_observer.kvs.transactions import Transaction
-from learning_observer.redis_connection import RedisSettings
-from learning_observer.stream_analytics.engine import Engine
-from learning_observer.stream_analytics.helpers import KeyStateType, student_event_reducer
-from learning_observer.stream_analytics.limits import Limits
+from lo_kvs.kvs import KVS, OutcomeUnknown, PersistentRedisKVS, Store
+from lo_kvs.kvs.backend import Submit
+from lo_kvs.kvs.changes import RESERVED_PREFIX, Change, Guard, Outcome
+from lo_kvs.kvs.redis.cluster.requests import Request
+from lo_kvs.kvs.redis.cluster.routing import RequestRouter
+from lo_kvs.kvs.redis.cluster.slot_writer import SlotWriter
+from lo_kvs.kvs.redis.cluster.slots import Address
+from lo_kvs.kvs.redis.protocol import commit_script, commits
+from lo_kvs.kvs.redis.protocol.commit_script import Call
+from lo_kvs.kvs.redis.protocol.commit_transaction import Transaction
+from lo_kvs.kvs.redis.protocol.round_trips import Outcomes, Rounds
+from lo_kvs.redis_connection import RedisSettings
+from lo_kvs.stream_analytics.engine.engine import Engine
+from lo_kvs.stream_analytics.helpers import KeyStateType, student_event_reducer
+from lo_kvs.stream_analytics.limits import Limits
 
 STUDENTS = ("s1", "s2")
 COUNTERS = ("counter 0", "counter 1")
@@ -78,12 +79,12 @@ def without_record(call: Call) -> Call:
 
 def forget_records() -> None:
     """Look for the record of a call where none can be, at each attempt to send it."""
-    rounds = scripts.Call.rounds
+    rounds = commit_script.Call.rounds
 
-    def rounds_without_record(call: scripts.Call) -> Rounds[Outcomes]:
+    def rounds_without_record(call: commit_script.Call) -> Rounds[Outcomes]:
         return rounds(without_record(call))
 
-    scripts.Call.rounds = rounds_without_record  # type: ignore[method-assign,assignment]
+    commit_script.Call.rounds = rounds_without_record  # type: ignore[method-assign,assignment]
 
     transaction = Transaction.rounds
 
@@ -108,21 +109,21 @@ def forget_records() -> None:
 def forget_redirections() -> None:
     """Take ASK for "not now": wait until the slot has moved."""
 
-    def wait(self: ClusterRoutes, request: Request, to: Address, error: Exception) -> None:
+    def wait(self: RequestRouter, request: Request, to: Address, error: Exception) -> None:
         self.not_now(request, error)
 
-    ClusterRoutes.asked = wait  # type: ignore[method-assign,assignment]
+    RequestRouter.asked = wait  # type: ignore[method-assign,assignment]
 
 
 def send_no_script() -> None:
     """Send EVALSHA alone, as if a server never forgot its scripts."""
-    scripts.Call.by_text = scripts.Call.by_digest  # type: ignore[method-assign]
+    commit_script.Call.by_text = commit_script.Call.by_digest  # type: ignore[method-assign]
 
 
 def forget_guards() -> None:
     """Let the commits of events write whatever stands in the store meanwhile."""
     kind: Any = PersistentRedisKVS
-    way = kind.way
+    way = kind.submitter_for
 
     def way_without_guard(store: PersistentRedisKVS, guard: str) -> Submit:
         submit = way(store, guard)
@@ -134,12 +135,12 @@ def forget_guards() -> None:
 
         return submit_without_guard
 
-    kind.way = way_without_guard
+    kind.submitter_for = way_without_guard
 
 
 def commit_by_transactions() -> None:
     """Take every change for a large one."""
-    calls.LARGE_BYTES = 0  # type: ignore[misc]
+    commits.LARGE_BYTES = 0  # type: ignore[misc]
 
 
 #: What an option `<name>=off` takes away, so that a test can show that it would see it.

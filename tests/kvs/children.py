@@ -13,7 +13,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from learning_observer.kvs import Change, FilesystemKVS, OutcomeUnknown, Unavailable
+from lo_kvs.kvs import Change, FilesystemKVS, OutcomeUnknown, Unavailable
 
 #: What the interpreter tells its audit hooks about, among what a store does to files.
 EVENTS = frozenset({"open", "os.rename", "os.remove", "os.mkdir", "os.scandir", "fsync"})

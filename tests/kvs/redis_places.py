@@ -6,7 +6,7 @@ import socket
 
 import redis
 
-from learning_observer.redis_connection import RedisSettings
+from lo_kvs.redis_connection import RedisSettings
 
 
 def settings_for(port: int, *, retry_for: float = 10.0, timeout: float = 5.0) -> RedisSettings:

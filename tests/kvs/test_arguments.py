@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from learning_observer.kvs import (
+from lo_kvs.kvs import (
     Change,
     Conflict,
     FilesystemKVS,
@@ -28,9 +28,9 @@ from learning_observer.kvs import (
     PersistentRedisKVS,
     Store,
 )
-from learning_observer.kvs.changes import KEY_BYTES_MAX
-from learning_observer.redis_connection import RedisSettings
-from learning_observer.testing import ClusterServers
+from lo_kvs.kvs.changes import KEY_BYTES_MAX
+from lo_kvs.redis_connection import RedisSettings
+from lo_kvs.testing import ClusterServers
 
 #: No call of this file takes a second; a call that never returns fails after so long.
 LIMIT_S = 60

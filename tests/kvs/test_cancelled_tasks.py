@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.kvs.test_errors_deadlines import plus
+from tests.kvs.batching.test_errors_deadlines import plus
 
-from learning_observer.kvs import (
+from lo_kvs.kvs import (
     Change,
     FilesystemKVS,
     Guard,
@@ -21,8 +21,8 @@ from learning_observer.kvs import (
     PersistentRedisKVS,
     Store,
 )
-from learning_observer.redis_connection import RedisSettings
-from learning_observer.testing import ClusterServers, RedisServer
+from lo_kvs.redis_connection import RedisSettings
+from lo_kvs.testing import ClusterServers, RedisServer
 
 CALLS: dict[str, Callable[[Store, str], Awaitable[object]]] = {
     "get": lambda store, key: store.get(key),

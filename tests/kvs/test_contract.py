@@ -11,21 +11,21 @@ from typing import Any, ClassVar
 import pytest
 import redis
 
-from learning_observer import settings
-from learning_observer.kvs import (
+from lo_kvs import settings
+from lo_kvs.kvs import (
     KVS,
     EphemeralRedisKVS,
     FilesystemKVS,
     InMemoryKVS,
     PersistentRedisKVS,
     Store,
-    calls,
     kvs_startup_check,
 )
-from learning_observer.kvs.file_names import is_digest, path_of
-from learning_observer.kvs.key_layout import cluster_name
-from learning_observer.redis_connection import RedisSettings
-from learning_observer.testing import ClusterServers, StoreContract
+from lo_kvs.kvs.filesystem.file_names import is_digest, path_of
+from lo_kvs.kvs.redis.key_names import cluster_name
+from lo_kvs.kvs.redis.protocol import commits
+from lo_kvs.redis_connection import RedisSettings
+from lo_kvs.testing import ClusterServers, StoreContract
 
 LARGE_BYTES = 5_000_000  # more than a group of changes may have
 
@@ -137,7 +137,7 @@ class AllAreLarge:
 
     @pytest.fixture(autouse=True)
     def all_are_large(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(calls, "LARGE_BYTES", 0)
+        monkeypatch.setattr(commits, "LARGE_BYTES", 0)
 
 
 class ByTransactions(AllAreLarge, OnRedis):

@@ -13,8 +13,8 @@ import pytest
 import redis
 from tests.kvs.redis_places import settings_for
 
-from learning_observer.kvs import PersistentRedisKVS, Store
-from learning_observer.testing import Fault, FaultProxy, RedisServer, StoreContract
+from lo_kvs.kvs import PersistentRedisKVS, Store
+from lo_kvs.testing import Fault, FaultProxy, RedisServer, StoreContract
 
 _numbers: Final = itertools.count()
 

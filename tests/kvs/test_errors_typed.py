@@ -13,10 +13,10 @@ from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisClusterException, SlotNotCoveredError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from tests.kvs.redis.test_redis_faults import server_that_answers
 from tests.kvs.redis_places import closed_port, reads_or_commits, settings_for
-from tests.kvs.test_redis_faults import server_that_answers
 
-from learning_observer.kvs import (
+from lo_kvs.kvs import (
     ClearRefused,
     ClusterDown,
     ConnectionLost,
@@ -43,12 +43,12 @@ from learning_observer.kvs import (
     TooFewReplicas,
     Unavailable,
     WrongType,
-    answers,
     errors,
 )
-from learning_observer.kvs.answers import MEANINGS, Verdict, classify
-from learning_observer.testing.proxy import Fault, FaultProxy
-from learning_observer.testing.server import RedisServer
+from lo_kvs.kvs.redis.protocol import server_errors
+from lo_kvs.kvs.redis.protocol.server_errors import MEANINGS, Verdict, classify
+from lo_kvs.testing.faults.proxy import Fault, FaultProxy
+from lo_kvs.testing.servers.server import RedisServer
 
 #: What servers say, the type that callers get, and what may be done about it.
 ANSWERS = {
@@ -129,9 +129,9 @@ def test_table_is_what_it_seems() -> None:
     for code, meaning in MEANINGS.items():
         moved = " 3999 127.0.0.1:6381" if code in ("MOVED", "ASK") else " words"
         error = BaseParser.parse_error(code + moved)  # type: ignore[no-untyped-call]
-        assert answers.code_of(error) == code
+        assert server_errors.code_of(error) == code
         assert classify(error) is meaning
-        assert answers.words_of(error).startswith(code)
+        assert server_errors.words_of(error).startswith(code)
         parent = {
             Verdict.REFUSED: Refused,
             Verdict.NOT_NOW: Unavailable,
@@ -158,13 +158,13 @@ def test_table_is_what_it_seems() -> None:
     ids=lambda value: getattr(value, "__name__", None) or type(value).__name__,
 )
 def test_faults_without_a_code(fault: Exception, kind: type[Unavailable], verdict: Verdict) -> None:
-    assert isinstance(fault, answers.FAULTS)
+    assert isinstance(fault, server_errors.FAULTS)
     assert classify(fault).verdict is verdict
-    told = answers.gave_up("host:1", fault, tried_s=10, tries=3)
+    told = server_errors.gave_up("host:1", fault, tried_s=10, tries=3)
     assert type(told) is kind
     assert told.code == ""
     assert str(told).startswith("host:1: gave up after 10 s and 3 tries, the last fault was ")
-    unknown = answers.gave_up("host:1", fault, tried_s=10, tries=1, unknown=True)
+    unknown = server_errors.gave_up("host:1", fault, tried_s=10, tries=1, unknown=True)
     assert type(unknown) is OutcomeUnknown
 
 

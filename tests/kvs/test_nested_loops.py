@@ -7,9 +7,9 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-from learning_observer.kvs import FilesystemKVS, InMemoryKVS, PersistentRedisKVS, Store
-from learning_observer.redis_connection import RedisSettings
-from learning_observer.testing import ClusterServers, RedisServer
+from lo_kvs.kvs import FilesystemKVS, InMemoryKVS, PersistentRedisKVS, Store
+from lo_kvs.redis_connection import RedisSettings
+from lo_kvs.testing import ClusterServers, RedisServer
 
 
 def run_inside(work: Coroutine[Any, Any, object]) -> object:

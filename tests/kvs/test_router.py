@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from tests.kvs.redis_places import closed_port
 
-from learning_observer import kvs, prestartup, settings
-from learning_observer.kvs import (
+from lo_kvs import kvs, prestartup, settings
+from lo_kvs.kvs import (
     KVS,
     KVS_MAP,
     EphemeralRedisKVS,
@@ -58,7 +58,7 @@ def test_before_startup() -> None:
 
 def test_imported_at_import_time_and_used_after_startup() -> None:
     program = """
-from learning_observer.kvs import KVS
+from lo_kvs.kvs import KVS
 from learning_observer import kvs, prestartup, settings
 try:
     KVS()
@@ -73,7 +73,7 @@ print(KVS() is kvs.KVS(), type(KVS()).__name__)
     )
     before, after = ran.stdout.splitlines()
     assert before.startswith("RuntimeError there is no default store yet: load the settings, then")
-    assert before.endswith("call learning_observer.prestartup.startup_checks_and_init()")
+    assert before.endswith("call lo_kvs.prestartup.startup_checks_and_init()")
     assert after == "True InMemoryKVS"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from learning_observer.kvs import (
+from lo_kvs.kvs import (
     Change,
     Conflict,
     InMemoryKVS,

@@ -26,9 +26,9 @@ NOT_SOURCE = shutil.ignore_patterns(
 
 # The tests of what is compiled where there is a compiler.
 COMPILED_ELSEWHERE = (
-    "tests/codec",
-    "tests/kvs/test_lua.py",
-    "tests/kvs/test_packing.py",
+    "tests/kvs/codec",
+    "tests/kvs/redis/test_lua.py",
+    "tests/kvs/redis/test_packing.py",
     "tests/stream_analytics",
 )
 
@@ -37,7 +37,7 @@ REPORT = """
     import json
     from importlib import metadata, resources
     import learning_observer
-    from learning_observer.kvs import codec
+    from lo_kvs.kvs import codec
     inside = resources.files("learning_observer")
     print(json.dumps({
         "where": learning_observer.__file__,
@@ -46,7 +46,7 @@ REPORT = """
         "typed": inside.joinpath("py.typed").is_file(),
         "scripts": sorted(
             entry.name
-            for entry in resources.files("learning_observer.lua").iterdir()
+            for entry in resources.files("lo_kvs.lua").iterdir()
             if entry.name.endswith(".lua") and entry.read_text("utf-8")
         ),
     }))
@@ -141,13 +141,13 @@ def test_wheel_holds_what_runs_and_no_source_of_the_compiler(distributions: Path
     with zipfile.ZipFile(the_only(distributions, "*.whl")) as wheel:
         names = wheel.namelist()
         (entry_points,) = (name for name in names if name.endswith("entry_points.txt"))
-        assert "lo-kvs = learning_observer.cli:app" in wheel.read(entry_points).decode()
+        assert "lo-kvs = lo_kvs.cli:app" in wheel.read(entry_points).decode()
     assert SCRIPTS
     assert sorted(Path(name).name for name in names if name.endswith(".lua")) == SCRIPTS
     assert "learning_observer/py.typed" in names
-    assert "learning_observer/lua/__init__.py" in names
-    assert "learning_observer/kvs/codec/_c.pyi" in names
-    assert any(name.startswith("learning_observer/kvs/codec/_c.cpython") for name in names)
+    assert "lo_kvs/lua/__init__.py" in names
+    assert "lo_kvs/kvs/codec/_c.pyi" in names
+    assert any(name.startswith("lo_kvs/kvs/codec/_c.cpython") for name in names)
     assert not [name for name in names if name.endswith((".c", ".pyx", ".pxd"))]
     assert {name.split("/")[0] for name in names} == {
         "learning_observer",
@@ -166,8 +166,8 @@ def test_sdist_holds_the_source_and_nothing_generated(distributions: Path) -> No
         "pyproject.toml",
         "setup.py",
         "src/learning_observer/py.typed",
-        "src/learning_observer/kvs/codec/_c.pyx",
-        "src/learning_observer/kvs/codec/_c.pyi",
+        "src/lo_kvs/kvs/codec/_c.pyx",
+        "src/lo_kvs/kvs/codec/_c.pyi",
         "tests/conftest.py",
     } <= names
     assert not [name for name in names if name.endswith((".c", ".so", ".pyc"))]
@@ -231,7 +231,7 @@ def test_in_pure_python_it_does_the_same(pure: Installed) -> None:
     checkout = pure.folder.parent / "checkout"
     shutil.rmtree(checkout / "src")  # what is tried is what was installed
     quietly = ["-q", "-p", "no:cacheprovider"]
-    long_and_pure_everywhere = "--ignore=tests/codec/test_law.py"
+    long_and_pure_everywhere = "--ignore=tests/kvs/codec/test_law.py"
     options = [*quietly, long_and_pure_everywhere, *COMPILED_ELSEWHERE]
     said = run(pure.python, "-m", "pytest", *options, cwd=checkout)
     assert re.search(r"^\d{3,} passed in", said, re.MULTILINE), said

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from learning_observer.reducers import (
+from lo_kvs.reducers import (
     EVENT_COUNT,
     TIME_ON_TASK,
     TIME_ON_TASK_BINS,
@@ -20,8 +20,8 @@ from learning_observer.reducers import (
     time_on_task,
     time_on_task_bins,
 )
-from learning_observer.reducers.activity import BIN_S, BINS_MAX, IDLE_S, LATE_S
-from learning_observer.simulate import simulate
+from lo_kvs.reducers.activity import BIN_S, BINS_MAX, IDLE_S, LATE_S
+from lo_kvs.simulate import simulate
 
 START = 1_788_771_600.0  # a multiple of BIN_S
 ODD_TIMES: list[Any] = [

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from learning_observer.reducers import (
+from lo_kvs.reducers import (
     DOCUMENT_LIST,
     LAST_DOCUMENT,
     document_list,
     fold,
     last_document,
 )
-from learning_observer.reducers.documents import DOCUMENTS_MAX
-from learning_observer.reducers.events import DOCUMENT_ID_MAX
+from lo_kvs.reducers.documents import DOCUMENTS_MAX
+from lo_kvs.reducers.events import DOCUMENT_ID_MAX
 
 
 def events_in(*documents: object) -> list[dict[str, Any]]:

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from learning_observer import kvs
-from learning_observer.kvs import InMemoryKVS
-from learning_observer.reducers import (
+from lo_kvs import kvs
+from lo_kvs.kvs import InMemoryKVS
+from lo_kvs.reducers import (
     BY_STUDENT,
     REDUCERS,
     TIME_ON_TASK,
@@ -21,9 +21,9 @@ from learning_observer.reducers import (
     fold,
     time_on_task,
 )
-from learning_observer.simulate import SimulatedClass
-from learning_observer.stream_analytics.fields import Field
-from learning_observer.stream_analytics.helpers import (
+from lo_kvs.simulate import SimulatedClass
+from lo_kvs.stream_analytics.fields import Field
+from lo_kvs.stream_analytics.helpers import (
     EventField,
     KeyField,
     KeyStateType,
@@ -99,7 +99,7 @@ def test_states_in_the_store_are_those_of_the_functions(monkeypatch: pytest.Monk
 def test_keys_are_those_that_other_programs_parse() -> None:
     fields: dict[Field, object] = {KeyField.STUDENT: "S", DOC_ID: "D"}
     assert make_key(document_text, fields, KeyStateType.INTERNAL) == (
-        "Internal,learning_observer.reducers.text.document_text,EventField.doc_id:D,STUDENT:S"
+        "Internal,lo_kvs.reducers.text.document_text,EventField.doc_id:D,STUDENT:S"
     )
 
 
@@ -121,7 +121,7 @@ def test_reducer_decorated_again_with_another_scope(monkeypatch: pytest.MonkeyPa
         await store.aclose()
         return states
 
-    name = "External,learning_observer.reducers.activity.time_on_task"
+    name = "External,lo_kvs.reducers.activity.time_on_task"
     states = asyncio.run(reduced())
     assert {key: value["seconds"] for key, value in states.items() if key.startswith("Ext")} == {
         f"{name},EventField.doc_id:D,STUDENT:S": 3.0,

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from learning_observer import reducers, simulate
-from learning_observer.reducers import BY_DOCUMENT, BY_STUDENT, REDUCERS, SOURCE
-from learning_observer.stream_analytics.helpers import EventField, KeyField, Scope
+from lo_kvs import reducers, simulate
+from lo_kvs.reducers import BY_DOCUMENT, BY_STUDENT, REDUCERS, SOURCE
+from lo_kvs.stream_analytics.helpers import EventField, KeyField, Scope
 
 NAMES = [entry["function"].__name__ for entry in REDUCERS]
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from learning_observer.reducers import DOCUMENT_TEXT, document_text, fold
-from learning_observer.reducers import text as text_module
-from learning_observer.simulate import SimulatedClass
+from lo_kvs.reducers import DOCUMENT_TEXT, document_text, fold
+from lo_kvs.reducers import text as text_module
+from lo_kvs.simulate import SimulatedClass
 
 SMILE = "\U0001f642"
 UNKNOWN = "\ufffd"

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import pytest
 from tests.stream_analytics.support import PATIENCE_S, Run
 
-from learning_observer.kvs import KVS, FilesystemKVS, InMemoryKVS, PersistentRedisKVS, Store
-from learning_observer.redis_connection import RedisSettings
+from lo_kvs.kvs import KVS, FilesystemKVS, InMemoryKVS, PersistentRedisKVS, Store
+from lo_kvs.redis_connection import RedisSettings
 
 T = TypeVar("T")
 

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
-from learning_observer.kvs import Change, InMemoryKVS, Outcome, Store
-from learning_observer.kvs.patience import RetryBudget
-from learning_observer.stream_analytics.helpers import KeyField, KeyStateType, make_key
+from lo_kvs.kvs import Change, InMemoryKVS, Outcome, Store
+from lo_kvs.kvs.batching.deadlines import RetryBudget
+from lo_kvs.stream_analytics.helpers import KeyField, KeyStateType, make_key
 
 T = TypeVar("T")
 Event = dict[str, Any]

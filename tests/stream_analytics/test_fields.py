@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from learning_observer.stream_analytics import fields, helpers
-from learning_observer.stream_analytics.fields import (
+from lo_kvs.stream_analytics import fields, helpers
+from lo_kvs.stream_analytics.fields import (
     EventField,
     KeyField,
     KeyStateType,

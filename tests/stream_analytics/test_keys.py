@@ -9,15 +9,15 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from learning_observer.stream_analytics.fields import (
+from lo_kvs.stream_analytics.fields import (
     EventField,
     Field,
     KeyField,
     KeyStateType,
     ScopeFieldError,
 )
-from learning_observer.stream_analytics.helpers import kvs_pipeline, make_key
-from learning_observer.stream_analytics.keys import fully_qualified_function_name, parse_key
+from lo_kvs.stream_analytics.helpers import kvs_pipeline, make_key
+from lo_kvs.stream_analytics.keys import fully_qualified_function_name, parse_key
 
 INTERNAL, EXTERNAL = KeyStateType.INTERNAL, KeyStateType.EXTERNAL
 DOC, TAB = EventField("doc_id"), EventField("tab_id")

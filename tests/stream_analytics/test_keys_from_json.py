@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 
 import learning_observer
-from learning_observer import reducers, settings
-from learning_observer.kvs import InvalidKey
-from learning_observer.kvs.changes import check_key
-from learning_observer.prestartup import StartupCheck
-from learning_observer.stream_analytics.fields import ScopeFieldError
-from learning_observer.stream_analytics.helpers import kvs_pipeline, make_key_from_json
-from learning_observer.stream_analytics.keys import ID_BYTES_MAX, KEY_BYTES_MAX
-from learning_observer.stream_analytics.keys_from_json import SourceNotAllowed
-from learning_observer.stream_analytics.limits import limits_startup_check
+from lo_kvs import reducers, settings
+from lo_kvs.kvs import InvalidKey
+from lo_kvs.kvs.changes import check_key
+from lo_kvs.prestartup import StartupCheck
+from lo_kvs.stream_analytics.fields import ScopeFieldError
+from lo_kvs.stream_analytics.helpers import kvs_pipeline, make_key_from_json
+from lo_kvs.stream_analytics.keys import ID_BYTES_MAX, KEY_BYTES_MAX
+from lo_kvs.stream_analytics.keys_from_json import SourceNotAllowed
+from lo_kvs.stream_analytics.limits import limits_startup_check
 
 STUDENT = {"KeyField.STUDENT": "s1"}
 
@@ -114,7 +114,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 
 
 LOADER = """
-from learning_observer.reducers import event_count
+from lo_kvs.reducers import event_count
 from collections import OrderedDict
 
 def course_aggregators():
@@ -122,8 +122,8 @@ def course_aggregators():
         dashboard={"sources": [event_count], "name": "D"}, other={"name": "no sources"}
     )
 """
-COUNT = {"source": "learning_observer.reducers.activity.event_count", **STUDENT}
-COUNT_KEY = "Internal,learning_observer.reducers.activity.event_count,STUDENT:s1"
+COUNT = {"source": "lo_kvs.reducers.activity.event_count", **STUDENT}
+COUNT_KEY = "Internal,lo_kvs.reducers.activity.event_count,STUDENT:s1"
 
 
 def test_without_a_list_every_source_is_refused(block: dict[str, Any]) -> None:
@@ -188,7 +188,7 @@ def test_course_aggregators_of_a_learning_observer(
     package(LOADER)
     assert make_key_from_json(COUNT) == COUNT_KEY
     with pytest.raises(SourceNotAllowed, match="sources of the course aggregators"):
-        make_key_from_json({"source": "learning_observer.reducers.activity.time_on_task"})
+        make_key_from_json({"source": "lo_kvs.reducers.activity.time_on_task"})
     block["allowed_sources"] = ["m.f"]  # the setting comes first
     with pytest.raises(SourceNotAllowed):
         make_key_from_json(COUNT)

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from learning_observer import settings
-from learning_observer.kvs import Change, InMemoryKVS, Outcome
-from learning_observer.kvs.primitives import Submit
-from learning_observer.prestartup import StartupCheck
-from learning_observer.stream_analytics.engine import Engine, engine_for
-from learning_observer.stream_analytics.fold import Reducer, StateKeys
-from learning_observer.stream_analytics.limits import Limits, limits_startup_check
+from lo_kvs import settings
+from lo_kvs.kvs import Change, InMemoryKVS, Outcome
+from lo_kvs.kvs.backend import Submit
+from lo_kvs.prestartup import StartupCheck
+from lo_kvs.stream_analytics.engine.engine import Engine, engine_for
+from lo_kvs.stream_analytics.engine.fold import Reducer, StateKeys
+from lo_kvs.stream_analytics.limits import Limits, limits_startup_check
 
 
 async def count(event: Any, state: Any) -> tuple[Any, Any]:
@@ -45,7 +45,7 @@ class HeldUp(InMemoryKVS):
         self.reads += len(keys)
         return await super().read(keys)
 
-    def way(self, guard: str) -> Submit:
+    def submitter_for(self, guard: str) -> Submit:
         return self.later
 
     def later(
@@ -105,8 +105,8 @@ def test_callers_wait_when_too_many_events_wait() -> None:
         order: list[int] = []
 
         async def caller(number: int) -> int:
-            if engine.room.is_full():
-                await engine.room.enter()
+            if engine.backpressure.is_full():
+                await engine.backpressure.acquire()
             order.append(number)
             return await engine.process(COUNT, keys("one"), {"number": number})  # type: ignore[return-value]
 
@@ -119,7 +119,7 @@ def test_callers_wait_when_too_many_events_wait() -> None:
         counts = await asyncio.gather(*callers[:4], *callers[5:])
         assert counts == list(range(1, 10))
         assert order == [0, 1, 2, 3, 5, 6, 7, 8, 9]  # who came first went first
-        assert not engine.room.is_full()
+        assert not engine.backpressure.is_full()
 
     asyncio.run(main())
 
@@ -129,14 +129,14 @@ def test_caller_that_is_cancelled_just_as_it_may_come_leaves_its_place() -> None
         store = HeldUp()
         engine = Engine(store, Limits(waiting_events=1))
         first = engine.process(COUNT, keys("one"), {})
-        waiting = asyncio.create_task(engine.room.enter())
+        waiting = asyncio.create_task(engine.backpressure.acquire())
         await asyncio.sleep(0)
         store.then = waiting.cancel  # when it has been let in and has not gone on yet
         store.free.set()
         await first
         with pytest.raises(asyncio.CancelledError):
             await waiting
-        assert not engine.room.is_full()
+        assert not engine.backpressure.is_full()
         assert await engine.process(COUNT, keys("one"), {}) == 2
 
     asyncio.run(main())

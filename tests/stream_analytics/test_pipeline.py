@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from tests.stream_analytics.support import Run
 
-from learning_observer.kvs import InMemoryKVS, InvalidKey, Store
-from learning_observer.stream_analytics.fields import EventField, KeyField, Scope
-from learning_observer.stream_analytics.helpers import kvs_pipeline, student_event_reducer
-from learning_observer.stream_analytics.pipeline import BadEvent, BadReducers, Pipeline
+from lo_kvs.kvs import InMemoryKVS, InvalidKey, Store
+from lo_kvs.stream_analytics.fields import EventField, KeyField, Scope
+from lo_kvs.stream_analytics.helpers import kvs_pipeline, student_event_reducer
+from lo_kvs.stream_analytics.pipeline import BadEvent, BadReducers, Pipeline
 
 BY_DOCUMENT = Scope([KeyField.STUDENT, EventField("doc_id")])
 BY_STUDENT = Scope([KeyField.STUDENT])
@@ -192,7 +192,7 @@ def test_reducers_of_a_module() -> None:
     (declared,) = Pipeline.of_module(module).reducers
     assert (declared.context, declared.default) == ("docs", None)
     assert declared.keyed.scope == BY_STUDENT
-    shipped = Pipeline.of_module("learning_observer.reducers").reducers
+    shipped = Pipeline.of_module("lo_kvs.reducers").reducers
     assert len(shipped) >= 6
 
 

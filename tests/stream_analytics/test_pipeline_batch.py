@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.stream_analytics.support import EXTERNAL, INTERNAL, Run
 
-from learning_observer.kvs import KVS, InMemoryKVS, Store
-from learning_observer.stream_analytics.engine import STRIDE, engine_for
-from learning_observer.stream_analytics.fields import EventField, KeyField, Scope
-from learning_observer.stream_analytics.helpers import kvs_pipeline, make_key
-from learning_observer.stream_analytics.pipeline import BadEvent, Pipeline
+from lo_kvs.kvs import KVS, InMemoryKVS, Store
+from lo_kvs.stream_analytics.engine.engine import STRIDE, engine_for
+from lo_kvs.stream_analytics.fields import EventField, KeyField, Scope
+from lo_kvs.stream_analytics.helpers import kvs_pipeline, make_key
+from lo_kvs.stream_analytics.pipeline import BadEvent, Pipeline
 
 DOC = EventField("doc_id")
 Reduced = tuple[Any, Any]
@@ -237,7 +237,7 @@ def test_batch_whose_caller_is_cancelled_is_reduced_all_the_same() -> None:
                 await caller
             # Each event of a state waits for those before it.
             await pipeline.process_batch(events[-1:], store=store)
-            assert engine_for(store).room.events == 0
+            assert engine_for(store).backpressure.events == 0
         counts = await store.multiget(await store.keys("Internal"))
         assert sorted(count["count"] for count in counts) == [2] * (len(events) - 1) + [4]
 

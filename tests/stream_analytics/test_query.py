@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from tests.stream_analytics.support import EXTERNAL, INTERNAL, GatedStore, Run, key_of
 
-from learning_observer.kvs import KVS, InMemoryKVS, Json, Store
-from learning_observer.stream_analytics.fields import EventField, Field, KeyField
-from learning_observer.stream_analytics.helpers import student_event_reducer
-from learning_observer.stream_analytics.query import ALL, Missing, Row, states
+from lo_kvs.kvs import KVS, InMemoryKVS, Json, Store
+from lo_kvs.stream_analytics.fields import EventField, Field, KeyField
+from lo_kvs.stream_analytics.helpers import student_event_reducer
+from lo_kvs.stream_analytics.query import ALL, Missing, Row, states
 
 
 @student_event_reducer(null_state={"null": True})

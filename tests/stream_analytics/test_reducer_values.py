@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from tests.stream_analytics.support import Run, halves, process_of, send, send_at_once
 
-from learning_observer.kvs import NotJSON, Store
-from learning_observer.stream_analytics.helpers import kvs_pipeline
+from lo_kvs.kvs import NotJSON, Store
+from lo_kvs.stream_analytics.helpers import kvs_pipeline
 
 
 @kvs_pipeline(null_state={"events": [], "last": None})

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from tests.stream_analytics.support import EXTERNAL, INTERNAL, Run, halves, key_of, process_of, send
 
-from learning_observer.kvs import KVS, InMemoryKVS, InvalidKey, Json, NotJSON, NotStarted, Store
-from learning_observer.stream_analytics.fields import ScopeFieldError
-from learning_observer.stream_analytics.helpers import (
+from lo_kvs.kvs import KVS, InMemoryKVS, InvalidKey, Json, NotJSON, NotStarted, Store
+from lo_kvs.stream_analytics.fields import ScopeFieldError
+from lo_kvs.stream_analytics.helpers import (
     EventField,
     KeyField,
     Scope,

@@ -12,9 +12,9 @@ import json
 import sys
 from typing import Any
 
-from learning_observer.kvs import KVS, FilesystemKVS, PersistentRedisKVS, Store
-from learning_observer.redis_connection import RedisSettings
-from learning_observer.stream_analytics.helpers import student_event_reducer
+from lo_kvs.kvs import KVS, FilesystemKVS, PersistentRedisKVS, Store
+from lo_kvs.redis_connection import RedisSettings
+from lo_kvs.stream_analytics.helpers import student_event_reducer
 
 TASKS, EVENTS = 64, 1000  # enough for two processes to meet each other
 

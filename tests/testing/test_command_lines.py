@@ -8,8 +8,8 @@ from pathlib import Path
 
 import redis
 
-from learning_observer.testing.sentinel import SentinelSetup
-from learning_observer.testing.server import RedisServer
+from lo_kvs.testing.servers.sentinel import SentinelSetup
+from lo_kvs.testing.servers.server import RedisServer
 
 #: Nobody else's, as the command lines of all processes are looked through.
 SECRET = secrets.token_hex(8)

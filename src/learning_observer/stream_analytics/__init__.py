@@ -1,1 +1,1 @@
-"""Reducers: the functions that fold events into state, and what runs them."""
+"""The names of `lo_kvs.stream_analytics` that programs for the Learning Observer import."""

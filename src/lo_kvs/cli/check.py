@@ -1,0 +1,222 @@
+"""`lo-kvs check`: whether configuration, stores and Redis servers are fit for use."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import platform
+import time
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from lo_kvs.cli.check_output import tell
+from lo_kvs.cli.common import (
+    AMISS,
+    DONE,
+    STORE,
+    USAGE,
+    Config,
+    Overlays,
+    Settings,
+    opened,
+    run,
+    write,
+)
+from lo_kvs.plain_text import harmless_json
+
+if TYPE_CHECKING:
+    from lo_kvs.kvs.configuration import Entry
+
+PACKAGES: Final = ("lo-kvs", "redis", "hiredis", "orjson", "uvloop", "pmss")
+PROBES: Final = 5
+#: How many PINGs and bare scripts are timed.
+TIMED: Final = 51
+#: A check is for somebody who waits: seconds after which a store counts as unreachable.
+PATIENCE_S: Final = 2.0
+
+
+def check(
+    config: Config = None,
+    overlay: Overlays = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the same as one JSON object, for programs.")
+    ] = False,
+) -> None:
+    """Check settings, codec, stores and Redis servers.
+
+    All faults of the configuration are listed at once. Of each store a key is read. Of each
+    server: that it answers and how fast, its version, role and persistence, whether it evicts
+    keys or failed to save, whether this user may do what the stores do, and whether stores
+    get in each other's way. Nothing is written.
+
+      lo-kvs check
+      lo-kvs check --config creds.yaml --overlay site.pmss
+      lo-kvs check --json
+
+    What a server does not let this user see is told as `unknown`, and is no fault.
+
+      Exit codes:
+        0  all is well
+        1  it works, with a warning: states can be lost, or stores disturb each other, or
+           JSON codec or engine are not compiled
+        2  the configuration has faults
+        4  a store or server cannot be reached, or cannot do its work
+    """
+    settings = Settings(config, overlay or ())
+
+    async def work() -> int:
+        report = await _look(settings)
+        if as_json:
+            write(harmless_json(json.dumps(report, ensure_ascii=False, indent=2)).encode() + b"\n")
+        else:
+            tell(report)
+        return int(report["exit_code"])
+
+    run(work)
+
+
+async def _look(settings: Settings) -> dict[str, Any]:
+    """Everything that the command tells, as JSON values."""
+    from lo_kvs.kvs import codec
+    from lo_kvs.prestartup import StartupCheck
+
+    report: dict[str, Any] = {
+        "versions": {package: _version(package) for package in PACKAGES},
+        "python": f"{platform.python_version()} ({platform.machine()})",
+        "codec": codec.IMPLEMENTATION,
+        "engine": _engine(),
+        "settings": None if settings.source is None else str(settings.source),
+        "faults": None,
+        "stores": [],
+        "servers": [],
+    }
+    code = DONE if report["codec"] == report["engine"] == "compiled" else AMISS
+    try:
+        settings.load()
+        _be_impatient()
+        entries = _configured()
+        code = max(code, _look_at_servers(entries, report))
+    except StartupCheck as fault:
+        return report | {"faults": str(fault), "exit_code": USAGE}
+    unreached = {
+        name for server in report["servers"] if not server["reached"] for name in server["stores"]
+    }
+    for entry in entries:
+        store = await _probe(entry, asked=entry.name not in unreached)
+        report["stores"].append(store)
+        code = max(code, DONE if store["answers"] else STORE)
+    return report | {"exit_code": code}
+
+
+def _engine() -> str:
+    """Whether the engine's modules run compiled: they are built from the `.py` beside them."""
+    from lo_kvs.kvs.batching import inbox
+    from lo_kvs.stream_analytics.engine import batch, engine, fold, state_slot
+
+    modules = (batch, engine, fold, state_slot, inbox)
+    pure = [
+        module.__name__.rpartition(".")[2]
+        for module in modules
+        if str(module.__file__).endswith(".py")
+    ]
+    if len(pure) in {0, len(modules)}:
+        return "pure" if pure else "compiled"
+    return f"compiled but for {', '.join(pure)}"
+
+
+def _configured() -> list[Entry]:
+    """Configure `KVS` without a look at the servers, and return the entries of the stores.
+
+    Not by way of the startup checks: what those say of a server is told with all the rest.
+    Raises `StartupCheck` with every fault.
+    """
+    from lo_kvs.kvs import KVS
+    from lo_kvs.kvs.configuration import read_block
+    from lo_kvs.prestartup import StartupCheck
+    from lo_kvs.settings import settings
+    from lo_kvs.stream_analytics.limits import limits_startup_check
+
+    faults: list[str] = []
+    block = settings.get("kvs")
+    try:
+        KVS.configure(block)
+    except StartupCheck as fault:
+        faults.append(str(fault))
+    try:
+        limits_startup_check()
+    except StartupCheck as fault:
+        faults.append(str(fault))
+    if faults:
+        raise StartupCheck("\n".join(faults))
+    return read_block(block, is_reserved=lambda _: False)[0]
+
+
+def _look_at_servers(entries: Sequence[Entry], report: dict[str, Any]) -> int:
+    """Put what the servers tell into the report, and return the exit code for it."""
+    from lo_kvs.kvs.checks.findings import Severity
+    from lo_kvs.kvs.checks.startup import look
+
+    codes = {Severity.WARNING: AMISS, Severity.ERROR: STORE}
+    servers = look(entries, times=TIMED)
+    report["servers"] = [server.as_json() for server in servers]
+    return max([codes.get(server.worst, DONE) for server in servers], default=DONE)
+
+
+async def _probe(entry: Entry, *, asked: bool) -> dict[str, Any]:
+    """Read a key of a store, a few times; not where its server is known not to answer."""
+    from lo_kvs.kvs import KVSError
+
+    target = opened(entry.name)
+    told: dict[str, Any] = {
+        "name": target.name,
+        "type": target.type,
+        "where": target.where,
+        "answers": False,
+        "round_trip_ms": None,
+        "error": None,
+    }
+    if not asked:
+        return told | {"error": "its server does not answer"}
+    times: list[float] = []
+    try:
+        for _ in range(PROBES):
+            started = time.perf_counter()
+            async with asyncio.timeout(PATIENCE_S * 2):
+                await target.store.exists("lo-kvs check")
+            times.append(time.perf_counter() - started)
+    except TimeoutError:
+        return told | {"error": f"no answer within {PATIENCE_S * 2:g} s"}
+    except (KVSError, OSError) as error:
+        return told | {"error": str(error)}
+    # The first one may have had to connect.
+    return told | {"answers": True, "round_trip_ms": round(min(times) * 1000, 3)}
+
+
+def _be_impatient() -> None:
+    from lo_kvs.settings import settings
+
+    if isinstance(block := settings.get("redis_connection") or {}, dict):
+        settings["redis_connection"] = _impatient(block)
+    if isinstance(blocks := settings.get("redis_connections"), dict):
+        settings["redis_connections"] = {
+            name: _impatient(block or {}) if isinstance(block or {}, dict) else block
+            for name, block in blocks.items()
+        }
+
+
+def _impatient(block: dict[str, Any]) -> dict[str, Any]:
+    for option in ("redis_timeout", "redis_retry_for"):
+        given = block.get(option, PATIENCE_S)
+        if isinstance(given, int | float):
+            block = {**block, option: min(given, PATIENCE_S)}
+    return block
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

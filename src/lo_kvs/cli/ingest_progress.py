@@ -1,0 +1,173 @@
+"""What people see while events are ingested: progress, and the lines that went wrong."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, BinaryIO, Final, Self
+
+from lo_kvs.cli.common import counted, say
+from lo_kvs.plain_text import harmless
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from lo_kvs.ingest.event_log import EventLogs
+    from lo_kvs.ingest.job import Reject, Tally
+
+#: Rejects of each kind that are told in full; the others are counted.
+TOLD_MAX: Final = 5
+
+
+class Meter:
+    """A progress bar on standard error, where that is a terminal; else nothing.
+
+    total  what `advanced` counts to, or `None` where nobody knows
+    """
+
+    def __init__(self, total: int | None) -> None:
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        if sys.stderr.isatty():
+            self._progress = _bar(total is not None)
+            self._task = self._progress.add_task("", total=total, events=0, events_s=0)
+
+    def __enter__(self) -> Self:
+        if self._progress is not None:
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def advanced(self, done: int, tally: Tally) -> None:
+        """Show that `done` of the total is through."""
+        if self._progress is not None and self._task is not None:
+            events_s = tally.events_s
+            self._progress.update(
+                self._task, completed=done, events=tally.events, events_s=events_s
+            )
+
+    def say(self, text: str) -> None:
+        """A message, above the bar."""
+        if self._progress is None:
+            say(text)
+        else:
+            text = harmless(text, keep="\n\t")
+            self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class RejectsFailed(Exception):
+    """The file of rejects could not be written, so the run ends."""
+
+
+class Report:
+    """Shows the progress of a run over `logs`, and keeps its rejects in a file.
+
+    rejects  the file, or `None`; line N of `FILE.why` says why line N of it was rejected
+
+    Raises `OSError` where those cannot be opened, and `RejectsFailed` from `rejected` where
+    they cannot be written.
+    """
+
+    def __init__(self, logs: EventLogs, rejects: Path | None) -> None:
+        self._logs = logs
+        self._meter = Meter(logs.size)
+        self._told = {True: 0, False: 0}
+        self._damage_told = self._foreign_told = 0
+        self._path = rejects
+        self._files = ExitStack()
+        self._raw: BinaryIO | None = None
+        self._why: BinaryIO | None = None
+
+    def __enter__(self) -> Self:
+        if self._path is not None:
+            # Here: it loads the stores, and whoever asks for --help waits for them.
+            from lo_kvs.output_files import appended
+
+            why = self._path.with_name(f"{self._path.name}.why")
+            with ExitStack() as files:
+                self._raw = files.enter_context(appended(self._path))
+                self._why = files.enter_context(appended(why))
+                self._files = files.pop_all()
+        self._meter.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._meter.__exit__(kind, error, traceback)
+        self._files.close()
+
+    def rejected(self, reject: Reject) -> None:
+        """Tell of a reject, and keep its line."""
+        line = f"{reject.item.place}: {reject.reason}"
+        if self._raw is not None and self._why is not None:
+            try:
+                _write(self._raw, reject.item.raw + b"\n")
+                _write(self._why, line.encode("utf-8", "backslashreplace") + b"\n")
+            except OSError as error:
+                reason = error.strerror or str(error)
+                raise RejectsFailed(f"cannot write to {self._path}: {reason}") from None
+        self._told[reject.skipped] += 1
+        if self._told[reject.skipped] <= TOLD_MAX:
+            self._meter.say(f"{'skipped' if reject.skipped else 'failed'}: {line}")
+
+    def progressed(self, tally: Tally) -> None:
+        """Show how far the run is."""
+        self._meter.advanced(self._logs.consumed, tally)
+        self._tell_damage()
+
+    def conclude(self) -> None:
+        """Tell what only the end shows."""
+        self._tell_damage()
+        for skipped, what in ((True, "skipped"), (False, "failed")):
+            if self._told[skipped] > TOLD_MAX:
+                say(f"{what}: {self._told[skipped] - TOLD_MAX:,} more{self._where()}")
+        for name in self._logs.empty:
+            say(f"{name}: there is nothing in it")
+        for name, count in self._logs.nuls.items():
+            say(f"{name}: skipped {counted(count, 'NUL byte')} between lines")
+
+    def _where(self) -> str:
+        return "; --rejects FILE keeps them" if self._path is None else f"; see {self._path}.why"
+
+    def _tell_damage(self) -> None:
+        for damage in self._logs.damaged[self._damage_told :]:
+            self._meter.say(f"not read to its end: {damage}")
+        self._damage_told = len(self._logs.damaged)
+        for kind in self._logs.foreign[self._foreign_told :]:
+            self._meter.say(f"not read: {kind}")
+        self._foreign_told = len(self._logs.foreign)
+
+
+def _write(file: BinaryIO, data: bytes) -> None:
+    """Write all of it: the file is unbuffered, so that nothing is lost when the process ends."""
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
+
+
+def _bar(known: bool) -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+    columns = [
+        SpinnerColumn(),
+        *([BarColumn()] if known else []),
+        TextColumn("{task.fields[events]:,} events"),
+        TextColumn("{task.fields[events_s]:,.0f}/s"),
+        *([TimeRemainingColumn(compact=True), TextColumn("left")] if known else []),
+    ]
+    return Progress(*columns, console=Console(stderr=True), transient=True)

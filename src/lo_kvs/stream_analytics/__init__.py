@@ -1,0 +1,1 @@
+"""Reducers: the functions that fold events into state, and what runs them."""

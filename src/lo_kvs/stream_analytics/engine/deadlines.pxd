@@ -1,0 +1,16 @@
+# Types of what is compiled; the code stands in clock.py.
+
+from lo_kvs.stream_analytics.engine.backpressure cimport Backpressure
+
+cdef class EventDeadlines:
+    cdef object _loop, _store, _sweep
+    cdef Backpressure _backpressure
+    cdef Py_ssize_t _failed_attempts, _ticks
+    cdef public double unavailable_since
+    cdef public object now
+    cdef public bint ticking
+    cpdef start(self)
+    cpdef in_trouble(self)
+    cpdef deadline(self, double came)
+    cpdef attempt(self)
+    cpdef bint is_prompt(self, attempt) except -1

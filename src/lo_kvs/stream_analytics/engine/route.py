@@ -1,0 +1,50 @@
+"""The way of one source's events: from what an event says to the states that it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lo_kvs.stream_analytics.engine.engine import Place
+from lo_kvs.stream_analytics.engine.scope import Kept, KeyedReducer, named_student, text_of
+
+
+class Route:
+    """The reducers of one source, in their order."""
+
+    __slots__ = ("_kept", "_names", "_plans", "_reducers")
+
+    def __init__(self, reducers: Sequence[KeyedReducer]) -> None:
+        self._reducers = reducers
+        # The event fields that tell states apart.
+        self._names = sorted({name for each in reducers for name in each.event_fields})
+        self._kept: Kept[tuple[Place, ...]] = Kept()
+        self._plans = self._kept.known
+
+    def plan(self, client: Mapping[str, Any], metadata: Mapping[str, Any]) -> tuple[Place, ...]:
+        """The reducers that an event goes through, each with the keys of its state.
+
+        Most events go where one before them went, so their plan is made already.
+        Raises `ScopeFieldError` for a scope that events cannot fill, `BadEvent` for a student
+        that is no text, and `InvalidKey` for a value that is too long.
+        """
+        chosen: Any = named_student(metadata)
+        if self._names:
+            fields = [text_of(client[name]) if name in client else None for name in self._names]
+            chosen = (chosen, *fields)
+        plan = self._plans.get(chosen)
+        if plan is None:
+            plan = self._made(client, metadata)
+            texts = [chosen] if isinstance(chosen, str) else [*chosen]
+            for place in plan:
+                texts += place.keys
+            self._kept.keep(chosen, plan, texts)
+        return plan
+
+    def _made(self, client: Mapping[str, Any], metadata: Mapping[str, Any]) -> tuple[Place, ...]:
+        return tuple(
+            Place(keyed.reducer, keyed.keys(metadata, client))
+            for keyed in self._reducers
+            # An event that lacks a field that tells the states apart is not for it.
+            if all(name in client for name in keyed.event_fields)
+        )

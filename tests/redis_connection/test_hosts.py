@@ -1,0 +1,81 @@
+"""Hosts of servers, Sentinels and nodes: a slip is refused before anybody looks it up."""
+
+from __future__ import annotations
+
+import pytest
+
+from lo_kvs.prestartup import StartupCheck
+from lo_kvs.redis_connection import RedisSettings
+
+NO_HOSTS = {
+    "": "is empty",
+    "  ": "is empty",
+    "hunter2.example:6379": "holds a port: put that into redis_port",
+    "10:20": "holds a port",
+    "redis://hunter2.example": "holds a URL: give that as redis_url",
+    "redis://:hunter2@127.0.0.1": "holds a URL",
+    "u:hunter2@127.0.0.1": "holds a user or a password: use redis_username and redis_password",
+    "hunter2@127.0.0.1": "holds a user or a password",
+    "/run/hunter2.sock": "holds a path: give a unix socket as redis_socket",
+    "127.0.0.1/0": "holds a path",
+    "${REDIS_HOST}": "holds a variable",
+    "$REDIS_HOST": "holds a variable",
+    "[::1]": "holds brackets",
+    " hunter2.example": "has spaces around it",
+    "hunter2.example\n": "has spaces around it",
+    "hunter2 example": "is not a host name or an IP address",
+    "a,hunter2": "is not a host name",
+    "hunter2..example": "is not a host name",
+    ".hunter2": "is not a host name",
+    "h" * 64 + ".example": "is not a host name",
+    "620": "is not a host name",
+    ":::hunter2": "is not a host name",
+    "hunter2\0": "is not a host name",
+}
+
+
+@pytest.mark.parametrize("host", NO_HOSTS)
+def test_host_that_is_none(host: str) -> None:
+    with pytest.raises(StartupCheck) as in_a_block:
+        RedisSettings.from_mapping({"redis_host": host})
+    with pytest.raises(StartupCheck) as by_hand:
+        RedisSettings(host=host)
+    for found in (in_a_block, by_hand):
+        assert f"redis_host {NO_HOSTS[host]}" in str(found.value)
+        assert "hunter2" not in f"{found.value!r}"
+
+
+@pytest.mark.parametrize("option", ["redis_sentinels", "redis_nodes"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("", " ", "redis://hunter2", "u:hunter2@h", "/run/hunter2", "${HOST}", "[h]", "[[::1]]"),
+        *("h h", "a..b", "620", "::1"),
+    ],
+)
+def test_host_of_a_list_that_is_none(option: str, host: str) -> None:
+    with pytest.raises(StartupCheck) as found:
+        RedisSettings.from_mapping({option: ["a:1", f"{host}:6379"]})
+    assert f"{option}: item 2 is no host:port" in str(found.value)
+    assert "hunter2" not in str(found.value)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["localhost", "127.0.0.1", "::1", "fe80::1%eth0", "redis_states", "a-b.example.", "bücher.de"],
+)
+def test_host_that_is_one(host: str) -> None:
+    assert RedisSettings.from_mapping({"redis_host": host}).host == host
+
+
+def test_kubernetes_variable_as_port() -> None:
+    with pytest.raises(StartupCheck, match="redis_port expects a whole number, got other text"):
+        RedisSettings.from_mapping({"redis_port": "tcp://10.0.0.1:6379"})
+
+
+@pytest.mark.parametrize("service", ["u:hunter2@h", "redis://:hunter2@h", "a b", "$SERVICE"])
+def test_name_of_a_service_that_is_none(service: str) -> None:
+    with pytest.raises(StartupCheck) as found:
+        RedisSettings.from_mapping({"redis_sentinels": ["a:1"], "redis_sentinel_service": service})
+    assert "redis_sentinel_service is no name of a service" in str(found.value)
+    assert "hunter2" not in str(found.value)
