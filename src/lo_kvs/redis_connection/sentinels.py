@@ -60,7 +60,7 @@ class Sentinels:
         self._addresses = list(addresses)
         self._service = service
         # RESP2: no HELLO before the questions, and one shape of replies.
-        self._options = {**options, "greeting": Handshake(protocol=2)}
+        self._options = {**options, "handshake": Handshake(protocol=2)}
         self._timeout = timeout
         self._tls = tls
         self._known: Address | None = None

@@ -165,11 +165,13 @@ class NodePipeline(Connection):
 
         One whose own deadline is sooner is given up then, by itself.
         """
-        limit = min(self._began + self._attempt_s, max(each.deadline for each in pipeline))
-        loop = asyncio.get_running_loop()
-        for request in pipeline:
-            if request.deadline < limit:
-                request.timer = loop.call_at(request.deadline, self._overdue, request)
+        deadlines = [each.deadline for each in pipeline]
+        limit = min(self._began + self._attempt_s, max(deadlines))
+        if min(deadlines) < limit:
+            loop = asyncio.get_running_loop()
+            for request in pipeline:
+                if request.deadline < limit:
+                    request.timer = loop.call_at(request.deadline, self._overdue, request)
         return limit
 
     def _overdue(self, request: Request) -> None:
@@ -182,14 +184,14 @@ class NodePipeline(Connection):
         if request.queue is not self._pipeline:
             return True
         request.queue = None
-        request.cancel_timer()
+        if request.timer is not None:
+            request.cancel_timer()
         return False
 
     def _lost(self, left: list[Request], error: Exception) -> None:
         """The connection broke, or was not had, before these were answered."""
-        if not isinstance(
-            error, server_errors.FAULTS
-        ):  # whatever it was, nobody must wait for ever
+        # Whatever it was, nobody must wait for ever.
+        if not isinstance(error, server_errors.FAULTS):
             logger.error("a pipeline to %s failed", self.settings.place, exc_info=error)
         refused = server_errors.classify(error).verdict is Verdict.REFUSED
         for request in left:
@@ -206,7 +208,7 @@ class NodePipeline(Connection):
         """The requests of the next pipeline; the commands of those that take one; and where
         those begin that take several round trips.
         """
-        group: list[Request] = []
+        group: list[Request] = []  # those that take one command; the others follow at its end
         talks: list[Request] = []
         commands: list[bytes] = []
         size = 0
@@ -232,18 +234,21 @@ class NodePipeline(Connection):
                 commands.append(ASKING)
             commands.append(packed)
             size += len(packed)
+            request.queue = group
             group.append(request)
-        pipeline = [*group, *talks]
-        for request in pipeline:
-            request.queue = pipeline
-        return pipeline, commands, len(group)
+        talks_at = len(group)
+        for request in talks:
+            request.queue = group
+        group += talks
+        return group, commands, talks_at
 
     def _takes(self, request: Request) -> bool:
         """Whether it still waits here: it may have been given up, or waits elsewhere by now."""
         if request.queue is not self:
             return False
         request.queue = None
-        request.cancel_timer()
+        if request.timer is not None:
+            request.cancel_timer()
         return True
 
     def _judge(self, request: Request, reply: Exception) -> None:
