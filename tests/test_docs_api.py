@@ -77,7 +77,9 @@ def test_quickstart_continues_from_its_files(tmp_path: Path) -> None:
 
 def test_readme_has_no_links_that_break_on_a_package_index() -> None:
     text = README.read_text()
-    targets = re.findall(r"\]\(([^)]+)\)", text) + re.findall(r"^\[[^]]+\]:\s*(\S+)", text, re.M)
+    targets = re.findall(r"\]\(([^)]+)\)", text) + re.findall(
+        r"^\[[^]]+\]:\s*(\S+)", text, re.MULTILINE
+    )
     assert [target for target in targets if not target.startswith("https://")] == []
     assert "```mermaid" not in text
 
@@ -131,7 +133,9 @@ def test_files_on_the_architecture_page_exist() -> None:
 
 
 def test_names_in_the_table_of_questions_are_in_their_files() -> None:
-    rows = re.findall(r"^\| ([^|`]+) \| `([^`|]+)` \| ([^|]+) \|$", ARCHITECTURE.read_text(), re.M)
+    rows = re.findall(
+        r"^\| ([^|`]+) \| `([^`|]+)` \| ([^|]+) \|$", ARCHITECTURE.read_text(), re.MULTILINE
+    )
     assert len(rows) >= 18
     for question, file, names in rows:
         source = path_of(file).read_text()
