@@ -2,67 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
 from lo_kvs.cli.common import counted, say
-from lo_kvs.plain_text import harmless
+from lo_kvs.cli.meter import Meter
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     from lo_kvs.ingest.event_log import EventLogs
     from lo_kvs.ingest.job import Reject, Tally
 
 #: Rejects of each kind that are told in full; the others are counted.
 TOLD_MAX: Final = 5
-
-
-class Meter:
-    """A progress bar on standard error, where that is a terminal; else nothing.
-
-    total  what `advanced` counts to, or `None` where nobody knows
-    """
-
-    def __init__(self, total: int | None) -> None:
-        self._progress: Progress | None = None
-        self._task: TaskID | None = None
-        if sys.stderr.isatty():
-            self._progress = _bar(total is not None)
-            self._task = self._progress.add_task("", total=total, events=0, events_s=0)
-
-    def __enter__(self) -> Self:
-        if self._progress is not None:
-            self._progress.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-
-    def advanced(self, done: int, tally: Tally) -> None:
-        """Show that `done` of the total is through."""
-        if self._progress is not None and self._task is not None:
-            events_s = tally.events_s
-            self._progress.update(
-                self._task, completed=done, events=tally.events, events_s=events_s
-            )
-
-    def say(self, text: str) -> None:
-        """A message, above the bar."""
-        if self._progress is None:
-            say(text)
-        else:
-            text = harmless(text, keep="\n\t")
-            self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 class RejectsFailed(Exception):
@@ -157,17 +110,3 @@ def _write(file: BinaryIO, data: bytes) -> None:
     left = memoryview(data)
     while left:
         left = left[file.write(left) :]
-
-
-def _bar(known: bool) -> Progress:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
-
-    columns = [
-        SpinnerColumn(),
-        *([BarColumn()] if known else []),
-        TextColumn("{task.fields[events]:,} events"),
-        TextColumn("{task.fields[events_s]:,.0f}/s"),
-        *([TimeRemainingColumn(compact=True), TextColumn("left")] if known else []),
-    ]
-    return Progress(*columns, console=Console(stderr=True), transient=True)
