@@ -27,7 +27,7 @@ INTERRUPTED = 130
 
 # What pip -v, Cython and setuptools print when they start something, and what it is.
 BUILD_TOOLS = re.compile(r"\s*Installing build dependencies")
-TRANSLATING = re.compile(r"\s*\[\s*\d+/\d+\] Cythonizing (\S+)")
+TRANSLATING = re.compile(r"\s*\[\s*\d+/\d+\] Cythonizing (\S+?\.pyx?)")
 DOWNLOADING = re.compile(r"Collecting ([\w.-]+)")
 COMPILING = re.compile(r"\s*building '([\w.]+)' extension")
 NOT_COMPILED = re.compile(r"""\s*(?:warning: )?.*building extension ["']([\w.]+)["'] failed""")
@@ -165,8 +165,8 @@ def install(what: str, log: Path) -> int:
     display.end("installed")
     if steps.not_compiled:
         sys.stderr.write(
-            f"{len(steps.not_compiled)} modules were not compiled, so pure Python runs in their "
-            f"place, which is slower. The compiler's messages are in {log}. "
+            f"not compiled: {len(steps.not_compiled)} modules; pure Python runs in their place, "
+            f"which is slower. The compiler's messages are in {log}. "
             "On Debian: apt-get install gcc libc6-dev python3-dev\n"
         )
     return 0

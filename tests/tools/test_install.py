@@ -116,7 +116,7 @@ def test_modules_that_are_not_compiled_are_counted(fake: Path) -> None:
     write_pip(fake, OUTPUT + 2 * failed)
     ended = run(fake)
     assert ended.returncode == 0
-    assert "1 modules were not compiled, so pure Python runs in their place" in ended.stderr
+    assert "not compiled: 1 modules; pure Python runs in their place" in ended.stderr
 
 
 def test_seconds_go_on_while_nothing_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
