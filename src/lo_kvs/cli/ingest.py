@@ -154,8 +154,8 @@ def simulate(
 ) -> None:
     """Write the event log of a simulated class.
 
-    It is packed where FILE ends in .gz; a file that was there before is replaced. The same
-    options write the same bytes.
+    FILE is compressed if its name ends in .gz; an existing FILE is replaced. The same options
+    write the same bytes.
 
       lo-kvs simulate class.study.log.gz --students 30 --events 20000
     """

@@ -1,4 +1,4 @@
-"""What people see while events are ingested: progress, and the lines that went wrong."""
+"""What `lo-kvs ingest` shows while it runs: the progress, and the lines that are rejected."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from lo_kvs.ingest.event_log import EventLogs
     from lo_kvs.ingest.job import Reject, Tally
 
-#: Rejects of each kind that are told in full; the others are counted.
+#: So many rejects of each kind are shown; the others are counted.
 TOLD_MAX: Final = 5
 
 
 class RejectsFailed(Exception):
-    """The file of rejects could not be written, so the run ends."""
+    """The file of rejects cannot be written, so the run ends."""
 
 
 class Report:
@@ -27,15 +27,15 @@ class Report:
 
     rejects  the file, or `None`; line N of `FILE.why` says why line N of it was rejected
 
-    Raises `OSError` where those cannot be opened, and `RejectsFailed` from `rejected` where
-    they cannot be written.
+    Raises `OSError` if these files cannot be opened. `rejected` raises `RejectsFailed` if they
+    cannot be written.
     """
 
     def __init__(self, logs: EventLogs, rejects: Path | None) -> None:
         self._logs = logs
         self._meter = Meter(logs.size)
-        self._told = {True: 0, False: 0}
-        self._damage_told = self._foreign_told = 0
+        self._shown = {True: 0, False: 0}
+        self._damage_shown = self._foreign_shown = 0
         self._path = rejects
         self._files = ExitStack()
         self._raw: BinaryIO | None = None
@@ -43,7 +43,7 @@ class Report:
 
     def __enter__(self) -> Self:
         if self._path is not None:
-            # Here: it loads the stores, and whoever asks for --help waits for them.
+            # Imported here: it loads the stores, which --help does not need.
             from lo_kvs.output_files import appended
 
             why = self._path.with_name(f"{self._path.name}.why")
@@ -64,7 +64,7 @@ class Report:
         self._files.close()
 
     def rejected(self, reject: Reject) -> None:
-        """Tell of a reject, and keep its line."""
+        """Show a reject, and keep its line."""
         line = f"{reject.item.place}: {reject.reason}"
         if self._raw is not None and self._why is not None:
             try:
@@ -73,21 +73,21 @@ class Report:
             except OSError as error:
                 reason = error.strerror or str(error)
                 raise RejectsFailed(f"cannot write to {self._path}: {reason}") from None
-        self._told[reject.skipped] += 1
-        if self._told[reject.skipped] <= TOLD_MAX:
+        self._shown[reject.skipped] += 1
+        if self._shown[reject.skipped] <= TOLD_MAX:
             self._meter.say(f"{'skipped' if reject.skipped else 'failed'}: {line}")
 
     def progressed(self, tally: Tally) -> None:
         """Show how far the run is."""
         self._meter.advanced(self._logs.consumed, tally)
-        self._tell_damage()
+        self._show_damage()
 
     def conclude(self) -> None:
-        """Tell what only the end shows."""
-        self._tell_damage()
+        """Show what is known only at the end."""
+        self._show_damage()
         for skipped, what in ((True, "skipped"), (False, "failed")):
-            if self._told[skipped] > TOLD_MAX:
-                say(f"{what}: {self._told[skipped] - TOLD_MAX:,} more{self._where()}")
+            if self._shown[skipped] > TOLD_MAX:
+                say(f"{what}: {self._shown[skipped] - TOLD_MAX:,} more{self._where()}")
         for name in self._logs.empty:
             say(f"{name}: there is nothing in it")
         for name, count in self._logs.nuls.items():
@@ -96,13 +96,13 @@ class Report:
     def _where(self) -> str:
         return "; --rejects FILE keeps them" if self._path is None else f"; see {self._path}.why"
 
-    def _tell_damage(self) -> None:
-        for damage in self._logs.damaged[self._damage_told :]:
+    def _show_damage(self) -> None:
+        for damage in self._logs.damaged[self._damage_shown :]:
             self._meter.say(f"not read to its end: {damage}")
-        self._damage_told = len(self._logs.damaged)
-        for kind in self._logs.foreign[self._foreign_told :]:
+        self._damage_shown = len(self._logs.damaged)
+        for kind in self._logs.foreign[self._foreign_shown :]:
             self._meter.say(f"not read: {kind}")
-        self._foreign_told = len(self._logs.foreign)
+        self._foreign_shown = len(self._logs.foreign)
 
 
 def _write(file: BinaryIO, data: bytes) -> None:
