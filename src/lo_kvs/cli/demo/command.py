@@ -93,17 +93,14 @@ def demo(  # noqa: PLR0917 - a parameter for each option
             say(f"removed {counted(removed, 'state')} of an earlier demo")
         simulated = Class(students, events, seed)
         steps = NextSteps(simulated, target, config, path)
-        say(
-            f"{counted(students, 'student')} make {counted(events, 'event')}; "
-            f"the reducers write to the store {target}"
-        )
+        say(f"{counted(students, 'student')} make {counted(events, 'event')}; store: {target}")
         job = await stream(simulated, target, steps.again())
         verified = await _show(job, simulated, target)
         document = next(iter(verified.sent.texts), None)
         show(f"\n{steps.where()}\n")
         for line in (
             steps.go_on(job.tally.events)
-            if job.interrupted
+            if job.tally.events < events
             else chain(steps.look(document), steps.on_redis())
         ):
             show(line)
@@ -123,7 +120,7 @@ async def _show(job: Ingest, simulated: Class, target: Opened) -> Verification:
     tally = job.tally
     show(
         f"{counted(tally.events, 'event')} applied in {tally.seconds:.1f} s "
-        f"({tally.events_s:,.0f}/s), each by every reducer of lo_kvs.reducers\n"
+        f"({tally.events_s:,.0f}/s) by the reducers of lo_kvs.reducers\n"
     )
     verified = await verify(target.store, simulated.sent(tally.events))
     students = sorted(verified.sent.counts)
