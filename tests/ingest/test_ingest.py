@@ -290,8 +290,8 @@ def test_lines_that_are_no_events_are_told_and_passed_over() -> None:
     assert [reject.reason for reject in run.rejects] == [
         "no JSON: Expecting value at character 1",
         "expected an object, got list",
-        "metadata.source is unknown: 'elsewhere'; known: test",
-        "`client.event`, the name of what happened, is missing or no text",
+        "unknown metadata.source 'elsewhere'; known: test",
+        "`client.event`, the name of the event, is missing or not a string",
     ]
 
 
