@@ -99,7 +99,7 @@ def test_pmss(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["creds.yaml", "site.pmss"])
-def test_what_is_no_file(tmp_path: Path, name: str) -> None:
+def test_paths_that_are_not_files(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     os.mkfifo(path)
     with pytest.raises(StartupCheck, match="is not a regular file"):
