@@ -109,7 +109,7 @@ def test_single_server_to_cluster_and_back(
     assert re.search(
         rf"^{count} keys copied, 0 replaced, 0 already equal, 0 kept \(.* MB in ", answer.out
     )
-    assert f"\n{len(CORRUPT)} values no JSON, copied as they are\n" in answer.out
+    assert f"\n{len(CORRUPT)} values not valid JSON, copied unchanged\n" in answer.out
     assert f"\nchecked: {count} keys in the source, {count} in the target, {count} equal\n" in (
         answer.out
     )
@@ -330,7 +330,7 @@ def test_dry_run_writes_nothing(lo_kvs: Any, places: str, cluster: ClusterServer
     assert answer.out.startswith(
         f"{len(RAW)} keys would be copied, 0 would be replaced, 0 already equal"
     )
-    assert f"{len(CORRUPT)} values no JSON, to be copied as they are" in answer.out
+    assert f"{len(CORRUPT)} values not valid JSON, to be copied unchanged" in answer.out
     assert keys_on(cluster) == 0
 
 
@@ -415,7 +415,7 @@ def test_one_store_is_not_copied_to_itself(
         ("a", "prefixed", "one lists keys of the other"),
         ("prefixed", "a", "one lists keys of the other"),
         ("cluster", "cluster2", "with the prefix 'p:'"),
-        ("files", "link", "both keep their files in"),
+        ("files", "link", "both store their files in"),
         ("default", "a", "ends with this command"),
         ("a", "default", "ends with this command"),
         ("a", "nix", "no store is configured as 'nix'"),

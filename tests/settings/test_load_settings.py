@@ -395,9 +395,9 @@ class TestPmss:
         ("a {\n b: hunter2\n}\nkvs { c: d; }", 2, "`b` does not end where it should"),
         ("a {\n b: hunter2//hunter2;\n c: d;\n}", 2, "`//` in the value began a comment"),
         ("a { b: 'hunter2;hunter2'; }", 1, "`b` does not end where it should"),
-        ("a {\n b: c;\n hunter2-hunter2: d; }", 3, "a character that PMSS has no use for"),
-        ("#hunter2 { a: b; }", 1, "a character that PMSS has no use for"),
-        ("a, b { c: d; }", 1, "a character that PMSS has no use for"),
+        ("a {\n b: c;\n hunter2-hunter2: d; }", 3, "a character that PMSS does not allow"),
+        ("#hunter2 { a: b; }", 1, "a character that PMSS does not allow"),
+        ("a, b { c: d; }", 1, "a character that PMSS does not allow"),
         ("a:hover { c: hunter2; }", 1, "`a` does not end where it should"),
         ("a {\n b:;\n}", 2, "not a rule of the form"),
         ("a {\n b: c;\n", 3, "the file ends within a rule"),
@@ -405,7 +405,7 @@ class TestPmss:
         ("a { b: c;\n hunter2; }", 2, "a value ends at the first `;`"),
         ("a { b: c; }\na b { d: e; }", 2, "`a b d` clashes"),
         ("a b { d: e; }\na { b: c; }", 2, "`a b` clashes"),
-        ("a { b: 2026-02-31; }", 1, "looks like a date and is none"),
+        ("a { b: 2026-02-31; }", 1, "looks like a date but is not valid"),
         ('a { b: "hunter2\\qhunter2"; }', 1, "backslash"),
     )
 
@@ -422,20 +422,23 @@ class TestPmss:
 
 class TestFaults:
     YAML = (
-        ("kvs:\n  a: 1\n  b: 2\n  a: 3\n", "line 4: `a` is already equal, on line 2"),
-        ("kvs: {a: 1, a: 2}", "line 1: `a` is already equal, on line 1"),
-        ("kvs:\n  - x: 1\n    'x': 2", "line 3: `x` is already equal, on line 2"),
+        ("kvs:\n  a: 1\n  b: 2\n  a: 3\n", "line 4: duplicate name `a`, first on line 2"),
+        ("kvs: {a: 1, a: 2}", "line 1: duplicate name `a`, first on line 1"),
+        ("kvs:\n  - x: 1\n    'x': 2", "line 3: duplicate name `x`, first on line 2"),
         ("a: 1\nb: [1, 2\nc: 3\n", "line 3, column 2 is not YAML"),
         ("a: 1\n\tb: 2\n", "line 2, column 1 is not YAML"),
         ("redis_password: *hunter2", "line 1, column 17 is not YAML"),
         ("a: 1\nredis_password: !hunter2 x", "line 2, column 17 is not YAML"),
         ('redis_password: "hunter2\n', "is not YAML"),
         ("redis_password: @hunter2", "line 1, column 17 is not YAML"),
-        ("a: 1\nredis_password: hunter2\x00", "line 2 is not YAML: it has a control character"),
+        (
+            "a: 1\nredis_password: hunter2\x00",
+            "line 2 is not valid YAML: it contains a control character",
+        ),
         ("a: !!python/object/apply:os.getcwd []", "line 1, column 4 is not YAML"),
         ("a: 1\n---\nb: 2\n", "line 2, column 1 is not YAML"),
         ("? [a]\n: b\n", "is not YAML"),
-        ("a: 1\nb: 2026-02-31", "line 2: a value looks like a number or a date and is none"),
+        ("a: 1\nb: 2026-02-31", "line 2: a value looks like a number or a date but is not valid"),
         ("[" * 5000, "nested too deeply"),
         ("a: &a [*a]", "nested too deeply, or within itself"),
         ("- kvs\n- hunter2\n", "expected a mapping of names to settings at the top"),
@@ -464,11 +467,11 @@ class TestFaults:
     def test_other_encoding(self, tmp_path: Path, name: str) -> None:
         path = tmp_path / name
         path.write_bytes("a: 1\nb: Jürgen\n".encode("latin-1"))
-        assert "line 2 is no UTF-8 text" in fault_of(path)
+        assert "line 2 is not valid UTF-8" in fault_of(path)
 
     def test_overlay_of_another_kind(self, write: Write) -> None:
         path = write("site.json", "{}")
-        assert f"{path}: an overlay is a .yaml, .yml or .pmss file" in fault_of({}, path)
+        assert f"{path}: an overlay must be a .yaml, .yml or .pmss file" in fault_of({}, path)
 
     @pytest.mark.parametrize("source", [None, 3, ["creds.yaml"], b"creds.yaml"])
     def test_source_of_another_type(self, source: Any) -> None:
