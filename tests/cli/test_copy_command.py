@@ -416,9 +416,9 @@ def test_one_store_is_not_copied_to_itself(
         ("prefixed", "a", "one lists keys of the other"),
         ("cluster", "cluster2", "with the prefix 'p:'"),
         ("files", "link", "both store their files in"),
-        ("default", "a", "ends with this command"),
-        ("a", "default", "ends with this command"),
-        ("a", "nix", "no store is configured as 'nix'"),
+        ("default", "a", "exists only during this command"),
+        ("a", "default", "exists only during this command"),
+        ("a", "nix", "no store named 'nix'"),
     ]
     (tmp_path / "files").mkdir()
     for source, target, why in refused:

@@ -119,8 +119,8 @@ def _value(path: Place, text: str, offset: int) -> object:
         reason = f"the quoted value of `{name}` is not valid: does it contain a backslash?"
     except ValueError:  # 2026-02-31
         reason = (
-            f"the value of `{name}` looks like a date and is none, or is a number of too many "
-            "digits: put quotes around it"
+            f"the value of `{name}` looks like a date but is not valid, or is a number of too "
+            "many digits: put quotes around it"
         )
     raise Refused(offset, reason)
 
