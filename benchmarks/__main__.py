@@ -1,13 +1,13 @@
 """`make bench`: every row of the targets, with its baselines, in one run.
 
     python -m benchmarks                     all rows: some minutes
-    python -m benchmarks --quick             whether it works; its figures say nothing
+    python -m benchmarks --quick             checks that it works; its figures are not valid
     python -m benchmarks --only P2,P5 --json figures.json --plots plots
     python -m benchmarks --only C2,C3,C5     what a cluster of three nodes costs
 
-A server of its own, on the same two cores as the client. Contestants take turns, and a ratio
-is the median of the rounds' ratios, with the least and the greatest. Exit code 1: a row
-found events lost or doubled; or, with --strict, a target was not met.
+It uses its own server on the same two cores as the client. Contestants are interleaved; a ratio
+is the median of the rounds' ratios, with minimum and maximum. Exit code 1: a row found events
+that were lost or applied twice, or, with --strict, a target was not met.
 """
 
 from __future__ import annotations

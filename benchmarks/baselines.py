@@ -1,13 +1,12 @@
-"""What others do with a Redis, written afresh on redis-py: the baselines of the rows.
+"""The baselines of the rows: common ways to update state in Redis, written with redis-py.
 
-`ReadSetSet` is the existing Learning Observer's way, at its leanest: one GET of the Internal
-state, a SET of the null state where there is none, a SET of each half; so three round trips
-for an event, with the standard library's json. What was counted in the field (18 SET and 12
-GET for an event of the class logs) is more; a baseline must not be the weaker for that. It
-loses events where two sessions share a state. `Watched` and `Compared` do not; they are the
-two ways that redis-py's documentation knows for that.
+`ReadSetSet` is a minimal version of the existing Learning Observer: one GET of the Internal
+state, a SET of the null state if there is none, a SET of each half; so three round trips per
+event, with the standard library's json. Production uses more (18 SET and 12 GET per event of the
+class logs were counted), but the baseline should not be weak. It loses events if two sessions
+share a state. `Watched` and `Compared` do not; redis-py's documentation describes both.
 
-Each has `process(keys, event)`, to be awaited once for each event, like a reducer's.
+Each has `process(keys, event)`, which is awaited for each event, like a reducer's.
 """
 
 from __future__ import annotations

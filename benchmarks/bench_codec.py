@@ -1,6 +1,6 @@
-"""What the codec costs beside bare orjson and the standard library's json.
+"""Benchmarks of the codec against plain orjson and the standard library's json.
 
-Figures of one run compare with each other only; other work on the machine moves them all.
+Compare only figures of the same run; other load on the machine changes all of them.
 
     python benchmarks/bench_codec.py                   the ratios of the two twins to orjson
     pytest benchmarks/bench_codec.py --benchmark-only  all of them, in pytest-benchmark's table

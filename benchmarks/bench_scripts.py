@@ -1,12 +1,11 @@
-"""What the script costs, in groups of 1 to 250, beside plain commands on as many keys.
+"""Benchmarks of the commit script, in groups of 1 to 250, against plain commands on as many keys.
 
-And what a value of 100 KB costs by the script, by a transaction, and by a bare SET: Lua hashes
-every byte, which a transaction spares at the price of a second round trip.
+Also a value of 100 KB by the script, by a transaction, and by a plain SET: Lua hashes every byte,
+which a transaction avoids at the price of a second round trip.
 
     pytest benchmarks/bench_scripts.py --benchmark-only
 
-Each round is one round trip on a server of its own. The times of one run compare with each
-other only.
+Each round is one round trip to its own server. Compare only times of the same run.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What the stores' own calls cost, by 64 tasks at once, on each kind of store.
+"""Benchmarks of the stores' calls by 64 concurrent tasks, on each type of store.
 
     pytest benchmarks/bench_stores.py --benchmark-only
 
-A round is 64 calls. Files are not flushed to the disk one by one (fsync: false): disks differ
-more than anything that is measured here.
+A round is 64 calls. Files are not synced to the disk one by one (fsync: false): disks differ
+more than anything measured here.
 """
 
 from __future__ import annotations

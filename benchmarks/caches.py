@@ -1,4 +1,4 @@
-"""What events cost the processor's caches: counted by simulation, and what a miss takes here.
+"""Counts the cache misses of events by simulation, and times a cache miss on this machine.
 
     python -m benchmarks.caches [WORK ...]
 

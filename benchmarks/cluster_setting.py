@@ -1,4 +1,4 @@
-"""A setting whose stores are on a cluster of three nodes, beside one on a single server."""
+"""A setting with stores on a cluster of three nodes, and one on a single server."""
 
 from __future__ import annotations
 

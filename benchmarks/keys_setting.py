@@ -1,4 +1,4 @@
-"""Databases with few and with many states, for P6: who writes in them, and how much."""
+"""Databases with few and with many states, for P6, and the writers to them."""
 
 from __future__ import annotations
 

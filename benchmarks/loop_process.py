@@ -1,11 +1,11 @@
-"""The read-set-set loop in a process of its own, as it runs in the field.
+"""Runs the read-set-set loop in its own process, as in production.
 
-What a thousand connections leave in a process's memory would slow down what runs there in the
-next round; and so would ours.
+The memory that a thousand connections leave in a process would slow down the next round there,
+and so would ours.
 
     python -m benchmarks.loop_process URL SESSIONS SECONDS
 
-Each line of its input makes it run a round, and print what that came to, as JSON.
+For each line of its input it runs a round and prints the result as JSON.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ async def loop_process(setting: Setting, sessions: int) -> AsyncIterator[Contest
     )
     if process.stdin is None or process.stdout is None:
         raise RuntimeError("the loop's process has no pipes")
-    asked, told = process.stdin, process.stdout
+    asked, replies = process.stdin, process.stdout
 
     async def run() -> Run:
         asked.write(b"\n")
-        events, seconds, latencies_us = json.loads(await told.readline())
+        events, seconds, latencies_us = json.loads(await replies.readline())
         return Run(events, seconds, tuple(latencies_us))
 
     async def check(sent: int) -> None:

@@ -1,4 +1,4 @@
-"""P6: what an event costs when states are larger."""
+"""P6: the cost of an event with larger states."""
 
 from __future__ import annotations
 

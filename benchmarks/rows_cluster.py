@@ -1,7 +1,7 @@
-"""C2, C3 and C5: the work of P2, P3 and P5 on three nodes, beside the same on one server.
+"""C2, C3 and C5: the work of P2, P3 and P5 on three nodes, compared with one server.
 
-No target: the ratio is what a cluster costs on these cores, which all its nodes share with
-the client. More cores are what a cluster is for; they are not measured here.
+No target: the ratio is the cost of a cluster on these cores, which all its nodes share with the
+client. A cluster pays off with more cores, which is not measured here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""P7: encoding with the check, beside bare orjson and the standard library's json."""
+"""P7: encoding with the check, compared with plain orjson and the standard library's json."""
 
 from __future__ import annotations
 

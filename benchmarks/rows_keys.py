@@ -1,4 +1,4 @@
-"""P6: what an event costs when there are more keys, and what this process holds in memory."""
+"""P6: the cost of an event with more keys, and the memory of this process."""
 
 from __future__ import annotations
 
@@ -147,8 +147,8 @@ def _plainly(name: str, setting: Setting, database: Database, cache_bytes: int) 
     client = database.client
 
     async def at_work_s() -> float:
-        told: dict[str, Any] = await client.info("cpu")
-        return float(told["used_cpu_user"]) + float(told["used_cpu_sys"])
+        info: dict[str, Any] = await client.info("cpu")
+        return float(info["used_cpu_user"]) + float(info["used_cpu_sys"])
 
     async def run() -> Run:
         began = await at_work_s()

@@ -1,4 +1,4 @@
-"""P4 and P8: the class logs through the shipped reducers, and what they send to Redis."""
+"""P4 and P8: the class logs through the built-in reducers, and the bytes sent to Redis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""P3: a log replayed in batches, beside what the same work costs without any store."""
+"""P3: a log replayed in batches, compared with the same work without a store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every row is given: a server of its own, stores on it, and how long it may take."""
+"""The setting of every row: its own server, stores on it, and the duration."""
 
 from __future__ import annotations
 

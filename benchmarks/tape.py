@@ -1,6 +1,6 @@
-"""The commands that our own store sends, as they pass on their way to the server.
+"""Records the commands that our store sends to the server.
 
-So the bare round trip of P1 is one of the very bytes of a commit, whatever a commit is made of.
+So the plain round trip of P1 sends exactly the bytes of a commit.
 """
 
 from __future__ import annotations

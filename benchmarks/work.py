@@ -1,7 +1,7 @@
-"""What the rows work on: a counting reducer, its states, and events.
+"""The workload of the rows: a counting reducer, its states, and events.
 
-The reducer counts, so that every row can tell at its end whether an event was lost or
-applied twice. It returns two objects, as most reducers do: both are encoded and sent.
+The reducer counts, so that every row can check at its end whether an event was lost or applied
+twice. It returns two objects, as most reducers do: both are encoded and sent.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def text_size(state: Json) -> int:
 
 
 def counting(null_state: Json, name: str = "count") -> DecoratedReducer:
-    """`count`, decorated; `name` stands in its keys."""
+    """`count`, decorated; `name` is part of its keys."""
     return student_event_reducer(null_state=null_state, qualname_override=name)(count)
 
 

@@ -123,7 +123,7 @@ def test_appended_file_is_private_and_grows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["symlink", "dangling", "pipe", "hard link", "device"])
-def test_what_is_no_file_of_its_own_is_not_appended_to(kind: str, tmp_path: Path) -> None:
+def test_only_own_regular_files_are_appended_to(kind: str, tmp_path: Path) -> None:
     path, victim = tmp_path / "rejects", tmp_path / "victim"
     victim.write_text("precious")
     if kind == "pipe":
@@ -143,7 +143,7 @@ def test_what_is_no_file_of_its_own_is_not_appended_to(kind: str, tmp_path: Path
 
 if os.geteuid() == 0:  # only root can give a file to somebody else
 
-    def test_files_of_others_are_no_place_for_private_data(tmp_path: Path) -> None:
+    def test_private_data_is_not_written_to_files_of_others(tmp_path: Path) -> None:
         path, pipe = tmp_path / "a", tmp_path / "pipe"
         path.write_text("theirs")
         path.chmod(0o666)

@@ -1,7 +1,7 @@
-"""The packages that this one is built on: checked when it is imported, before they are used.
+"""Checks on import that the required packages are installed and recent enough.
 
-A redis-py that is too old would otherwise end in an ImportError or an AttributeError somewhere.
-Raises `StartupCheck` with every package that is missing or too old, and what to install.
+A too old redis-py would otherwise cause an ImportError or an AttributeError somewhere later.
+Raises `StartupCheck` that lists every package that is missing or too old, and what to install.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 
 from lo_kvs.prestartup import StartupCheck
 
-#: The module of each package, with the package's name and its oldest version that will do.
+#: For each module: the package's name and its oldest supported version.
 LEAST: Final = MappingProxyType(
     {
         "redis": ("redis", "8.1"),
@@ -26,7 +26,7 @@ LEAST: Final = MappingProxyType(
 
 
 def check_packages() -> None:
-    """Raise `StartupCheck` where a package is missing or too old."""
+    """Raise `StartupCheck` if a package is missing or too old."""
     faults = list(_faults())
     if faults:
         raise StartupCheck("\n".join(faults))
@@ -46,7 +46,7 @@ def _faults() -> Iterator[str]:
 
 
 def _numbers(version: str) -> list[int]:
-    """The release of a version, so that 3.10 comes after 3.9; `1.0rc1` counts as 1.0."""
+    """The release numbers of a version, so that 3.10 sorts after 3.9; `1.0rc1` counts as 1.0."""
     release = re.match(r"[0-9]+(\.[0-9]+)*", version)
     return [int(part) for part in release[0].split(".")] if release is not None else []
 

@@ -1,7 +1,7 @@
-"""Files that are written for a user, in folders where others may write as well.
+"""Writes files for a user safely, also in directories where other users may write.
 
-A new file is made under a name that nobody can guess, and takes its place when it is complete.
-What somebody put in its place (a link, a pipe) is replaced or refused, never written through.
+A new file is written under a random name and renamed when it is complete. A link or a pipe that
+somebody placed under the final name is replaced or rejected, never written to.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
-#: For what holds the data of students; programs of other users cannot read it.
+#: For files with student data; other users cannot read them.
 PRIVATE: Final = 0o600
-#: For the rest, as the user's umask has it.
+#: For other files, less the user's umask.
 PLAIN: Final = 0o666
 
 _DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")
@@ -26,7 +26,7 @@ _STANDARD: Final = {"/dev/stdout": 1, "/dev/stderr": 2}
 
 
 class OutputRefused(OSError):
-    """A file that is not written, and why."""
+    """A file was not written; the message says why."""
 
     def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
         super().__init__(errno.EPERM, reason, os.fspath(path))
@@ -34,12 +34,12 @@ class OutputRefused(OSError):
 
 @contextlib.contextmanager
 def replaced(path: str | os.PathLike[str], mode: int = PLAIN) -> Iterator[BinaryIO]:
-    """A file to write to, which replaces `path` at the end, and leaves it alone on an error.
+    """A file to write to. It replaces `path` at the end; after an error, `path` is unchanged.
 
-    `path` then has `mode` less the umask, or the permissions of the file of this user that it
-    replaces. A link is replaced, not followed. A device, or a pipe of this user, is written to.
+    `path` gets `mode` less the umask, or the permissions of the user's file that it replaces. A
+    link is replaced, not followed. A device or a pipe of this user is written to.
 
-    Raises OSError, `OutputRefused` among them.
+    Raises OSError, including `OutputRefused`.
     """
     target = Path(path)
     direct = _direct(target)
@@ -52,7 +52,7 @@ def replaced(path: str | os.PathLike[str], mode: int = PLAIN) -> Iterator[Binary
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         number = os.open(part, flags, mode if kept is None else PRIVATE)
-    except OSError as error:  # the user knows no such file
+    except OSError as error:  # name the user's file, not the temporary one
         raise type(error)(error.errno, error.strerror, os.fspath(target)) from None
     try:
         with os.fdopen(number, "wb") as out:
@@ -69,17 +69,17 @@ def replaced(path: str | os.PathLike[str], mode: int = PLAIN) -> Iterator[Binary
 def appended(path: str | os.PathLike[str]) -> BinaryIO:
     """The file `path` to append to, unbuffered; a new one is private. Raises OSError.
 
-    Only a regular file of this user with no other name is taken: what is appended to another
-    one goes where somebody else wants it.
+    It must be a regular file of this user without other hard links. Otherwise another user could
+    redirect the output.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         number = os.open(path, flags, PRIVATE)
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise OutputRefused(path, "this is a symbolic link; name the file itself") from None
+            raise OutputRefused(path, "is a symbolic link; name the file itself") from None
         if error.errno == errno.ENXIO:
-            raise OutputRefused(path, "this is no regular file") from None
+            raise OutputRefused(path, "is not a regular file") from None
         raise
     reason = _reason_against(os.fstat(number))
     if reason is not None:
@@ -90,16 +90,16 @@ def appended(path: str | os.PathLike[str]) -> BinaryIO:
 
 def _reason_against(found: os.stat_result) -> str | None:
     if not stat.S_ISREG(found.st_mode):
-        return "this is no regular file"
+        return "is not a regular file"
     if found.st_nlink > 1:
-        return "this file has other names (hard links); name a new file"
+        return "has other hard links; name a new file"
     if os.geteuid() not in {found.st_uid, 0}:
-        return "this file belongs to another user; name a new file"
+        return "belongs to another user; name a new file"
     return None
 
 
 def check_place(path: Path) -> None:
-    """Raises OSError where `replaced` could not make this file: before hours of work."""
+    """Raise OSError if `replaced` could not create this file, before a long run starts."""
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     folder = path.parent
@@ -110,7 +110,7 @@ def check_place(path: Path) -> None:
 
 
 def _direct(path: Path) -> int | None:
-    """A descriptor for what cannot be replaced: our own descriptors, devices, pipes."""
+    """A descriptor for a path that cannot be replaced: own descriptors, devices, pipes."""
     text = os.fspath(path)
     named = _DESCRIPTOR.fullmatch(text)
     if named is not None or text in _STANDARD:
@@ -124,12 +124,12 @@ def _direct(path: Path) -> int | None:
     if stat.S_ISDIR(found.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), text)
     if found.st_uid not in {os.geteuid(), 0}:
-        raise OutputRefused(path, "this is no regular file and belongs to another user")
+        raise OutputRefused(path, "is not a regular file and belongs to another user")
     return os.open(path, os.O_WRONLY | os.O_CLOEXEC)
 
 
 def _kept_mode(path: Path) -> int | None:
-    """The permissions of the file that is replaced; somebody else's does not count."""
+    """The permissions of the file to replace, or `None` if it is not this user's."""
     try:
         found = path.lstat()
     except FileNotFoundError:

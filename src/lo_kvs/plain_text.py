@@ -1,4 +1,4 @@
-"""Text for people: what would make a terminal do things is shown as an escape."""
+"""Makes text safe to print: escapes characters that control a terminal."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ REASON_CHARS_MAX = 400
 
 
 def harmless(text: str, keep: str = "") -> str:
-    """`text` with every character that does not print, except those in `keep`, escaped.
+    """`text` with every non-printable character escaped as in Python, except those in `keep`.
 
-    Control characters (C0, C1, DEL), line separators and the marks that reverse text can
-    rewrite what a terminal or a log shows. Such a character
-    becomes its Python escape.
+    Control characters (C0, C1, DEL), line separators and bidirectional marks can change what a
+    terminal or a log shows.
     """
     if text.isprintable():
         return text
@@ -22,7 +21,7 @@ def harmless(text: str, keep: str = "") -> str:
 
 
 def harmless_json(text: str) -> str:
-    """The same for JSON text, which stays JSON text of the same value."""
+    """The same for JSON text; the result is JSON of the same value."""
     if text.isprintable():
         return text
     return "".join(
@@ -31,10 +30,10 @@ def harmless_json(text: str) -> str:
 
 
 def reason_of(error: BaseException) -> str:
-    """What an error says, on one line, harmless, and not too long."""
+    """The message of an error on one line, escaped and shortened."""
     text = str(error)
     half = REASON_CHARS_MAX // 2
-    if len(text) > 2 * REASON_CHARS_MAX:  # before the other steps, which look at all of it
+    if len(text) > 2 * REASON_CHARS_MAX:  # before the steps that process the whole text
         text = f"{text[:REASON_CHARS_MAX]} ... {text[-REASON_CHARS_MAX:]}"
     text = harmless(" ".join(text.split()))
     return text if len(text) <= REASON_CHARS_MAX else f"{text[:half]}...{text[-half:]}"

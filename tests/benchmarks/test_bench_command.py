@@ -93,7 +93,7 @@ def test_own_logs_and_reducers(folder: Path) -> None:
     assert "default" not in answer.stdout
 
 
-def test_lines_that_are_no_events_are_told(folder: Path) -> None:
+def test_invalid_lines_are_reported(folder: Path) -> None:
     (folder / "creds.yaml").write_text("kvs: {default: {type: stub}}\n")
     log = folder / "mixed.log"
     write_study_log(log, simulate(2, 20))
@@ -103,15 +103,15 @@ def test_lines_that_are_no_events_are_told(folder: Path) -> None:
     answer = run("--sessions", "1", "mixed.log", "empty.log")
     assert answer.exit_code == 0, answer.output
     lines = answer.stderr.splitlines()
-    assert "skipped: mixed.log:21: no JSON: Expecting value at character 1" in lines
+    assert "skipped: mixed.log:21: not valid JSON: Expecting value at character 1" in lines
     skipped = [line for line in lines if line.startswith("skipped: ")]
     assert len(skipped) == 6
     assert skipped[-1] == "skipped: 16 more"
     assert "passed over, as no reducer takes them: 1 event" in lines
-    assert "empty.log: there is nothing in it" in lines
+    assert "empty.log: the file is empty" in lines
 
 
-def test_lost_events_are_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lost_events_are_reported(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "creds.yaml").write_text("kvs: {default: {type: stub}}\n")
     way = InMemoryKVS.submitter_for
     changes = 0
@@ -133,7 +133,7 @@ def test_lost_events_are_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert "lost or applied twice" in answer.stderr
 
 
-def test_reducer_that_cannot_be_checked_is_told(folder: Path) -> None:
+def test_reducer_that_cannot_be_checked_is_reported(folder: Path) -> None:
     (folder / "odd_reducers.py").write_text(
         "import itertools\n"
         "from lo_kvs.stream_analytics.helpers import student_event_reducer\n"
@@ -150,7 +150,7 @@ def test_reducer_that_cannot_be_checked_is_told(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--sessions", "many"], "--sessions many: expected numbers"),
         (["--store", "elsewhere"], "no store is configured as 'elsewhere'"),
@@ -158,10 +158,10 @@ def test_reducer_that_cannot_be_checked_is_told(folder: Path) -> None:
         (["--reducers", "json"], "has no list REDUCERS"),
     ],
 )
-def test_wrong_usage(folder: Path, arguments: list[str], told: str) -> None:
+def test_wrong_usage(folder: Path, arguments: list[str], message: str) -> None:
     answer = run(*arguments)
     assert answer.exit_code == 2
-    assert told in answer.stderr
+    assert message in answer.stderr
     assert list(folder.iterdir()) == []
 
 

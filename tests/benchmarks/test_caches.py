@@ -20,7 +20,7 @@ totals: 4000 1200 800 80 40 20 4 9 6
 """
 
 
-def test_counts_are_told_for_an_event(tmp_path: Path) -> None:
+def test_counts_are_reported_per_event(tmp_path: Path) -> None:
     counts = tmp_path / "64-1048576"
     counts.write_text(COUNTS)
     found = caches.per_event(counts, events=2)
@@ -29,7 +29,7 @@ def test_counts_are_told_for_an_event(tmp_path: Path) -> None:
     assert (found["DLmr"], found["DLmw"]) == (4.5, 3)
 
 
-def test_a_run_that_left_no_counts_is_told(tmp_path: Path) -> None:
+def test_a_run_without_counts_is_reported(tmp_path: Path) -> None:
     counts = tmp_path / "64-1048576"
     counts.write_text(COUNTS.partition("totals")[0])
     with pytest.raises(RuntimeError, match="no counts for 64-1048576"):
@@ -48,7 +48,7 @@ def test_a_miss_is_timed(
     assert 0 < took[0] < took[1]  # a core's own cache, and one that it shares, or memory
 
 
-def test_what_is_missing_is_named(
+def test_missing_stores_are_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", "")
@@ -59,7 +59,7 @@ def test_what_is_missing_is_named(
 
 
 @pytest.mark.parametrize("work", ["0", "-1", "thousand", "1e3"])
-def test_work_that_is_none_is_refused(work: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_work_is_rejected(work: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         caches.main(["--", work])
     assert ended.value.code == 2

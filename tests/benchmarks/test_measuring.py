@@ -90,7 +90,7 @@ def test_contestants_take_turns_and_the_first_round_is_discarded() -> None:
     assert checked == {"a": 1 + 3 + 5, "b": 2 + 4 + 6}
 
 
-def test_what_a_session_raises_ends_the_run() -> None:
+def test_error_in_a_session_ends_the_run() -> None:
     async def fails() -> None:
         raise Miscount("here")
 
@@ -135,7 +135,7 @@ def test_session_plays_its_log_again_as_another_student() -> None:
     assert names == ["bench-1-0"] * 3 + ["bench-1-1"] * 3 + ["bench-1-2"]
 
 
-def test_states_are_what_a_store_comes_to() -> None:
+def test_states_equal_those_of_a_store() -> None:
     async def scenario() -> None:
         pipeline = Pipeline.of_module(SHIPPED)
         events = list(simulate(3, 200))
@@ -169,7 +169,7 @@ def test_plots_without_matplotlib_say_what_to_install(monkeypatch: pytest.Monkey
         plots.check_there()
 
 
-def test_machine_is_told() -> None:
+def test_machine_is_described() -> None:
     found = machine.machine()
     assert found["cores"] >= found["cores_used"] >= 1
     assert machine.versions()["redis"]
@@ -190,7 +190,7 @@ def test_program_writes_its_figures(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.usefixtures("own_cores")
-def test_program_fails_where_a_row_miscounts(
+def test_program_fails_if_a_row_miscounts(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def miscounts(_setting: object) -> Any:

@@ -107,9 +107,9 @@ def test_single_server_to_cluster_and_back(
     assert answer.code == 0, answer
     count = len(RAW)
     assert re.search(
-        rf"^{count} keys copied, 0 replaced, 0 there already, 0 left \(.* MB in ", answer.out
+        rf"^{count} keys copied, 0 replaced, 0 already equal, 0 kept \(.* MB in ", answer.out
     )
-    assert f"\n{len(CORRUPT)} values no JSON, copied as they are\n" in answer.out
+    assert f"\n{len(CORRUPT)} values not valid JSON, copied unchanged\n" in answer.out
     assert f"\nchecked: {count} keys in the source, {count} in the target, {count} equal\n" in (
         answer.out
     )
@@ -216,18 +216,18 @@ def test_interrupted_copy_says_how_far_it_came(
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert out == ""
-    told = re.search(
-        r"^lo-kvs: stopped: copied ([\d,]+) keys .*give the same command again", err, re.MULTILINE
+    reported = re.search(
+        r"^lo-kvs: stopped: copied ([\d,]+) keys .*run the same command again", err, re.MULTILINE
     )
-    assert told is not None, err
+    assert reported is not None, err
     # The group that was under way may be there besides.
     there = sum(len(cluster.ask(node, "KEYS", "c:*")) for node in range(3))
-    assert 0 < int(told[1].replace(",", "")) <= there < 40_000
+    assert 0 < int(reported[1].replace(",", "")) <= there < 40_000
     assert "Traceback" not in err
     assert lo_kvs("copy", "single", "clustered").code == 0
 
 
-def test_other_bytes_in_the_target_are_left(
+def test_different_values_in_the_target_are_kept(
     lo_kvs: Any, places: str, cluster: ClusterServers
 ) -> None:
     put(places, {"same": b"1", "differs": b"1", "list": b"1", "new": b"1"})
@@ -242,22 +242,22 @@ def test_other_bytes_in_the_target_are_left(
     answer = lo_kvs("copy", "single", "clustered")
     assert answer.code == 1, answer
     for each in (dry, answer):
-        assert 'lo-kvs: 1 key with other bytes in the target: "differs"\n' in each.err
-        assert "lo-kvs: 1 key with something other than a value in the target" in each.err
-    assert "1 key copied, 0 replaced, 1 there already, 2 left (1 byte in" in answer.out
+        assert 'lo-kvs: 1 key with a different value in the target: "differs"\n' in each.err
+        assert "lo-kvs: 1 key with another program's data type in the target" in each.err
+    assert "1 key copied, 0 replaced, 1 already equal, 2 kept (1 byte in" in answer.out
     assert "checked: 4 keys in the source, 4 in the target, 2 equal\n" in answer.out
-    assert "1 key of the target's own\n" in answer.out
+    assert "1 key only in the target\n" in answer.out
     assert cluster.on(b"c:differs", "GET") == b" 1"
     cluster.on(b"c:list", "DEL")
     answer = lo_kvs("copy", "single", "clustered", "--overwrite")
     assert answer.code == 0, answer
-    assert "1 key copied, 1 replaced, 2 there already, 0 left (2 bytes in" in answer.out
+    assert "1 key copied, 1 replaced, 2 already equal, 0 kept (2 bytes in" in answer.out
     assert cluster.on(b"c:differs", "GET") == b"1"
     assert cluster.on(b"c:own", "GET") == b"2"
 
 
 @pytest.mark.parametrize("catch_up", [False, True])
-def test_source_that_changes_meanwhile(
+def test_source_that_changes_during_the_copy(
     lo_kvs: Any,
     places: str,
     cluster: ClusterServers,
@@ -271,25 +271,25 @@ def test_source_that_changes_meanwhile(
         put(places, {"hot": b"2", "new": b"1"})
         with redis.Redis.from_url(places) as client:
             client.delete("gone")
-        cluster.on(b"c:taken", "SET", "3")  # somebody uses the target already
+        cluster.on(b"c:taken", "SET", "3")  # the target is in use already
         cluster.on(b"c:lost", "DEL")
         await check(job)
 
     monkeypatch.setattr(Copy, "check", changed_first)
     answer = lo_kvs("copy", "single", "clustered", *["--catch-up"] * catch_up)
     assert answer.code == 1, answer
-    told = {
-        '1 key that the source changed meanwhile: "hot"',
-        '1 key that came into the source meanwhile: "new"',
-        '1 key that was removed from the source meanwhile: "gone"',
+    reported = {
+        '1 key changed in the source during the copy: "hot"',
+        '1 key added to the source during the copy: "new"',
+        '1 key removed from the source during the copy: "gone"',
     }
     others = {
-        '1 key with other bytes in the target: "taken"',
-        '1 key that was copied, and is gone from the target: "lost"',
+        '1 key with a different value in the target: "taken"',
+        '1 key copied, but since removed from the target: "lost"',
     }
     lines = {line.removeprefix("lo-kvs: ") for line in answer.err.splitlines()}
-    assert lines & (told | others) == (others if catch_up else told | others)
-    assert ("3 keys copied once more\n" in answer.out) == catch_up
+    assert lines & (reported | others) == (others if catch_up else reported | others)
+    assert ("3 keys copied again\n" in answer.out) == catch_up
     for key, data in {"hot": b"2", "new": b"1", "gone": None}.items():
         before = {"hot": b"1", "new": None, "gone": b"1"}[key]
         assert cluster.on(f"c:{key}".encode(), "GET") == (data if catch_up else before)
@@ -310,7 +310,7 @@ def test_source_that_changes_is_equal_once_it_is_caught_up(
     monkeypatch.setattr(Copy, "check", changed_first)
     answer = lo_kvs("copy", "single", "clustered", "--catch-up")
     assert answer.code == 0, answer
-    assert "\n1,000 keys copied once more\n" in answer.out
+    assert "\n1,000 keys copied again\n" in answer.out
     assert "checked: 2,000 keys in the source, 2,000 in the target, 2,000 equal\n" in answer.out
 
 
@@ -327,8 +327,10 @@ def test_dry_run_writes_nothing(lo_kvs: Any, places: str, cluster: ClusterServer
     put(places, RAW)
     answer = lo_kvs("copy", "single", "clustered", "--dry-run")
     assert answer.code == 0, answer
-    assert answer.out.startswith(f"{len(RAW)} keys would be copied, 0 would be replaced, 0 there")
-    assert f"{len(CORRUPT)} values no JSON, to be copied as they are" in answer.out
+    assert answer.out.startswith(
+        f"{len(RAW)} keys would be copied, 0 would be replaced, 0 already equal"
+    )
+    assert f"{len(CORRUPT)} values not valid JSON, to be copied unchanged" in answer.out
     assert keys_on(cluster) == 0
 
 
@@ -370,7 +372,7 @@ def test_target_that_is_lost_before_the_check(
         monkeypatch.setattr(Copy, "check", killed_first)
         answer = lo_kvs("copy", "one", "two")
     assert (answer.code, answer.out) == (4, ""), answer
-    assert "copied 1 key (1 byte), passed over 0; checking\n" in answer.err
+    assert "copied 1 key (1 byte), skipped 0; checking\n" in answer.err
     assert "lo-kvs: stopped: checked " in answer.err
 
 
@@ -407,16 +409,16 @@ def test_one_store_is_not_copied_to_itself(
     put(redis_url, {"a": b"1", "p:b": b"2", "Internal,c": b"3"})
     before = everything(redis_url)
     refused = [
-        ("nofolder", "a", "there is no folder not/there"),
-        ("a", "a", "they are one store"),
-        ("a", "b", "both lie at 127.0.0.1:"),
+        ("nofolder", "a", "no such directory: not/there"),
+        ("a", "a", "they are the same store"),
+        ("a", "b", "both use 127.0.0.1:"),
         ("a", "prefixed", "one lists keys of the other"),
         ("prefixed", "a", "one lists keys of the other"),
         ("cluster", "cluster2", "with the prefix 'p:'"),
-        ("files", "link", "both keep their files in"),
-        ("default", "a", "ends with this command"),
-        ("a", "default", "ends with this command"),
-        ("a", "nix", "no store is configured as 'nix'"),
+        ("files", "link", "both store their files in"),
+        ("default", "a", "exists only during this command"),
+        ("a", "default", "exists only during this command"),
+        ("a", "nix", "no store named 'nix'"),
     ]
     (tmp_path / "files").mkdir()
     for source, target, why in refused:
@@ -461,7 +463,7 @@ def test_progress_on_a_terminal(tmp_path: Path, places: str) -> None:
     while True:
         try:
             shown += os.read(ours, 65_536)
-        except OSError:  # what a terminal says when nobody holds its other end
+        except OSError:  # raised by a terminal whose other end is closed
             break
     out, _ = process.communicate(timeout=60)
     os.close(ours)

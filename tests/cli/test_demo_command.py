@@ -88,7 +88,7 @@ def test_second_run_replaces_the_first(lo_kvs: Any) -> None:
     assert table(again.out) == table(answer.out)
 
 
-def test_states_of_real_students_are_left_alone(lo_kvs: Any, tmp_path: Path) -> None:
+def test_states_of_real_students_are_kept(lo_kvs: Any, tmp_path: Path) -> None:
     real = make_key(event_count, {KeyField.STUDENT: "s1"}, KeyStateType.EXTERNAL)
     others = {real: {"count": 7}, "STUDENT:sim-student-000": 1, "notes": 2}
     (tmp_path / "others.json").write_text(json.dumps(others))

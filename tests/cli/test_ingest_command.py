@@ -32,11 +32,11 @@ def counted(dump: str) -> int:
     )
 
 
-def test_log_goes_into_the_embedded_default(lo_kvs: Any, log: Path) -> None:
+def test_log_goes_into_the_built_in_default(lo_kvs: Any, log: Path) -> None:
     answer = lo_kvs("ingest", log, *SHIPPED)
     assert answer.code == 0, answer
     assert "60 events" in answer.out
-    assert "no creds.yaml here: the embedded default" in answer.err
+    assert "no creds.yaml here: the built-in default" in answer.err
     assert (log.parent / ".lo_kvs").is_dir()
     assert counted(lo_kvs("dump").out) == 60
 
@@ -115,7 +115,7 @@ def mixed(log: Path) -> Path:
     return log
 
 
-def test_bad_lines_are_told_counted_and_kept(lo_kvs: Any, mixed: Path, tmp_path: Path) -> None:
+def test_bad_lines_are_reported_counted_and_kept(lo_kvs: Any, mixed: Path, tmp_path: Path) -> None:
     rejects = tmp_path / "rejects"
     answer = lo_kvs("ingest", mixed, *SHIPPED, "--json", "--rejects", rejects)
     assert answer.code == 0, answer
@@ -134,11 +134,11 @@ def test_rejects_are_appended(lo_kvs: Any, mixed: Path, tmp_path: Path) -> None:
     assert len((tmp_path / "rejects").read_bytes().splitlines()) == 5
 
 
-def test_rejects_that_are_to_be_read_are_refused(lo_kvs: Any, mixed: Path) -> None:
+def test_rejects_file_that_is_an_input_is_rejected(lo_kvs: Any, mixed: Path) -> None:
     before = mixed.read_bytes()
     answer = lo_kvs("ingest", mixed, *SHIPPED, "--rejects", mixed)
     assert answer.code == 2
-    assert "this file is to be read as well" in answer.err
+    assert "this file is also an input" in answer.err
     assert mixed.read_bytes() == before
 
 
@@ -154,7 +154,7 @@ def test_many_bad_lines_are_counted_after_the_first_few(lo_kvs: Any, tmp_path: P
 def test_strict_stops_at_the_first_bad_line(lo_kvs: Any, mixed: Path) -> None:
     answer = lo_kvs("ingest", mixed, *SHIPPED, "--strict", "--json")
     assert answer.code == 3, answer
-    assert f"skipped: {mixed}:3: no JSON" in answer.err
+    assert f"skipped: {mixed}:3: not valid JSON" in answer.err
     stopped = f"Stopped: --strict at {mixed}:3. Applied 2 events (through {mixed}:2). "
     assert f"lo-kvs: {stopped}Resume at {mixed}:3.\n" in answer.err
     found = json.loads(answer.out)
@@ -193,15 +193,15 @@ REDUCERS = [{"context": SOURCE, "function": fails_on_the_third}]
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (None, "there is no module 'own_reducers' to import"),
+        (None, "no module named 'own_reducers'"),
         ("x = 1", "own_reducers has no list REDUCERS"),
         ("REDUCERS = [1]", "an entry of REDUCERS needs `context` and `function`, got 1"),
         ("def (", "cannot be imported: SyntaxError: "),
         ("1 / 0", "cannot be imported: ZeroDivisionError: division by zero ("),
-        ("import not_there", "there is no module 'not_there' to import"),
+        ("import not_there", "no module named 'not_there'"),
     ],
 )
-def test_reducers_that_cannot_be_used(
+def test_invalid_reducers(
     lo_kvs_process: Processes, tmp_path: Path, log: Path, source: str | None, message: str
 ) -> None:
     if source is not None:
@@ -222,7 +222,7 @@ def test_files_that_cannot_be_read(lo_kvs: Any, tmp_path: Path, log: Path) -> No
     assert answer.err.splitlines() == [
         "lo-kvs: nothing was done:",
         "missing: No such file or directory",
-        f"{tmp_path}: this is a folder; name the logs in it",
+        f"{tmp_path}: is a directory; name the logs in it",
     ]
 
 
@@ -232,7 +232,7 @@ def test_damaged_log_does_not_stop_the_others(lo_kvs: Any, tmp_path: Path, log: 
     answer = lo_kvs("ingest", "cut.gz", "empty", log, *SHIPPED, "--json")
     assert answer.code == 1, answer
     assert answer.err.splitlines() == [
-        "not read to its end: cut.gz: the packed data is cut off, after line 60",
+        "not read to its end: cut.gz: the compressed data is truncated, after line 60",
         "empty: there is nothing in it",
     ]
     found = json.loads(answer.out)
@@ -318,9 +318,7 @@ def test_interrupted_while_input_is_awaited(
     assert "Traceback" not in err
 
 
-def test_interrupted_while_a_batch_is_under_way(
-    lo_kvs: Any, lo_kvs_process: Processes, tmp_path: Path
-) -> None:
+def test_interrupted_during_a_batch(lo_kvs: Any, lo_kvs_process: Processes, tmp_path: Path) -> None:
     write_study_log(tmp_path / "log", simulate(students=20, events=30_000))
     process = lo_kvs_process("ingest", "log", *SHIPPED, "--json")
     wait_for(lambda: states_of(tmp_path) >= 200)
@@ -332,5 +330,5 @@ def test_interrupted_while_a_batch_is_under_way(
     assert 0 < found["events"] < 30_000
     assert found["last"] == f"log:{found['events']}"
     assert counted(lo_kvs("dump").out) == found["events"]
-    assert "finishing the batch under way" in err
+    assert "finishing the current batch" in err
     assert "Traceback" not in err

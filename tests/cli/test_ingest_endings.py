@@ -71,7 +71,7 @@ def test_other_kinds_of_files_end_with_1_and_the_others_are_read(
 
 
 @pytest.mark.parametrize(
-    ("lines", "told"),
+    ("lines", "message"),
     [
         (["nope", "nope"], "log: no line is an event for these reducers\n"),
         (
@@ -85,15 +85,15 @@ def test_other_kinds_of_files_end_with_1_and_the_others_are_read(
     ],
 )
 def test_log_without_an_event_ends_with_1(
-    lo_kvs: Any, tmp_path: Path, log: Path, lines: list[str], told: str
+    lo_kvs: Any, tmp_path: Path, log: Path, lines: list[str], message: str
 ) -> None:
     (tmp_path / "log").write_text("\n".join(lines))
     answer = lo_kvs("ingest", "log", *SHIPPED)
     assert answer.code == 1, answer
-    assert told in answer.err
+    assert message in answer.err
     beside = lo_kvs("ingest", "log", log, *SHIPPED)  # a nightly job reads many
     assert beside.code == 1
-    assert told in beside.err
+    assert message in beside.err
     assert "60 events" in beside.out
 
 
@@ -105,7 +105,7 @@ def test_sources_and_contexts_that_do_not_meet_are_named(lo_kvs: Any, tmp_path: 
     assert f"contexts of the reducers: '{SOURCE}'" in answer.err
 
 
-def test_events_that_no_reducer_takes_end_with_1(lo_kvs: Any, tmp_path: Path) -> None:
+def test_events_that_no_reducer_processes_end_with_1(lo_kvs: Any, tmp_path: Path) -> None:
     write(tmp_path / "log", event(source=None), event(source=None))
     answer = lo_kvs("ingest", "log", *SHIPPED)
     assert answer.code == 1, answer
@@ -125,7 +125,7 @@ REDUCERS = [{"context": SOURCE, "function": pages}]
     write(tmp_path / "log", event())
     answer = lo_kvs("ingest", "log", "--reducers", "own_reducers")
     assert answer.code == 1, answer
-    assert "no reducer ran: the events lack the fields that the scopes" in answer.err
+    assert "no reducer ran: the events lack the fields in the scopes" in answer.err
 
 
 @pytest.mark.parametrize(

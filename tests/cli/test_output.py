@@ -62,7 +62,9 @@ def hostile(lo_kvs: Any, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("command", [["keys"], ["keys", "--json"], ["dump"]])
-def test_keys_and_values_do_nothing_to_a_terminal(hostile: Path, command: list[str]) -> None:
+def test_terminal_controls_in_keys_and_values_are_escaped(
+    hostile: Path, command: list[str]
+) -> None:
     code, shown = on_terminal(hostile, *command)
     assert code == 0
     assert_harmless(shown)
@@ -71,14 +73,14 @@ def test_keys_and_values_do_nothing_to_a_terminal(hostile: Path, command: list[s
         assert parsed in (f"k{HOSTILE}", {f"k{HOSTILE}": {"v": HOSTILE}})
 
 
-def test_get_does_nothing_to_a_terminal(hostile: Path) -> None:
+def test_get_escapes_terminal_controls(hostile: Path) -> None:
     code, shown = on_terminal(hostile, "get", f"k{HOSTILE}")
     assert code == 0
     assert_harmless(shown)
     assert json.loads(shown) == {"v": HOSTILE}
 
 
-def test_what_is_piped_stays_exact(lo_kvs: Any, hostile: Path) -> None:
+def test_piped_output_is_unchanged(lo_kvs: Any, hostile: Path) -> None:
     assert lo_kvs("keys").out == f"k{HOSTILE}\n"
     assert json.loads(lo_kvs("keys", "--json").out) == f"k{HOSTILE}"
     assert (
@@ -104,9 +106,7 @@ def event(doc: str, source: object = "s") -> str:
     return json.dumps(whole) + "\n"
 
 
-def test_messages_about_events_do_nothing_to_a_terminal_or_a_log(
-    lo_kvs: Any, tmp_path: Path
-) -> None:
+def test_messages_about_events_escape_terminal_controls(lo_kvs: Any, tmp_path: Path) -> None:
     (tmp_path / "own_reducers.py").write_text(REDUCERS)
     name = f"log {HOSTILE}"
     (tmp_path / name).write_text(event(HOSTILE) + event("x", HOSTILE) + event("x", 7))
@@ -129,7 +129,7 @@ def test_long_texts_are_shortened_in_messages(lo_kvs: Any, tmp_path: Path, sourc
     answer = lo_kvs("ingest", "log", "-r", "own_reducers", "--rejects", "rejects")
     assert len(answer.err) < 3000
     assert (tmp_path / "rejects.why").stat().st_size < 2000
-    assert "skipped: log:2: metadata.source is unknown: " in answer.err
+    assert "skipped: log:2: unknown metadata.source " in answer.err
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
@@ -175,7 +175,7 @@ def test_dump_is_private_and_follows_no_link(lo_kvs: Any, hostile: Path) -> None
 
 @pytest.mark.parametrize("name", ["rejects", "rejects.why"])
 @pytest.mark.parametrize("kind", ["link", "pipe"])
-def test_rejects_go_nowhere_else(
+def test_rejects_are_not_redirected(
     lo_kvs: Any, tmp_path: Path, log: Path, name: str, kind: str
 ) -> None:
     victim = tmp_path / "victim"
@@ -186,7 +186,7 @@ def test_rejects_go_nowhere_else(
         os.mkfifo(tmp_path / name)
     answer = lo_kvs("ingest", log, *SHIPPED, "--rejects", "rejects")
     assert answer.code == 2, answer
-    assert answer.err.splitlines()[-1].startswith(f"lo-kvs: {name}: this is ")
+    assert answer.err.splitlines()[-1].startswith(f"lo-kvs: {name}: is ")
     assert victim.read_text() == "precious"
     assert json.loads(lo_kvs("dump").out) == {}
 
@@ -197,14 +197,14 @@ def test_rejects_are_private(lo_kvs: Any, tmp_path: Path, log: Path) -> None:
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
 
 
-def test_log_that_is_written_as_rejects_reasons_is_refused(
+def test_log_that_is_also_the_rejects_file_is_rejected(
     lo_kvs: Any, tmp_path: Path, log: Path
 ) -> None:
     log.rename(tmp_path / "a.why")
     before = (tmp_path / "a.why").read_bytes()
     answer = lo_kvs("ingest", "a.why", *SHIPPED, "--rejects", "a")
     assert answer.code == 2
-    assert "a.why: this file is to be read as well" in answer.err
+    assert "a.why: this file is also an input" in answer.err
     assert (tmp_path / "a.why").read_bytes() == before
 
 
@@ -256,10 +256,13 @@ def test_closed_standard_error_does_not_end_the_work(
 
 
 @pytest.mark.parametrize(
-    ("command", "told"),
+    ("command", "message"),
     [
         (["demo", "--path", "here", "--config", "c.yaml"], "name two stores; leave one of them"),
-        (["copy", "default", "b", "--dry-run", "--catch-up"], "--dry-run copies nothing"),
+        (
+            ["copy", "default", "b", "--dry-run", "--catch-up"],
+            "--dry-run and --catch-up cannot be combined",
+        ),
         (["keys", "-c", "a.yaml", "--config", "c.yaml"], "--config is given twice"),
         (["ingest", "x", *SHIPPED, "-r", "y"], "--reducers is given twice"),
         (["ingest", "x", *SHIPPED, "--rejects", "a", "--rejects", "b"], "--rejects is given twice"),
@@ -267,11 +270,11 @@ def test_closed_standard_error_does_not_end_the_work(
         (["bench", "-c", "c.yaml", "-s", "default", "-s", "default"], "--store default is given"),
         (["bench", "-c", "c.yaml", "--json", "nix/a"], "nix: No such file or directory"),
         (["bench", "-c", "c.yaml", "--json", "a", "--plot", "a"], "name the same file"),
-        (["ingest", "x.log", *SHIPPED, "--rejects", "-"], "--rejects -: expected the name"),
+        (["ingest", "x.log", *SHIPPED, "--rejects", "-"], "--rejects -: expected a file name"),
     ],
 )
-def test_options_that_would_be_ignored_are_refused(
-    lo_kvs: Any, tmp_path: Path, command: list[str], told: str
+def test_options_that_would_be_ignored_are_rejected(
+    lo_kvs: Any, tmp_path: Path, command: list[str], message: str
 ) -> None:
     stores = {name: {"type": "filesystem", "path": name} for name in ("default", "b")}
     (tmp_path / "c.yaml").write_text(yaml.safe_dump({"kvs": stores}))
@@ -279,7 +282,7 @@ def test_options_that_would_be_ignored_are_refused(
     (tmp_path / "x.log").write_text(event("x"))
     answer = lo_kvs(*command)
     assert (answer.code, answer.out) == (2, ""), answer
-    assert told in answer.err
+    assert message in answer.err
     assert not (tmp_path / "default").exists()
 
 

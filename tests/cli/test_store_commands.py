@@ -47,8 +47,8 @@ def test_keys(lo_kvs: Any, filled: Path) -> None:
     plain = lo_kvs("keys", "--config", filled)
     assert plain.code == 0, plain
     assert sorted(plain.out) == sorted("".join(key + "\n" for key in VALUES))
-    told = lo_kvs("keys", "--json", "--config", filled).out.splitlines()
-    assert sorted(map(json.loads, told)) == sorted(VALUES)
+    reported = lo_kvs("keys", "--json", "--config", filled).out.splitlines()
+    assert sorted(map(json.loads, reported)) == sorted(VALUES)
     assert lo_kvs("keys", "n", "--config", filled).out.split() in (
         ["none", "nested"],
         ["nested", "none"],
@@ -102,7 +102,7 @@ def test_load_keeps_other_keys(lo_kvs: Any, filled: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("content", ["", "[1]", '{"a": 1', '{"__lokvs:a": 1}'])
-def test_load_of_what_cannot_be_stored(
+def test_load_of_values_that_cannot_be_stored(
     lo_kvs: Any, filled: Path, tmp_path: Path, content: str
 ) -> None:
     (tmp_path / "bad.json").write_text(content)
@@ -117,7 +117,7 @@ def test_dump_of_an_empty_store(lo_kvs: Any, tmp_path: Path) -> None:
     assert json.loads(lo_kvs("dump").out) == {}
 
 
-def test_dump_leaves_out_what_is_no_json(lo_kvs: Any, tmp_path: Path, redis_url: str) -> None:
+def test_dump_leaves_out_invalid_json(lo_kvs: Any, tmp_path: Path, redis_url: str) -> None:
     (tmp_path / "creds.yaml").write_text(
         yaml.safe_dump(
             {"kvs": {"default": {"type": "redis"}}, "redis_connection": {"redis_url": redis_url}}
@@ -140,7 +140,7 @@ def test_dump_leaves_out_what_is_no_json(lo_kvs: Any, tmp_path: Path, redis_url:
 def test_nothing_to_read_here(lo_kvs: Any, tmp_path: Path, command: list[str]) -> None:
     answer = lo_kvs(*command)
     assert answer.code == 2
-    assert "there is neither creds.yaml nor a store .lo_kvs in this folder" in answer.err
+    assert "neither creds.yaml nor a store .lo_kvs exists in this directory" in answer.err
     assert not (tmp_path / ".lo_kvs").exists()
 
 
@@ -161,7 +161,7 @@ def test_redis_that_cannot_be_reached(lo_kvs: Any, tmp_path: Path, command: list
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["keys", "--store", "nix"], "no store is configured as 'nix'; known: default"),
+        (["keys", "--store", "nix"], "no store named 'nix'; configured: default"),
         (["keys", "--config", "nix.yaml"], "nix.yaml: no such file"),
         (["load", "nix.json"], "nix.json: No such file or directory"),
         (["load", "."], ".: Is a directory"),
@@ -206,14 +206,14 @@ def test_warnings_are_a_line_each_and_of_the_store_in_question(
             "redis_connections": {"gone": {"redis_host": "127.0.0.1", "redis_port": 1}},
         }
         (tmp_path / "creds.yaml").write_text(yaml.safe_dump(content))
-        told = {}
+        reported = {}
         for name in ("default", "one", "two"):
             process = lo_kvs_process("keys", "--store", name)
-            told[name] = process.communicate()[1].splitlines()
+            reported[name] = process.communicate()[1].splitlines()
             assert (process.returncode == 0) == (name != "two")
-    assert told["default"] == []
-    (line,) = told["one"]
+    assert reported["default"] == []
+    (line,) = reported["one"]
     assert line.startswith(f"lo-kvs: Redis at 127.0.0.1:{server.port} (one): ")
-    warned, ended = told["two"]
+    warned, ended = reported["two"]
     assert warned.startswith("lo-kvs: Redis at 127.0.0.1:1 (two): it cannot be reached: ")
     assert ended.startswith("lo-kvs: 127.0.0.1:1: gave up after ")

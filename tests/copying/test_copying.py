@@ -38,7 +38,7 @@ class Counted(InMemoryKVS):
 
 
 class Meddled(InMemoryKVS):
-    """A store into which somebody else writes right before the first commit."""
+    """A store to which another program writes right before the first commit."""
 
     def __init__(self, key: str, data: bytes | None) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ def test_others_who_write_the_same_key(overwrite: bool, data: bytes) -> None:
     asyncio.run(main())
 
 
-def test_key_that_somebody_changes_while_it_is_made_good() -> None:
+def test_key_that_changes_during_catch_up() -> None:
     async def main() -> None:
         source, target = InMemoryKVS(), InMemoryKVS()
         await put(source, {"a": b"1"})
@@ -114,13 +114,13 @@ def test_key_that_somebody_changes_while_it_is_made_good() -> None:
         await source.commit([Change("a", b"1", {"a": b"2"})])
         commit = target.commit
 
-        async def somebody_is_faster(
+        async def other_writer_is_first(
             changes: Sequence[Change], *, deadline: float | None = None
         ) -> list[Outcome]:
             await commit([Change("a", b"1", {"a": b"3"})])
             return await commit(changes)
 
-        target.commit = somebody_is_faster  # type: ignore[method-assign]
+        target.commit = other_writer_is_first  # type: ignore[method-assign]
         await job.check()
         assert not job.equal
         assert job.differences.names == {Difference.OTHER: ["a"]}
@@ -137,7 +137,7 @@ def test_store_and_itself() -> None:
         Copy(store, store)
 
 
-def test_what_is_not_yet_replicated_is_counted(redis_server: RedisServer, redis_url: str) -> None:
+def test_unreplicated_keys_are_counted(redis_server: RedisServer, redis_url: str) -> None:
     async def main() -> None:
         where = RedisSettings(url=redis_url)
         source = InMemoryKVS()
@@ -151,7 +151,7 @@ def test_what_is_not_yet_replicated_is_counted(redis_server: RedisServer, redis_
     asyncio.run(main())
 
 
-def test_keys_that_expire_in_the_target_are_told(redis_url: str) -> None:
+def test_keys_that_expire_in_the_target_are_reported(redis_url: str) -> None:
     async def main() -> None:
         source = InMemoryKVS()
         await put(source, {"a": b"1"})
@@ -159,7 +159,7 @@ def test_keys_that_expire_in_the_target_are_told(redis_url: str) -> None:
         async with target:
             job = Copy(source, target, catch_up=True)
             await job.run()
-            while await target.exists("a"):  # noqa: ASYNC110 - nobody tells of an expiry
+            while await target.exists("a"):  # noqa: ASYNC110 - expiry sends no notification
                 await asyncio.sleep(0.01)
             await job.check()
         assert job.differences.counts == {Difference.MISSING: 1}

@@ -123,7 +123,7 @@ def test_without_eviction_nothing_vanishes(
             assert await store[key] == acknowledged[key]
         leave_room(server, -100_000)  # the connections of the store had some, and are closed
         (warning,) = await warnings_of_a_start(caplog, connection, states=entry)
-        assert "it takes no writes now: OOM " in warning
+        assert "it accepts no writes: OOM " in warning
         return len(acknowledged)
 
     entry = ENTRIES[kind]

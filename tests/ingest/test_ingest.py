@@ -114,17 +114,17 @@ def test_lines_that_are_events(
 @pytest.mark.parametrize(
     ("raw", "reason"),
     [
-        (b"nope", "no JSON: Expecting value at character 1"),
-        (b'{"client": ', "no JSON: Expecting value at character 12"),
-        (b"\xff\xfe", "no UTF-8 text (byte 1 is 0xff)"),
-        (b'{"a": "\xe4"}', "no UTF-8 text (byte 8 is 0xe4)"),
-        (b"{}\tyesterday", "after the TAB an ISO time was expected, got 'yesterday'"),
-        (b"{}\t{}", "after the TAB an ISO time was expected, got '{}'"),
-        (b"{}" + TIME[:-13], "after the TAB an ISO time was expected, got '2026-09-07T09'"),
-        (b"[" * 100_000, "no JSON"),
+        (b"nope", "not valid JSON: Expecting value at character 1"),
+        (b'{"client": ', "not valid JSON: Expecting value at character 12"),
+        (b"\xff\xfe", "not valid UTF-8 (byte 1 is 0xff)"),
+        (b'{"a": "\xe4"}', "not valid UTF-8 (byte 8 is 0xe4)"),
+        (b"{}\tyesterday", "expected an ISO time after the TAB, got 'yesterday'"),
+        (b"{}\t{}", "expected an ISO time after the TAB, got '{}'"),
+        (b"{}" + TIME[:-13], "expected an ISO time after the TAB, got '2026-09-07T09'"),
+        (b"[" * 100_000, "not valid JSON"),
     ],
 )
-def test_line_that_is_no_event(raw: bytes, reason: str, tmp_path: Path) -> None:
+def test_line_that_is_not_a_valid_event(raw: bytes, reason: str, tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(line(1) + b"\n" + raw + b"\n" + line(3) + b"\n")
     first, odd, last = read(path)[0]
@@ -133,7 +133,7 @@ def test_line_that_is_no_event(raw: bytes, reason: str, tmp_path: Path) -> None:
     assert (first.event, last.event, last.line) == (event(1), event(3), 3)
 
 
-def test_log_that_is_cut_off_anywhere(tmp_path: Path) -> None:
+def test_truncated_log(tmp_path: Path) -> None:
     content = b"".join(line(n, text="x" * n) + TIME + b"\n" for n in range(1, 30))
     packed = gzip.compress(content)
     path = tmp_path / "log.gz"
@@ -143,7 +143,9 @@ def test_log_that_is_cut_off_anywhere(tmp_path: Path) -> None:
         whole = [item for item in found if item.fault is None]
         assert [item.event["client"]["number"] for item in whole] == list(range(1, len(whole) + 1))
         assert len(found) - len(whole) <= 1  # the line that was cut
-        assert logs.damaged == [f"{path}: the packed data is cut off, after line {len(found)}"]
+        assert logs.damaged == [
+            f"{path}: the compressed data is truncated, after line {len(found)}"
+        ]
     # All that is missing in the last round is a byte of the size: every line is there.
     assert len(whole) == 29
 
@@ -162,7 +164,7 @@ def test_log_that_was_altered(tmp_path: Path) -> None:
     assert whole[:100] == list(range(1, 101))
     assert whole[-1] == 1000
     assert len(logs.damaged) == 1
-    assert "damaged.gz: the packed data is damaged" in logs.damaged[0]
+    assert "damaged.gz: the compressed data is damaged" in logs.damaged[0]
 
 
 def test_line_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,17 +177,17 @@ def test_line_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert logs.damaged == [f"{path}: a line is longer than 1,000 bytes, after line 1"]
 
 
-def test_logs_that_cannot_be_read_are_told_at_once(tmp_path: Path) -> None:
+def test_unreadable_logs_are_reported_together(tmp_path: Path) -> None:
     (tmp_path / "there").touch()
     names = [str(tmp_path / name) for name in ("there", "missing", "./there", "", "a\0b")]
     with pytest.raises(Unreadable) as raised:
         EventLogs(names)
-    told = str(raised.value).splitlines()
-    assert told == [
+    reported = str(raised.value).splitlines()
+    assert reported == [
         f"{names[1]}: No such file or directory",
         f"{names[2]}: named twice",
-        f"{names[3]}: this is a folder; name the logs in it",
-        f"{tmp_path}/a\\x00b: this can be no name of a file",
+        f"{names[3]}: is a directory; name the logs in it",
+        f"{tmp_path}/a\\x00b: invalid file name",
     ]
 
 
@@ -213,7 +215,7 @@ def test_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [len(batch) for batch in batches] == [2, 2, 1]
 
 
-def test_what_came_through_a_pipe_is_not_held_back(tmp_path: Path) -> None:
+def test_lines_from_a_pipe_are_not_delayed(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     writer = os.open(pipe, os.O_RDWR)
@@ -276,7 +278,7 @@ def test_events_reach_the_store_in_their_order() -> None:
     assert run.tally.last.place == "log:3"
 
 
-def test_lines_that_are_no_events_are_told_and_passed_over() -> None:
+def test_invalid_lines_are_reported_and_skipped() -> None:
     unknown = json.dumps(event(4) | {"metadata": {"source": "elsewhere"}}).encode()
     run = Run([batch_of(line(1), b"nope", b"[]", unknown, b'{"client": {}}', line(6))])
     assert run.numbers == [1, 6]
@@ -288,10 +290,10 @@ def test_lines_that_are_no_events_are_told_and_passed_over() -> None:
         (5, True),
     ]
     assert [reject.reason for reject in run.rejects] == [
-        "no JSON: Expecting value at character 1",
+        "not valid JSON: Expecting value at character 1",
         "expected an object, got list",
-        "metadata.source is unknown: 'elsewhere'; known: test",
-        "`client.event`, the name of what happened, is missing or no text",
+        "unknown metadata.source 'elsewhere'; known: test",
+        "`client.event`, the name of the event, is missing or not a string",
     ]
 
 
@@ -375,7 +377,7 @@ def test_interrupt_while_waiting_for_input() -> None:
     assert (job.interrupted, job.tally.events) == (True, 2)
 
 
-def test_interrupt_while_a_batch_is_under_way() -> None:
+def test_interrupt_during_a_batch() -> None:
     jobs: list[Ingest] = []
 
     class Slow(InMemoryKVS):

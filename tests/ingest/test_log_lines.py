@@ -194,7 +194,7 @@ FOREIGN = {
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("block_bytes", [100, event_log.BLOCK_BYTES])
 @pytest.mark.parametrize("kind", FOREIGN)
-def test_other_kinds_of_files_are_named_and_nothing_of_them_is_read(
+def test_other_kinds_of_files_are_named_and_not_read(
     kind: str, block_bytes: int, packed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(event_log, "BLOCK_BYTES", block_bytes)
@@ -218,7 +218,7 @@ def test_packed_twice_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "first", [b"[]", b"[1]", b'[{"ty": "is"}], "x": 1}', b"BZ", b"x", b'["a", {"b": 1}]', b"[{"[:1]]
 )
-def test_odd_first_line_does_not_make_a_log_foreign(first: bytes, tmp_path: Path) -> None:
+def test_unusual_first_line_does_not_make_a_log_foreign(first: bytes, tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(first + (b" torn" if first == b"[" else b"") + b"\n" + lines(1, 3))
     found, logs = read(path)

@@ -178,6 +178,6 @@ def test_check_command(tmp_path: Path) -> None:
         )
     assert code == 4
     assert f"Redis at 127.0.0.1:{server.port}, database 0, for default" in output
-    assert "it lets nobody in with this user and password: WRONGPASS" in output
+    assert "authentication failed: WRONGPASS" in output
     assert "states of the Sentinels 127.0.0.1" in output
     assert_silent(output)

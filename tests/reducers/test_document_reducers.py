@@ -60,7 +60,7 @@ def test_documents(
 @pytest.mark.parametrize(
     "odd", [None, "", 7, ["b"], {"b": 1}, "x" * (DOCUMENT_ID_MAX + 1), "\ud83d"]
 )
-def test_odd_document_is_none(odd: object) -> None:
+def test_invalid_document_is_none(odd: object) -> None:
     assert listed(events_in("a", odd)) == ["a"]
     assert last(events_in("a", odd)) == ("a", 1.0)
 
@@ -73,7 +73,7 @@ def test_event_without_a_document_writes_nothing(event: dict[str, Any]) -> None:
         assert state == null
 
 
-def test_document_without_a_time_is_the_last_one_all_the_same() -> None:
+def test_document_without_a_time_is_still_the_last_one() -> None:
     assert last([*events_in("a"), {"client": {"doc_id": "b"}}]) == ("b", None)
 
 

@@ -115,7 +115,7 @@ class TestForms:
         path.write_bytes(b"\xef\xbb\xbf" + MAPPING_YAML.encode())
         assert load_settings(path)["kvs"] == STORES
 
-    def test_merge_keys_are_no_duplicates(self, write: Write) -> None:
+    def test_merge_keys_are_not_duplicates(self, write: Write) -> None:
         path = write(
             "creds.yaml",
             "deep: {er: {base: &base {<<: {type: stub, a: 1}, type: redis}}}\n"
@@ -129,7 +129,7 @@ class TestLoading:
         assert settings.settings == {}
         assert not is_loaded()
 
-    def test_empty_mapping_is_loaded_all_the_same(self) -> None:
+    def test_empty_mapping_is_loaded(self) -> None:
         load_settings({})
         assert is_loaded()
 
@@ -218,7 +218,7 @@ class TestCascade:
         loaded = load_settings({"redis_connection": {"redis_password": "x"}}, over)
         assert loaded == {"redis_connection": {"redis_password": None}}
 
-    def test_null_takes_an_option_of_a_store_away(self, write: Write) -> None:
+    def test_null_removes_an_option_of_a_store(self, write: Write) -> None:
         site = write("site.pmss", "kvs default { type: redis; path: ; subdirs: null; }")
         assert load_settings({"kvs": STORES}, site)["kvs"]["default"] == {"type": "redis"}
 
@@ -291,7 +291,7 @@ class TestValues:
             text = f"redis_connection {{ {name}: {word}; }}"
             assert load_settings(write("a.pmss", text)) == expected
 
-    def test_what_only_sounds_like_a_password_is_read_as_usual(self, write: Write) -> None:
+    def test_name_similar_to_a_password_is_parsed_as_usual(self, write: Write) -> None:
         text = "{require_password: false, token_expiry: 30}"
         assert load_settings(write("a.yaml", text)) == {
             "require_password": False,
@@ -333,7 +333,7 @@ class TestPmss:
     def test_setting_outside_any_selector(self, write: Write) -> None:
         assert self.load(write, "hostname: here;") == {"hostname": "here"}
 
-    def test_url_is_no_comment_and_a_comment_is_none(self, write: Write) -> None:
+    def test_urls_and_comments(self, write: Write) -> None:
         text = """// see https://example.org; for more
         redis_connection { // a: b
             redis_url: rediss://user@host:6380/0; // not redis://other
@@ -395,9 +395,9 @@ class TestPmss:
         ("a {\n b: hunter2\n}\nkvs { c: d; }", 2, "`b` does not end where it should"),
         ("a {\n b: hunter2//hunter2;\n c: d;\n}", 2, "`//` in the value began a comment"),
         ("a { b: 'hunter2;hunter2'; }", 1, "`b` does not end where it should"),
-        ("a {\n b: c;\n hunter2-hunter2: d; }", 3, "a character that PMSS has no use for"),
-        ("#hunter2 { a: b; }", 1, "a character that PMSS has no use for"),
-        ("a, b { c: d; }", 1, "a character that PMSS has no use for"),
+        ("a {\n b: c;\n hunter2-hunter2: d; }", 3, "a character that PMSS does not allow"),
+        ("#hunter2 { a: b; }", 1, "a character that PMSS does not allow"),
+        ("a, b { c: d; }", 1, "a character that PMSS does not allow"),
         ("a:hover { c: hunter2; }", 1, "`a` does not end where it should"),
         ("a {\n b:;\n}", 2, "not a rule of the form"),
         ("a {\n b: c;\n", 3, "the file ends within a rule"),
@@ -405,7 +405,7 @@ class TestPmss:
         ("a { b: c;\n hunter2; }", 2, "a value ends at the first `;`"),
         ("a { b: c; }\na b { d: e; }", 2, "`a b d` clashes"),
         ("a b { d: e; }\na { b: c; }", 2, "`a b` clashes"),
-        ("a { b: 2026-02-31; }", 1, "looks like a date and is none"),
+        ("a { b: 2026-02-31; }", 1, "looks like a date but is not valid"),
         ('a { b: "hunter2\\qhunter2"; }', 1, "backslash"),
     )
 
@@ -422,20 +422,23 @@ class TestPmss:
 
 class TestFaults:
     YAML = (
-        ("kvs:\n  a: 1\n  b: 2\n  a: 3\n", "line 4: `a` is there already, on line 2"),
-        ("kvs: {a: 1, a: 2}", "line 1: `a` is there already, on line 1"),
-        ("kvs:\n  - x: 1\n    'x': 2", "line 3: `x` is there already, on line 2"),
+        ("kvs:\n  a: 1\n  b: 2\n  a: 3\n", "line 4: duplicate name `a`, first on line 2"),
+        ("kvs: {a: 1, a: 2}", "line 1: duplicate name `a`, first on line 1"),
+        ("kvs:\n  - x: 1\n    'x': 2", "line 3: duplicate name `x`, first on line 2"),
         ("a: 1\nb: [1, 2\nc: 3\n", "line 3, column 2 is not YAML"),
         ("a: 1\n\tb: 2\n", "line 2, column 1 is not YAML"),
         ("redis_password: *hunter2", "line 1, column 17 is not YAML"),
         ("a: 1\nredis_password: !hunter2 x", "line 2, column 17 is not YAML"),
         ('redis_password: "hunter2\n', "is not YAML"),
         ("redis_password: @hunter2", "line 1, column 17 is not YAML"),
-        ("a: 1\nredis_password: hunter2\x00", "line 2 is not YAML: it has a control character"),
+        (
+            "a: 1\nredis_password: hunter2\x00",
+            "line 2 is not valid YAML: it contains a control character",
+        ),
         ("a: !!python/object/apply:os.getcwd []", "line 1, column 4 is not YAML"),
         ("a: 1\n---\nb: 2\n", "line 2, column 1 is not YAML"),
         ("? [a]\n: b\n", "is not YAML"),
-        ("a: 1\nb: 2026-02-31", "line 2: a value looks like a number or a date and is none"),
+        ("a: 1\nb: 2026-02-31", "line 2: a value looks like a number or a date but is not valid"),
         ("[" * 5000, "nested too deeply"),
         ("a: &a [*a]", "nested too deeply, or within itself"),
         ("- kvs\n- hunter2\n", "expected a mapping of names to settings at the top"),
@@ -464,17 +467,17 @@ class TestFaults:
     def test_other_encoding(self, tmp_path: Path, name: str) -> None:
         path = tmp_path / name
         path.write_bytes("a: 1\nb: Jürgen\n".encode("latin-1"))
-        assert "line 2 is no UTF-8 text" in fault_of(path)
+        assert "line 2 is not valid UTF-8" in fault_of(path)
 
     def test_overlay_of_another_kind(self, write: Write) -> None:
         path = write("site.json", "{}")
-        assert f"{path}: an overlay is a .yaml, .yml or .pmss file" in fault_of({}, path)
+        assert f"{path}: an overlay must be a .yaml, .yml or .pmss file" in fault_of({}, path)
 
     @pytest.mark.parametrize("source", [None, 3, ["creds.yaml"], b"creds.yaml"])
     def test_source_of_another_type(self, source: Any) -> None:
         assert "expected a path or a mapping" in fault_of(source)
 
-    def test_faults_of_all_files_come_together(self, write: Write, tmp_path: Path) -> None:
+    def test_errors_of_all_files_are_reported_together(self, write: Write, tmp_path: Path) -> None:
         text = fault_of(
             write("creds.yaml", "[]"), [tmp_path / "missing.yaml", write("site.ini", "")]
         )

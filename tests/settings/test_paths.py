@@ -51,7 +51,7 @@ def test_path_is_expanded(path: str | Path, expanded: str) -> None:
         ("$/states", "must be followed by the name"),
         ("a$", "must be followed by the name"),
         ("$(pwd)/states", "must be followed by the name"),
-        ("~no-such-user-here/states", "'~no-such-user-here' is unknown; write out"),
+        ("~no-such-user-here/states", "'~no-such-user-here' is unknown; use a full path"),
     ],
 )
 def test_path_that_cannot_be_expanded(path: str, reason: str) -> None:

@@ -111,7 +111,7 @@ def test_value_whose_text_is_lost(value: object) -> None:
         RedisSettings.from_mapping({"redis_username": value})
 
 
-def test_quotes_and_other_blocks_stay_what_they_are(tmp_path: Path) -> None:
+def test_quotes_and_other_blocks_are_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "creds.yaml"
     path.write_text("redis_connection: {redis_username: '0123'}\nother: {path: 0123, mode: 0600}\n")
     loaded = load_settings(path)

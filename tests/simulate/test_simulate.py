@@ -86,7 +86,7 @@ def test_seed_decides() -> None:
     assert list(simulated.events()) == list(simulated.events()) == first
 
 
-def test_more_events_begin_with_the_same() -> None:
+def test_more_events_start_with_the_same() -> None:
     assert list(simulate(4, 500, seed=5))[:300] == list(simulate(4, 300, seed=5))
 
 
@@ -130,7 +130,7 @@ def test_start_moves_every_time() -> None:
         assert later["server"]["time"] == pytest.approx(event["server"]["time"] + 1000, abs=1e-6)
 
 
-def test_students_say_who_they_are_first() -> None:
+def test_students_identify_themselves_first() -> None:
     seen: dict[str, list[str]] = {}
     for event in simulate(6, 800, seed=3):
         auth = event["metadata"]["auth"]
@@ -144,7 +144,7 @@ def test_students_say_who_they_are_first() -> None:
         assert set(kinds[2:]) == {"google_docs_save"}
 
 
-def test_events_share_nothing() -> None:
+def test_events_share_no_objects() -> None:
     expected = list(simulate(3, 400, seed=8))
     spoiled = []
     for event in simulate(3, 400, seed=8):
@@ -185,7 +185,7 @@ def test_texts_stay_around_their_length() -> None:
 @pytest.mark.parametrize(
     "wrong", [{"students": 0}, {"events": -1}, {"documents": 0}, {"length": 99}]
 )
-def test_class_that_cannot_be(wrong: dict[str, int]) -> None:
+def test_invalid_class(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be at least"):
         SimulatedClass(**wrong)
 

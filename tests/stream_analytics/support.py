@@ -40,14 +40,14 @@ async def send(reducer: Any, *events: Any, student: str = "s1") -> list[Any]:
 
 
 async def send_at_once(reducer: Any, *events: Any, student: str = "s1") -> list[Any]:
-    """Each event's External state or error, all of them waiting at the same time."""
+    """Each event's External state or error, all submitted at the same time."""
     process = await process_of(reducer, student)
     waiting = asyncio.gather(*(process(event, {}) for event in events), return_exceptions=True)
     return list(await asyncio.wait_for(waiting, PATIENCE_S))
 
 
 async def halves(store: Store, reducer: Any, student: str = "s1") -> list[Any]:
-    """[Internal, External] as they stand in the store; "absent" where there is none."""
+    """[Internal, External] as stored; "absent" for a missing half."""
     keys = [key_of(reducer, half, student) for half in (INTERNAL, EXTERNAL)]
     return await store.multiget(keys, "absent")
 

@@ -16,20 +16,20 @@ from lo_kvs.stream_analytics.fields import (
 )
 
 
-def test_names_are_those_that_stand_in_keys() -> None:
+def test_field_names_as_written_in_keys() -> None:
     assert [field.name for field in KeyField] == ["STUDENT", "CLASS", "RESOURCE", "TEACHER"]
     assert EventField("doc_id").name == "EventField.doc_id"
     assert KeyStateType.INTERNAL.value == "Internal"
     assert KeyStateType.EXTERNAL.value == "External"
 
 
-def test_event_fields_of_one_name_are_one_field() -> None:
+def test_event_fields_with_the_same_name_are_equal() -> None:
     assert EventField("doc_id") == EventField("doc_id")
     assert EventField("doc_id") != EventField("tab_id")
     assert len({EventField("doc_id"), EventField("doc_id")}) == 1
 
 
-def test_scope_is_a_frozenset_whose_order_does_not_count() -> None:
+def test_scope_is_an_unordered_frozenset() -> None:
     scope = Scope([KeyField.STUDENT, EventField("doc_id")])
     assert isinstance(scope, frozenset)
     assert scope == Scope([EventField("doc_id"), KeyField.STUDENT])
@@ -38,7 +38,7 @@ def test_scope_is_a_frozenset_whose_order_does_not_count() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a,b", "a:b", None, 1])
-def test_event_field_that_could_not_be_read_out_of_a_key_is_refused(name: Any) -> None:
+def test_event_field_with_an_invalid_name_is_rejected(name: Any) -> None:
     with pytest.raises(ScopeFieldError, match="EventField needs a name"):
         EventField(name)
 

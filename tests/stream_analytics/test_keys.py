@@ -68,7 +68,7 @@ async def count(event: Any, state: Any) -> tuple[Any, Any]:
         (INTERNAL, {KeyField.STUDENT: "[guest]"}, f"Internal,{RECONSTRUCT},STUDENT:[guest]"),
     ],
 )
-def test_ordinary_keys_are_those_of_today(
+def test_ordinary_keys_keep_their_format(
     state_type: KeyStateType, fields: dict[Field, object], key: str
 ) -> None:
     assert make_key(RECONSTRUCT, fields, state_type) == key
@@ -81,11 +81,11 @@ def test_reducer_has_the_key_of_its_function() -> None:
     assert make_key(kvs_pipeline()(count), fields, INTERNAL) == make_key(count, fields, INTERNAL)
 
 
-def test_function_inside_another_one_says_so_in_its_key() -> None:
+def test_nested_function_has_its_qualname_in_the_key() -> None:
     async def inner(event: Any, state: Any) -> tuple[Any, Any]:
         return state, state
 
-    name = f"{__name__}.test_function_inside_another_one_says_so_in_its_key.<locals>.inner"
+    name = f"{__name__}.test_nested_function_has_its_qualname_in_the_key.<locals>.inner"
     assert make_key(inner, {}, INTERNAL) == f"Internal,{name}"
     assert make_key(kvs_pipeline()(inner), {}, INTERNAL) == f"Internal,{name}"
 
@@ -98,7 +98,7 @@ def test_function_inside_another_one_says_so_in_its_key() -> None:
         ({"module_override": "old", "qualname_override": "C.tally"}, "old.C.tally"),
     ],
 )
-def test_overrides_stand_in_keys(overrides: dict[str, str], name: str) -> None:
+def test_overrides_appear_in_keys(overrides: dict[str, str], name: str) -> None:
     reducer = kvs_pipeline(**overrides)(count)  # type: ignore[arg-type]
     assert fully_qualified_function_name(reducer) == name
     assert make_key(reducer, {KeyField.STUDENT: "S"}, EXTERNAL) == f"External,{name},STUDENT:S"
@@ -106,23 +106,23 @@ def test_overrides_stand_in_keys(overrides: dict[str, str], name: str) -> None:
 
 
 @pytest.mark.parametrize("override", ["module_override", "qualname_override"])
-def test_override_with_a_comma_is_refused(override: str) -> None:
+def test_override_with_a_comma_is_rejected(override: str) -> None:
     with pytest.raises(ScopeFieldError, match="comma"):
         kvs_pipeline(**{override: "a,STUDENT:b"})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("field", ["STUDENT", "EventField.doc_id", None, KeyStateType.INTERNAL])
-def test_what_is_no_field_is_refused(field: Any) -> None:
+def test_invalid_field_is_rejected(field: Any) -> None:
     with pytest.raises(ScopeFieldError, match="expected a KeyField or an EventField"):
         make_key("m.f", {field: "x"}, INTERNAL)
 
 
-def test_what_is_no_state_type_is_refused() -> None:
+def test_invalid_state_type_is_rejected() -> None:
     with pytest.raises(ScopeFieldError, match="expected a KeyStateType"):
         make_key("m.f", {}, "Internal")  # type: ignore[arg-type]
 
 
-def test_document_cannot_pass_for_a_document_and_a_tab() -> None:
+def test_document_id_cannot_forge_a_tab_id() -> None:
     forging = make_key("m.f", {DOC: "D,EventField.tab_id:T"}, INTERNAL)
     genuine = make_key("m.f", {DOC: "D", TAB: "T"}, INTERNAL)
     assert genuine == "Internal,m.f,EventField.doc_id:D,EventField.tab_id:T"
@@ -145,7 +145,7 @@ VALUES: st.SearchStrategy[dict[Field, str]] = st.dictionaries(FIELDS, HOSTILE, m
 @example(values={DOC: ",EventField.a,STUDENT:x"}, state_type=INTERNAL)
 @example(values={DOC: "%2CEventField.a,STUDENT:x"}, state_type=INTERNAL)
 @example(values={DOC: "%252CSTUDENT:x"}, state_type=INTERNAL)
-def test_a_key_says_what_it_was_made_of(values: dict[Field, str], state_type: KeyStateType) -> None:
+def test_parse_key_inverts_make_key(values: dict[Field, str], state_type: KeyStateType) -> None:
     parts = parse_key(make_key("m.<locals>.f", values, state_type))
     assert parts is not None
     assert parts.state_type is state_type
@@ -168,7 +168,7 @@ FORGING = re.compile(r"(?:,|%(?:25)*2C)(?:STUDENT:|CLASS:|RESOURCE:|TEACHER:|Eve
 
 
 @given(value=HOSTILE)
-def test_what_cannot_start_a_field_is_not_escaped(value: str) -> None:
+def test_text_that_cannot_start_a_field_is_not_escaped(value: str) -> None:
     assume(not FORGING.search(value))
     assert make_key("m.f", {DOC: value}, INTERNAL) == f"Internal,m.f,EventField.doc_id:{value}"
 
@@ -184,11 +184,11 @@ def test_what_cannot_start_a_field_is_not_escaped(value: str) -> None:
         "a,b,STUDENT:S",
     ],
 )
-def test_key_that_no_reducer_made_has_no_parts(key: str) -> None:
+def test_keys_of_other_programs_are_not_parsed(key: str) -> None:
     assert parse_key(key) is None
 
 
-def test_million_hostile_characters_are_escaped_in_no_time() -> None:
+def test_a_million_hostile_characters_are_escaped_quickly() -> None:
     value = ",EventField." * 40_000 + "%25" * 100_000 + ",STUDENT:S" * 20_000
     key = make_key("m.f", {DOC: value}, INTERNAL)
     parts = parse_key(key)  # a pattern that backtracks would be at it for minutes

@@ -1,4 +1,4 @@
-"""How much an engine holds, and that its callers wait when it is full."""
+"""The limits of an engine, and that its callers wait when it is full."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def keys(name: str) -> StateKeys:
     return StateKeys(f"Internal,count,{name}", f"External,count,{name}")
 
 
-class HeldUp(InMemoryKVS):
-    """A store that keeps its answers back until it is told to give them."""
+class DelayedStore(InMemoryKVS):
+    """A store that delays its answers until the test releases them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ def block() -> Iterator[dict[str, Any]]:
         settings.settings["reducers"] = before
 
 
-def test_limits_are_those_of_the_settings(block: dict[str, Any]) -> None:
+def test_limits_come_from_the_settings(block: dict[str, Any]) -> None:
     assert Limits.from_settings() == Limits()
     block.update(cache_bytes=0, waiting_events=1)
     limits_startup_check()
@@ -81,26 +81,24 @@ def test_limits_are_those_of_the_settings(block: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("cache_bytes", -1, "reducers.cache_bytes: expected a whole number from 0, got -1"),
-        ("waiting_events", 0, "reducers.waiting_events: expected a whole number from 1, got 0"),
-        ("waiting_events", "9", "expected a whole number from 1, got '9'"),
-        ("waiting_events", True, "expected a whole number from 1, got True"),
+        ("cache_bytes", -1, "reducers.cache_bytes: expected a whole number, 0 or more, got -1"),
+        ("waiting_events", 0, "reducers.waiting_events: expected a whole number, 1 or more, got 0"),
+        ("waiting_events", "9", "expected a whole number, 1 or more, got '9'"),
+        ("waiting_events", True, "expected a whole number, 1 or more, got True"),
         ("cache_byte", 1, "unknown option 'cache_byte'; did you mean cache_bytes?"),
         ("lanes", 1, "unknown option 'lanes'; known are cache_bytes, waiting_events"),
     ],
 )
-def test_limits_that_cannot_be(
-    block: dict[str, Any], option: str, value: object, message: str
-) -> None:
+def test_invalid_limits(block: dict[str, Any], option: str, value: object, message: str) -> None:
     block[option] = value
     with pytest.raises(StartupCheck) as fault:
         limits_startup_check()
     assert message in str(fault.value)
 
 
-def test_callers_wait_when_too_many_events_wait() -> None:
+def test_callers_wait_when_too_many_events_are_queued() -> None:
     async def main() -> None:
-        store = HeldUp()
+        store = DelayedStore()
         engine = Engine(store, Limits(waiting_events=3))
         order: list[int] = []
 
@@ -124,9 +122,9 @@ def test_callers_wait_when_too_many_events_wait() -> None:
     asyncio.run(main())
 
 
-def test_caller_that_is_cancelled_just_as_it_may_come_leaves_its_place() -> None:
+def test_caller_cancelled_when_admitted_releases_its_slot() -> None:
     async def main() -> None:
-        store = HeldUp()
+        store = DelayedStore()
         engine = Engine(store, Limits(waiting_events=1))
         first = engine.process(COUNT, keys("one"), {})
         waiting = asyncio.create_task(engine.backpressure.acquire())
@@ -143,9 +141,9 @@ def test_caller_that_is_cancelled_just_as_it_may_come_leaves_its_place() -> None
 
 
 @pytest.mark.parametrize(("cache_bytes", "reads"), [(0, 30), (1_000_000, 10)])
-def test_states_are_kept_up_to_the_bound(cache_bytes: int, reads: int) -> None:
+def test_states_are_cached_up_to_the_limit(cache_bytes: int, reads: int) -> None:
     async def main() -> None:
-        store = HeldUp()
+        store = DelayedStore()
         store.free.set()
         engine = Engine(store, Limits(cache_bytes=cache_bytes))
         for _ in range(3):
@@ -156,8 +154,8 @@ def test_states_are_kept_up_to_the_bound(cache_bytes: int, reads: int) -> None:
     asyncio.run(main())
 
 
-def test_states_of_a_closed_store_are_let_go() -> None:
-    """A process that takes up changed settings does not keep what the stores before them held."""
+def test_states_of_a_closed_store_are_evicted() -> None:
+    """A process that reloads its settings does not keep the states of the old stores."""
 
     async def main() -> None:
         first = InMemoryKVS()

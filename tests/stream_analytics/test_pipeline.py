@@ -1,4 +1,4 @@
-"""The event pipeline: which reducers an event reaches, and what is no event."""
+"""The event pipeline: which reducers an event reaches, and which events are invalid."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ BY_STUDENT = Scope([KeyField.STUDENT])
 ran: list[str] = []
 
 
-class Unfit(Exception):
-    """What a reducer raises here."""
+class ReducerError(Exception):
+    """The error that reducers raise in these tests."""
 
 
 async def tally(event: Any, state: Any) -> tuple[Any, Any]:
     ran.append("tally")
     if event["client"]["event"] == "unfit":
-        raise Unfit
+        raise ReducerError
     return state + 1, state + 1
 
 
@@ -62,7 +62,7 @@ def counts(states: dict[str, Any]) -> dict[str, Any]:
     return {key.replace(f"{__name__}.", ""): value for key, value in states.items()}
 
 
-def test_event_goes_through_the_reducers_of_its_source_in_their_order(run: Run) -> None:
+def test_event_goes_through_the_reducers_of_its_source_in_order(run: Run) -> None:
     async def scenario(store: Store) -> None:
         assert await PIPELINE.process(event_of(doc_id="D")) == 2
         assert ran == ["tally", "tally_documents"]
@@ -114,21 +114,21 @@ BAD_EVENTS: list[tuple[Any, str]] = [
     ("event", "expected an object, got str"),
     ({}, "`client` is missing"),
     ({"client": None}, "`client` is missing"),
-    ({"client": "save"}, "`client` is missing, or no object"),
+    ({"client": "save"}, "`client` is missing or not an object"),
     ({"client": {}}, "`client.event`"),
     ({"client": {"event": None}}, "`client.event`"),
     ({"client": {"event": 1}}, "`client.event`"),
     ({"client": {"event": "save"}, "metadata": None}, "`metadata` must be an object, got NoneType"),
     ({"client": {"event": "save"}, "metadata": "docs"}, "`metadata` must be an object, got str"),
-    (event_of("unknown"), "metadata.source is unknown: 'unknown'; known: docs, other"),
-    (event_of(""), "metadata.source is unknown: ''"),
-    (event_of(7), "metadata.source is unknown: 7"),
-    (event_of(["docs"]), "metadata.source is unknown"),
+    (event_of("unknown"), "unknown metadata.source 'unknown'; known: docs, other"),
+    (event_of(""), "unknown metadata.source ''"),
+    (event_of(7), "unknown metadata.source 7"),
+    (event_of(["docs"]), "unknown metadata.source"),
 ]
 
 
 @pytest.mark.parametrize(("event", "why"), BAD_EVENTS)
-def test_what_is_no_event_is_refused(run_stub: Run, event: Any, why: str) -> None:
+def test_invalid_event_is_rejected(run_stub: Run, event: Any, why: str) -> None:
     async def scenario(store: Store) -> None:
         with pytest.raises(BadEvent) as raised:
             await PIPELINE.process(event)
@@ -143,11 +143,11 @@ def test_what_is_no_event_is_refused(run_stub: Run, event: Any, why: str) -> Non
     run_stub(scenario)
 
 
-def test_reducer_that_fails_stops_no_other(run_stub: Run) -> None:
+def test_failing_reducer_does_not_stop_others(run_stub: Run) -> None:
     async def scenario(store: Store) -> None:
         event = event_of(doc_id="D")
         event["client"]["event"] = "unfit"
-        with pytest.raises(Unfit):
+        with pytest.raises(ReducerError):
             await PIPELINE.process(event)
         assert ran == ["tally", "tally_documents"]
         (written,) = await store.keys()  # by the other reducer alone
@@ -156,7 +156,7 @@ def test_reducer_that_fails_stops_no_other(run_stub: Run) -> None:
     run_stub(scenario)
 
 
-def test_document_that_can_stand_in_no_key_fails_its_event_alone(run: Run) -> None:
+def test_document_id_invalid_in_keys_fails_only_its_event(run: Run) -> None:
     async def scenario(store: Store) -> None:
         bad, good = event_of(doc_id="\ud800"), event_of(doc_id="D")
         with pytest.raises(InvalidKey):
@@ -175,7 +175,7 @@ def test_document_that_can_stand_in_no_key_fails_its_event_alone(run: Run) -> No
     run(scenario)
 
 
-def test_store_can_be_given(run_stub: Run) -> None:
+def test_store_as_an_argument(run_stub: Run) -> None:
     async def scenario(store: Store) -> None:
         other = InMemoryKVS()
         await PIPELINE.process(event_of(), store=other)
@@ -202,27 +202,27 @@ def test_reducers_of_a_module() -> None:
         ([{"context": "docs"}], "needs `context` and `function`"),
         ([{"function": by_student}], "needs `context` and `function`"),
         (["docs"], "needs `context` and `function`"),
-        ([{"context": "docs", "function": tally}], "is no reducer; decorate it"),
-        ([{"context": "docs", "function": None}], "is no reducer"),
+        ([{"context": "docs", "function": tally}], "is not a reducer; decorate it"),
+        ([{"context": "docs", "function": None}], "is not a reducer"),
         (
             [{"context": "docs", "function": by_student, "scope": BY_DOCUMENT}],
-            r"tally reduces by \['STUDENT'\], but REDUCERS says",
+            r"tally has the scope \['STUDENT'\], but REDUCERS declares",
         ),
     ],
 )
-def test_declaration_that_cannot_be_used_is_refused(reducers: Any, why: str) -> None:
+def test_invalid_declaration_is_rejected(reducers: Any, why: str) -> None:
     with pytest.raises(BadReducers, match=why):
         Pipeline(reducers)
 
 
 @pytest.mark.parametrize("reducers", [None, 7, {"context": "docs"}])
-def test_module_without_a_list_of_reducers_is_refused(reducers: Any) -> None:
+def test_module_without_a_list_of_reducers_is_rejected(reducers: Any) -> None:
     module = types.ModuleType("some_reducers")
     module.REDUCERS = reducers  # type: ignore[attr-defined]
     with pytest.raises(BadReducers, match="some_reducers has no list REDUCERS"):
         Pipeline.of_module(module)
 
 
-def test_module_that_is_not_there_is_named() -> None:
-    with pytest.raises(BadReducers, match="no module 'there_is_no_such_module'"):
+def test_missing_module_is_named() -> None:
+    with pytest.raises(BadReducers, match="no module named 'there_is_no_such_module'"):
         Pipeline.of_module("there_is_no_such_module")

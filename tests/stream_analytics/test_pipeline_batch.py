@@ -1,4 +1,4 @@
-"""`process_batch` makes the states that the events make one by one."""
+"""`process_batch` gives the same states as processing the events one by one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.stream_analytics.support import EXTERNAL, INTERNAL, Run
 
 from lo_kvs.kvs import KVS, InMemoryKVS, Store
-from lo_kvs.stream_analytics.engine.engine import STRIDE, engine_for
+from lo_kvs.stream_analytics.engine.engine import STATES_PER_STEP, engine_for
 from lo_kvs.stream_analytics.fields import EventField, KeyField, Scope
 from lo_kvs.stream_analytics.helpers import kvs_pipeline, make_key
 from lo_kvs.stream_analytics.pipeline import BadEvent, Pipeline
@@ -23,26 +23,26 @@ DOC = EventField("doc_id")
 Reduced = tuple[Any, Any]
 
 
-class Unfit(Exception):
-    """What a reducer raises here."""
+class ReducerError(Exception):
+    """The error that reducers raise in these tests."""
 
 
 async def count(event: Any, state: Any) -> Reduced:
-    """Flat, changed in place, one object returned twice."""
+    """A flat state, changed in place; one object is returned twice."""
     state["count"] += 1
     return state, state
 
 
 async def collect(event: Any, state: Any) -> Reduced:
-    """Nested, with the event's own parts in it, and failing after it changed its state."""
+    """A nested state with parts of the event in it; fails after it changed its state."""
     state["kinds"].append(event["client"]["keys"])
     if event["client"]["event"] == "unfit":
-        raise Unfit(len(state["kinds"]))
+        raise ReducerError(len(state["kinds"]))
     return state, {"last": state["kinds"][-1], "of": len(state["kinds"])}
 
 
 async def convert(event: Any, state: Any) -> Reduced:
-    """What JSON converts, and what it cannot carry."""
+    """Values that JSON converts, and values that JSON cannot represent."""
     kind = event["client"]["event"]
     if kind == "odd":
         return {"bad": {1, 2}}, None
@@ -59,11 +59,11 @@ async def choose(event: Any, state: Any) -> Reduced:
 
 
 async def pause(event: Any, state: Any) -> Reduced:
-    """Waits now and then."""
+    """Awaits now and then."""
     if event["client"]["event"] == "open":
         await asyncio.sleep(0)
     if event["client"]["event"] == "unfit":
-        raise Unfit(state)
+        raise ReducerError(state)
     return state + 1, False
 
 
@@ -115,7 +115,7 @@ async def expected(events: list[Any]) -> tuple[dict[str, Any], list[list[type]]]
             try:
                 halves = await function(copy.deepcopy(event), copy.deepcopy(state))
                 texts = [half if half is False else json.dumps(half) for half in halves]
-            except (Unfit, TypeError) as error:
+            except (ReducerError, TypeError) as error:
                 errors[at].append(type(error))
                 continue
             states[key] = state if texts[0] is False else json.loads(texts[0])
@@ -139,13 +139,13 @@ async def check(events: list[Any], *stores: Store) -> None:
         for event in copy.deepcopy(events):
             try:
                 await pipeline.process(event, store=one_by_one)
-            except (Unfit, ValueError):
+            except (ReducerError, ValueError):
                 continue
     assert await one_by_one.dump() == states
 
 
 @given(events=EVENTS)
-def test_batch_makes_the_states_of_events_one_by_one(events: list[Any]) -> None:
+def test_batch_gives_the_same_states_as_events_one_by_one(events: list[Any]) -> None:
     asyncio.run(check(events, InMemoryKVS(), InMemoryKVS()))
 
 
@@ -174,7 +174,7 @@ def test_large_batch_on_each_store(run: Run) -> None:
     run(scenario)
 
 
-def test_errors_stand_where_their_events_stand(run_stub: Run) -> None:
+def test_errors_have_the_positions_of_their_events(run_stub: Run) -> None:
     async def scenario(store: Store) -> None:
         events = many_events(seed=1, number=40)
         errors = await Pipeline(DECLARED[4:]).process_batch(events)
@@ -186,22 +186,22 @@ def test_errors_stand_where_their_events_stand(run_stub: Run) -> None:
             for at, kind in enumerate(kinds)
             if kind == "unfit"
         ]
-        assert [error.args[0] for error in errors if isinstance(error, Unfit)] == applied
+        assert [error.args[0] for error in errors if isinstance(error, ReducerError)] == applied
 
     run_stub(scenario)
 
 
 def test_error_of_an_event_is_the_one_of_its_first_reducer(run_stub: Run) -> None:
-    """Not of the one that happened to fail first."""
+    """Not the reducer that happened to fail first."""
 
     @kvs_pipeline(null_state=0)
     async def slow(event: Any, state: Any) -> Reduced:
         await asyncio.sleep(0.005)
-        raise Unfit("slow")
+        raise ReducerError("slow")
 
     @kvs_pipeline(null_state=0)
     async def quick(event: Any, state: Any) -> Reduced:
-        raise Unfit("quick")
+        raise ReducerError("quick")
 
     async def scenario(store: Store) -> None:
         pipeline = Pipeline([{"context": "docs", "function": f} for f in (slow, quick)])
@@ -213,18 +213,18 @@ def test_error_of_an_event_is_the_one_of_its_first_reducer(run_stub: Run) -> Non
 
 
 @pytest.mark.parametrize("events", [[], [{"client": {"event": "save"}}]])
-def test_batch_without_work_asks_no_store(events: list[Any]) -> None:
+def test_batch_without_work_needs_no_store(events: list[Any]) -> None:
     assert KVS.names() == []
     assert asyncio.run(Pipeline(DECLARED).process_batch(events)) == [None] * len(events)
 
 
-def test_batch_whose_caller_is_cancelled_is_reduced_all_the_same() -> None:
-    """Also those of its states whose turn has not come yet."""
+def test_batch_of_a_cancelled_caller_is_still_reduced() -> None:
+    """Including the states that are not processed yet."""
     reducer = kvs_pipeline(null_state={"count": 0})(count)
     pipeline = Pipeline([{"context": "s", "function": reducer}])
     events = [
         {"client": {"event": "x"}, "metadata": {"source": "s", "auth": {"safe_user_id": f"{at}"}}}
-        for at in range(3 * STRIDE)
+        for at in range(3 * STATES_PER_STEP)
     ]
 
     async def main() -> None:

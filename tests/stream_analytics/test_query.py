@@ -1,4 +1,4 @@
-"""Queries: rows in order, fields by path, and what stands there without a state."""
+"""Queries: rows in order, fields by path, and rows without a state."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def put(store: Store, **values: Any) -> None:
         await store.set(key_of(words, EXTERNAL, student), value)
 
 
-def test_rows_come_in_the_order_asked_for(run: Run) -> None:
+def test_rows_are_in_the_requested_order(run: Run) -> None:
     async def scenario(store: Store) -> None:
         names = [f"s{n}" for n in range(30)]
         await put(store, **{name: {"of": name} for name in names})
@@ -57,7 +57,7 @@ def test_states_are_read_together(run_stub: Run) -> None:
     run_stub(scenario)
 
 
-def test_row_without_a_state_shows_a_copy_of_the_default(run: Run) -> None:
+def test_row_without_a_state_has_a_copy_of_the_default(run: Run) -> None:
     async def scenario(store: Store) -> None:
         default: Json = {"words": {"seen": []}}
         rows = await states(words, students("s1", "s2"), default=default)
@@ -103,7 +103,7 @@ STATE = {
         ("", "unnamed"),
     ],
 )
-def test_dotted_path_picks_a_field(run_stub: Run, path: str, value: Any) -> None:
+def test_dotted_path_selects_a_field(run_stub: Run, path: str, value: Any) -> None:
     async def scenario(store: Store) -> None:
         await put(store, s1=STATE)
         assert fields(await states(words, students("s1"), select={"x": path})) == [{"x": value}]
@@ -116,20 +116,18 @@ def test_dotted_path_picks_a_field(run_stub: Run, path: str, value: Any) -> None
     [
         ("nothing", "the state has no field 'nothing'"),
         ("text.nothing.more", "text has no field 'nothing'"),
-        ("text.words.more", "text.words is no object, so it has no field 'more'"),
-        ("text.none.more", "text.none is no object, so it has no field 'more'"),
-        ("flag.more", "flag is no object, so it has no field 'more'"),
-        ("text.list.2", "text.list has no item '2', it has 2"),
-        ("text.list.-1", "text.list has no item '-1', it has 2"),
-        ("text.list.at", "text.list has no item 'at', it has 2"),
+        ("text.words.more", "text.words is not an object, so it has no field 'more'"),
+        ("text.none.more", "text.none is not an object, so it has no field 'more'"),
+        ("flag.more", "flag is not an object, so it has no field 'more'"),
+        ("text.list.2", "text.list has no item '2'; it has 2 items"),
+        ("text.list.-1", "text.list has no item '-1'; it has 2 items"),
+        ("text.list.at", "text.list has no item 'at'; it has 2 items"),
         ("text.list." + "9" * 5000, "text.list has no item '999"),
-        ("text.list.²", "text.list has no item '²', it has 2"),
+        ("text.list.²", "text.list has no item '²'; it has 2 items"),
         (".text", "the state has no field"),
     ],
 )
-def test_path_that_leads_nowhere_is_an_error_of_its_field_alone(
-    run_stub: Run, path: str, reason: str
-) -> None:
+def test_missing_path_is_an_error_of_its_field_only(run_stub: Run, path: str, reason: str) -> None:
     async def scenario(store: Store) -> None:
         state = {**STATE, "": {}} if path == ".text" else STATE
         await put(store, s1=state, s2={"flag": True})
@@ -163,7 +161,7 @@ def test_all_fields_or_none(run_stub: Run) -> None:
 
 
 @pytest.mark.parametrize("entities", [students("s1"), []])
-def test_other_selections_are_refused(run_stub: Run, entities: Any) -> None:
+def test_invalid_selections_are_rejected(run_stub: Run, entities: Any) -> None:
     async def scenario(store: Store) -> None:
         with pytest.raises(ValueError, match="select must be"):
             await states(words, entities, select="text.words")
@@ -171,7 +169,7 @@ def test_other_selections_are_refused(run_stub: Run, entities: Any) -> None:
     run_stub(scenario)
 
 
-def test_half_is_chosen_and_dashboards_get_the_external_one(run_stub: Run) -> None:
+def test_state_type_is_selectable_and_defaults_to_external(run_stub: Run) -> None:
     async def scenario(store: Store) -> None:
         await put(store, s1={"shown": 1})
         await store.set(key_of(words, INTERNAL), {"kept": 1})
@@ -183,7 +181,7 @@ def test_half_is_chosen_and_dashboards_get_the_external_one(run_stub: Run) -> No
     run_stub(scenario)
 
 
-def test_store_and_other_fields_can_be_given(run_stub: Run) -> None:
+def test_store_and_other_fields_as_arguments(run_stub: Run) -> None:
     async def scenario(store: Store) -> None:
         other = InMemoryKVS()
         entity: dict[Field, object] = {KeyField.STUDENT: "s1", EventField("doc_id"): "D,STUDENT:x"}

@@ -1,4 +1,4 @@
-"""Whose a value is, and what JSON makes of it, alike for cached states and stored ones."""
+"""Ownership of values, and their conversion to JSON: the same for cached and stored states."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lo_kvs.stream_analytics.helpers import kvs_pipeline
 
 @kvs_pipeline(null_state={"events": [], "last": None})
 async def collect(event: Any, state: Any) -> tuple[Any, Any]:
-    """Puts the event itself, with its parts, into the state, and shows the state itself."""
+    """Puts the event object itself into the state, and returns the state object itself."""
     state["events"].append(event)
     state["last"] = event["client"]
     return state, state
@@ -65,7 +65,7 @@ def test_external_state_is_as_of_its_event(run: Run) -> None:
     run(scenario)
 
 
-def test_external_states_of_events_that_waited_together_are_apart(run: Run) -> None:
+def test_external_states_of_folded_events_are_separate(run: Run) -> None:
     async def scenario(store: Store) -> None:
         counts = await send_at_once(flat, *range(20))
         assert counts == [{"count": n + 1} for n in range(20)]
@@ -79,7 +79,7 @@ def test_external_states_of_events_that_waited_together_are_apart(run: Run) -> N
     run(scenario)
 
 
-def test_event_that_the_caller_changes_afterwards_changes_no_state(run: Run) -> None:
+def test_changing_an_event_afterwards_does_not_change_the_state(run: Run) -> None:
     async def scenario(store: Store) -> None:
         process = await process_of(collect)
         event = event_named("a")
@@ -92,7 +92,7 @@ def test_event_that_the_caller_changes_afterwards_changes_no_state(run: Run) -> 
     run(scenario)
 
 
-def test_state_that_the_reducer_keeps_a_hold_of_is_not_the_next_one(run: Run) -> None:
+def test_state_that_the_reducer_still_refers_to_is_not_passed_on(run: Run) -> None:
     kept: list[Any] = []
 
     @kvs_pipeline(null_state={"count": 0, "inside": {"count": 0}})
@@ -145,7 +145,7 @@ def deep_types(value: Any) -> Any:
 
 @pytest.mark.parametrize(("returned", "as_json"), CONVERTED)
 @pytest.mark.parametrize("sending", [send, send_at_once])
-def test_converted_value_is_seen_as_json_has_it(
+def test_converted_value_is_seen_as_in_json(
     run: Run, returned: Any, as_json: Any, sending: Callable[..., Any]
 ) -> None:
     seen: list[Any] = []
@@ -166,7 +166,7 @@ def test_converted_value_is_seen_as_json_has_it(
 
 
 @pytest.mark.parametrize(("returned", "as_json"), CONVERTED)
-def test_converted_external_state_alone_is_shown_as_json_has_it(
+def test_converted_external_state_alone_is_returned_as_in_json(
     run_stub: Run, returned: Any, as_json: Any
 ) -> None:
     @kvs_pipeline()
@@ -186,7 +186,9 @@ def test_converted_external_state_alone_is_shown_as_json_has_it(
     [{1}, b"bytes", float("nan"), {"a": [float("inf")]}, object(), {1: 2, "1": 3}, {"a": 10**5000}],
 )
 @pytest.mark.parametrize("half", [0, 1])
-def test_half_that_is_no_json_is_refused_and_changes_nothing(run: Run, bad: Any, half: int) -> None:
+def test_half_that_is_not_json_is_rejected_and_changes_nothing(
+    run: Run, bad: Any, half: int
+) -> None:
     @kvs_pipeline(null_state=[])
     async def grow(event: Any, state: Any) -> tuple[Any, Any]:
         state.append(event)

@@ -1,4 +1,4 @@
-"""Reducers: what is written, under which keys, and what a decorated function still is."""
+"""Reducers: what they write, under which keys, and the decorated function."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NULL: Json = {"null": [0]}
 
 @kvs_pipeline(null_state=NULL)
 async def replay(event: Any, state: Any) -> tuple[Any, Any]:
-    """Returns what the event says."""
+    """Returns the halves that the event contains."""
     internal, external = event["returns"]
     return internal, external
 
@@ -58,7 +58,7 @@ def test_everything_but_false_is_written(run: Run, falsy: Any) -> None:
     run(scenario)
 
 
-def test_zero_is_a_state_and_not_the_lack_of_one(run: Run) -> None:
+def test_zero_is_a_state(run: Run) -> None:
     @kvs_pipeline(null_state="null state")
     async def echo(event: Any, state: Any) -> tuple[Any, Any]:
         return event, state
@@ -99,7 +99,7 @@ def test_half_that_is_false_is_not_written_at_the_first_event(
         (("kept", False), ["kept", "old shown"]),
     ],
 )
-def test_half_that_is_false_stays_what_it_was(
+def test_half_that_is_false_is_unchanged(
     run: Run, returns: tuple[Any, Any], after: list[Any]
 ) -> None:
     async def scenario(store: Store) -> None:
@@ -110,7 +110,7 @@ def test_half_that_is_false_stays_what_it_was(
     run(scenario)
 
 
-def test_each_first_event_has_a_null_state_of_its_own(run: Run) -> None:
+def test_each_first_event_gets_its_own_null_state(run: Run) -> None:
     @kvs_pipeline(null_state={"seen": []})
     async def collect(event: Any, state: Any) -> tuple[Any, Any]:
         state["seen"].append(event)
@@ -123,7 +123,7 @@ def test_each_first_event_has_a_null_state_of_its_own(run: Run) -> None:
     run(scenario)
 
 
-def test_null_state_is_as_it_was_when_the_reducer_was_made(run_stub: Run) -> None:
+def test_null_state_is_copied_by_the_decorator(run_stub: Run) -> None:
     null_state: dict[str, Any] = {"seen": []}
 
     @kvs_pipeline(null_state=null_state)
@@ -138,7 +138,7 @@ def test_null_state_is_as_it_was_when_the_reducer_was_made(run_stub: Run) -> Non
     run_stub(scenario)
 
 
-def test_decorated_function_keeps_what_it_was() -> None:
+def test_decorated_function_keeps_its_metadata() -> None:
     assert inspect.iscoroutinefunction(count)
     assert (count.__name__, count.__doc__) == ("count", "Counts events.")
     assert count.__module__ == __name__
@@ -159,7 +159,7 @@ def test_decorated_function_keeps_what_it_was() -> None:
         (None, "[guest]"),
     ],
 )
-def test_student_is_the_one_who_is_logged_in(run_stub: Run, metadata: Any, student: str) -> None:
+def test_student_is_the_logged_in_user(run_stub: Run, metadata: Any, student: str) -> None:
     async def scenario(store: Store) -> None:
         process = await count(metadata)
         await process("event", {})
@@ -199,7 +199,7 @@ def test_event_field_comes_from_the_event(run_stub: Run, fields: Any, value: str
     run_stub(scenario)
 
 
-def test_event_fields_that_are_equal_but_not_the_same_text_have_states_of_their_own(
+def test_equal_event_fields_with_different_text_have_separate_states(
     run_stub: Run,
 ) -> None:
     @kvs_pipeline(null_state=0, scope=Scope([EventField("page")]))
@@ -217,7 +217,7 @@ def test_event_fields_that_are_equal_but_not_the_same_text_have_states_of_their_
     run_stub(scenario)
 
 
-def test_event_field_that_can_stand_in_no_key_fails_its_event_alone(run: Run) -> None:
+def test_event_field_invalid_in_keys_fails_only_its_event(run: Run) -> None:
     @kvs_pipeline(null_state=0, scope=Scope([EventField("page")]))
     async def count(event: Any, state: Any) -> tuple[Any, Any]:
         return state + 1, state + 1
@@ -233,7 +233,7 @@ def test_event_field_that_can_stand_in_no_key_fails_its_event_alone(run: Run) ->
 
 
 @pytest.mark.parametrize("field", [KeyField.CLASS, KeyField.RESOURCE, KeyField.TEACHER])
-def test_field_that_events_do_not_bring_fails_at_the_event(run_stub: Run, field: KeyField) -> None:
+def test_field_that_events_do_not_have_fails_at_the_event(run_stub: Run, field: KeyField) -> None:
     @student_event_reducer(scope=Scope([KeyField.STUDENT, field]))
     async def count(event: Any, state: Any) -> tuple[Any, Any]:
         return state, state
@@ -271,7 +271,7 @@ def test_one_function_with_two_scopes_has_two_states(run: Run) -> None:
     run(scenario)
 
 
-def test_overrides_name_the_state(run_stub: Run) -> None:
+def test_overrides_appear_in_the_key_of_the_state(run_stub: Run) -> None:
     async def tally(event: Any, state: Any) -> tuple[Any, Any]:
         return (state or 0) + 1, False
 
@@ -284,7 +284,7 @@ def test_overrides_name_the_state(run_stub: Run) -> None:
     run_stub(scenario)
 
 
-def test_what_is_no_coroutine_function_is_refused() -> None:
+def test_function_that_is_not_async_is_rejected() -> None:
     def reduces(event: Any, state: Any) -> tuple[Any, Any]:
         return state, state
 
@@ -292,12 +292,12 @@ def test_what_is_no_coroutine_function_is_refused() -> None:
         kvs_pipeline()(reduces)  # type: ignore[arg-type]
 
 
-def test_scope_of_other_things_than_fields_is_refused() -> None:
+def test_scope_with_other_objects_than_fields_is_rejected() -> None:
     with pytest.raises(ScopeFieldError, match="a scope holds"):
         kvs_pipeline(scope=["STUDENT"])  # type: ignore[list-item]
 
 
-def test_null_state_that_is_no_json_is_refused() -> None:
+def test_null_state_that_is_not_json_is_rejected() -> None:
     with pytest.raises(NotJSON, match=r"\$\.a"):
         kvs_pipeline(null_state={"a": {1}})  # type: ignore[dict-item]
 
@@ -312,7 +312,7 @@ def test_event_before_startup_says_what_to_do(run_stub: Run) -> None:
     run_stub(scenario)
 
 
-def test_store_that_is_put_in_later_takes_the_next_event(run_stub: Run) -> None:
+def test_replaced_store_gets_the_next_event(run_stub: Run) -> None:
     async def scenario(store: Store) -> None:
         process = await process_of(count)
         await process("event", {})

@@ -1,7 +1,6 @@
-"""The command line, `lo-kvs`. One module for each group of commands.
+"""The command line `lo-kvs`, with one module for each group of commands.
 
-The modules of the commands import stores and reducers only when a command runs, so that
-`lo-kvs --help` answers at once.
+The modules import stores and reducers only when a command runs, so that `lo-kvs --help` is fast.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from lo_kvs.cli import bench, check, copy, demo, ingest, stores
 
 
 class Command(TyperCommand):
-    """A command that refuses an option that is given twice: only one of them would count."""
+    """A command that rejects an option that is given twice: only one of them would apply."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         _, _, order = self.make_parser(ctx).parse_args(args=list(args))
@@ -34,8 +33,8 @@ app = typer.Typer(
     name="lo-kvs",
     no_args_is_help=True,
     add_completion=False,
-    rich_markup_mode=None,  # the texts stand as they are written, on any terminal
-    pretty_exceptions_enable=False,  # those show the values of variables: passwords, too
+    rich_markup_mode=None,  # the same plain text on every terminal
+    pretty_exceptions_enable=False,  # they show the values of variables, including passwords
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
@@ -49,7 +48,7 @@ def _version(asked: bool) -> None:
 
 
 def _help(command: Callable[..., object]) -> str:
-    """A command's docstring, as its help: paragraphs with indented lines keep their lines."""
+    """A command's docstring as its help: paragraphs with indented lines keep their line breaks."""
     paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
     return "\n\n".join(f"\b\n{part}" if "\n  " in f"\n{part}" else part for part in paragraphs)
 
@@ -64,19 +63,18 @@ def lo_kvs(
 
       Try it, without a server:  lo-kvs demo
       Your own logs:             lo-kvs ingest *.study.log.gz --reducers lo_kvs.reducers
-      What came out:             lo-kvs keys External
+      The results:               lo-kvs keys External
 
     Which store: --config names a settings file with a `kvs` section. Without it, creds.yaml
-    in the current folder is used, and where there is none, a filesystem store .lo_kvs in
-    the current folder.
+    in the current directory is used. If there is none, a filesystem store .lo_kvs in the
+    current directory is used.
 
       Exit codes of all commands:
-        0    done
-        1    something is not as it should be, or nothing could be used; the command says what
-        2    wrong usage or configuration, or a file that cannot be read or written; nothing
-             was done
+        0    success
+        1    finished with problems, which the command reports
+        2    wrong usage or settings, or a file that cannot be read or written; nothing was done
         3    stopped by --strict
-        4    the store cannot be reached, or refused
+        4    the store cannot be reached, or rejected the request
         130  interrupted with Ctrl-C
     """
 

@@ -1,4 +1,4 @@
-"""`lo-kvs bench`: what the configured stores make of one's own reducers and logs."""
+"""`lo-kvs bench`: measures the user's reducers and logs on the configured stores."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def bench(  # noqa: PLR0917 - a parameter for each option
             "--reducers",
             "-r",
             metavar="MODULE",
-            help="Python module with REDUCERS, found as from this folder.",
+            help="Python module with REDUCERS, importable from the current directory.",
         ),
     ] = "lo_kvs.reducers",
     files: Annotated[
         list[str] | None,
-        typer.Argument(metavar="FILE", show_default=False, help="None: a simulated class."),
+        typer.Argument(metavar="FILE", show_default=False, help="No FILE: a simulated class."),
     ] = None,
     config: Config = None,
     overlay: Overlays = None,
@@ -55,18 +55,18 @@ def bench(  # noqa: PLR0917 - a parameter for each option
             "-s",
             metavar="NAME",
             show_default=False,
-            help="Which of the configured stores; can be given again.  [default: all]",
+            help="Name of a store to measure; repeatable.  [default: all]",
         ),
     ] = None,
     sessions: Annotated[
-        str, typer.Option(metavar="N,N,...", help="How many sessions at once.")
+        str, typer.Option(metavar="N,N,...", help="Numbers of concurrent sessions.")
     ] = "1,64,1000",
     seconds: Annotated[
-        float, typer.Option(min=0.01, help="Seconds of one round of each figure.")
+        float, typer.Option(min=0.01, help="Seconds per round and measurement.")
     ] = 1.0,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each figure.")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds per measurement.")] = 3,
     as_json: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the results as JSON.")
     ] = None,
     plot: Annotated[
         Path | None,
@@ -75,23 +75,23 @@ def bench(  # noqa: PLR0917 - a parameter for each option
 ) -> None:
     """Measure reducers on the configured stores.
 
-    The logs are played by as many sessions at once as asked for, each a student of its own,
-    and in batches, as `lo-kvs ingest` sends them. Afterwards the states are compared with
-    what the events come to without a store.
+    The logs are replayed by each number of concurrent sessions, one student per session, and
+    in batches, as `lo-kvs ingest` sends them. At the end, the states are compared with those
+    computed without a store.
 
-    Real data is not touched: each store works under a prefix of its own (lo-kvs-bench:...)
-    or in a folder of its own beside the configured one, and all of it is removed at the end.
-    But the server of a store is kept as busy as it can be, and bytes/event counts what others
-    send to it meanwhile: measure where nobody is waiting for it.
+    Real data is not touched: each store uses a temporary prefix (lo-kvs-bench:...) or a
+    temporary directory next to the configured one, which is removed at the end. But the
+    server of a store runs at full load, and bytes/event includes the traffic of other
+    clients: do not measure on a server that is in use.
 
       lo-kvs bench --config creds.yaml
       lo-kvs bench *.study.log.gz --reducers my_reducers --sessions 1,200 --plot bench.svg
 
       Exit codes:
-        0  done
-        1  a store held other states than the events come to: events were lost or doubled
-        2  wrong usage or configuration, or a file that cannot be read; nothing was done
-        4  a store cannot be reached, or refused
+        0  success
+        1  the states in a store are wrong: events were lost or applied twice
+        2  wrong usage or settings, or a file that cannot be read; nothing was done
+        4  a store cannot be reached, or rejected the events
     """
     settings = Settings(config, overlay or ())
 
@@ -108,7 +108,7 @@ def bench(  # noqa: PLR0917 - a parameter for each option
         trial = Trial(pipeline, events, seconds=seconds, rounds=rounds)
         async with _stores_apart(settings, store) as stores:
             wanted = len(stores) * (len(counts) + 1) * (rounds + 1)
-            say(f"{counted(len(events), 'event')}; this takes some {wanted * seconds:.0f} s")
+            say(f"{counted(len(events), 'event')}; this takes about {wanted * seconds:.0f} s")
             try:
                 figures = await trial.measure(stores, counts, _input_bytes(stores))
             except Miscount as miscount:
@@ -117,7 +117,7 @@ def bench(  # noqa: PLR0917 - a parameter for each option
         if trial.failed:
             say(f"{counted(trial.failed, 'event')} failed in a reducer")
         if trial.unchecked:
-            say(f"whether every event was counted once could not be checked: {trial.unchecked}")
+            say(f"could not check that every event was applied once: {trial.unchecked}")
         if as_json is not None:
             write_json(as_json, figures, stores)
         if plot is not None:
@@ -133,7 +133,7 @@ def _counts(text: str) -> list[int]:
     except ValueError:
         counts = [0]
     if min(counts) < 1:
-        raise Failure(f"--sessions {text}: expected numbers from 1, such as 1,64,1000", USAGE)
+        raise Failure(f"--sessions {text}: expected positive numbers, such as 1,64,1000", USAGE)
     return sorted(set(counts))
 
 
@@ -167,7 +167,7 @@ def _check_plot(plot: Path | None) -> None:
 async def _stores_apart(
     settings: Settings, names: Sequence[str] | None
 ) -> AsyncIterator[dict[str, Store]]:
-    """The stores that were asked for, on data of their own, which is removed at the end."""
+    """The requested stores, on temporary data, which is removed at the end."""
     from lo_kvs.kvs import KVS, KVSError
     from lo_kvs.kvs.configuration import read_block
     from lo_kvs.measure.deployment import apart
@@ -177,7 +177,7 @@ async def _stores_apart(
     entries, faults = read_block(loaded.get("kvs"), is_reserved=lambda _: False)
     folders: list[Path] = []
     try:
-        if not faults:  # else the start tells them all
+        if not faults:  # otherwise the startup checks report them
             loaded["kvs"], folders = apart(entries, uuid.uuid4().hex[:8])
         settings.start_loaded(*(names or ()))
         stores: dict[str, Store] = {}
@@ -193,14 +193,14 @@ async def _stores_apart(
                 try:
                     await store.clear()
                 except KVSError as error:
-                    say(f"what was written is not removed: {opened(name)}: {error}")
+                    say(f"cannot remove the benchmark's data: {opened(name)}: {error}")
     finally:
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def _input_bytes(stores: Mapping[str, Store]) -> dict[str, InputBytes]:
-    """For each store on Redis, what its server has received so far."""
+    """For each store on Redis, a function that returns the bytes its server has received."""
     from lo_kvs.kvs import PersistentRedisKVS
     from lo_kvs.redis_connection import RedisConnection, RedisSettings, default_settings
 
@@ -208,7 +208,7 @@ def _input_bytes(stores: Mapping[str, Store]) -> dict[str, InputBytes]:
         connection = RedisConnection(where or default_settings(), bounded=True)
         try:
             return int((await connection.client().info("stats"))["total_net_input_bytes"])
-        except Exception:  # noqa: BLE001 - managed servers may forbid INFO, each in its way
+        except Exception:  # noqa: BLE001 - managed servers may forbid INFO in various ways
             return None
         finally:
             await connection.aclose()

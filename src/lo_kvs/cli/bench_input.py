@@ -1,4 +1,4 @@
-"""What `lo-kvs bench` measures: the events of logs, or a simulated class, and their reducers."""
+"""The input of `lo-kvs bench`: reducers, and the events of logs or of a simulated class."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from lo_kvs.cli.common import USAGE, Failure, counted, say
 if TYPE_CHECKING:
     from lo_kvs.stream_analytics.pipeline import Pipeline
 
-#: Where no log is named: the simulated class.
+#: The simulated class that is used if no log is named.
 STUDENTS: Final = 30
 EVENTS: Final = 6000
 
 
 def work_of(reducers: str, files: list[str] | None) -> tuple[Pipeline, list[Any]]:
-    """The pipeline, and the events that it takes."""
+    """The pipeline and the events that it processes."""
     from lo_kvs.cli.ingest import pipeline_of
     from lo_kvs.simulate import simulate
 
@@ -26,12 +26,12 @@ def work_of(reducers: str, files: list[str] | None) -> tuple[Pipeline, list[Any]
     if not events:
         raise Failure(f"none of {counted(len(found), 'event')} is for {reducers}", USAGE)
     if len(events) < len(found):
-        say(f"passed over, as no reducer takes them: {counted(len(found) - len(events), 'event')}")
+        say(f"skipped {counted(len(found) - len(events), 'event')} that no reducer processes")
     return pipeline, events
 
 
 def _logged(files: list[str]) -> list[Any]:
-    """The events of these logs; what else is in them is told."""
+    """The events of these logs. Everything else in them is reported."""
     from lo_kvs.cli.ingest import logs_named
     from lo_kvs.cli.ingest_progress import TOLD_MAX
 
@@ -50,7 +50,7 @@ def _logged(files: list[str]) -> list[Any]:
     for damage in logs.damaged:
         say(f"not read to its end: {damage}")
     for name in logs.empty:
-        say(f"{name}: there is nothing in it")
+        say(f"{name}: the file is empty")
     return events
 
 

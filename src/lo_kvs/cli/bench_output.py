@@ -1,4 +1,4 @@
-"""What `lo-kvs bench` puts out: a table, a file of JSON, a plot."""
+"""The output of `lo-kvs bench`: a table, a JSON file and a plot."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def show(figures: Sequence[Figures], reducers: str) -> None:
-    """Print the table, on standard output."""
+    """Print the table to standard output."""
     from rich.console import Console
     from rich.table import Table
 
@@ -38,7 +38,7 @@ def show(figures: Sequence[Figures], reducers: str) -> None:
 
 
 def write_json(path: Path, figures: Sequence[Figures], stores: Mapping[str, Store]) -> None:
-    """Write the figures, and where they were made."""
+    """Write the results with the machine and the versions."""
     from lo_kvs.measure import machine
     from lo_kvs.output_files import replaced
 

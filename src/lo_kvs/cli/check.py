@@ -1,4 +1,4 @@
-"""`lo-kvs check`: whether configuration, stores and Redis servers are fit for use."""
+"""`lo-kvs check`: checks the settings, the stores and their Redis servers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from lo_kvs.cli.check_output import tell
+from lo_kvs.cli.check_output import show_report
 from lo_kvs.cli.common import (
     AMISS,
     DONE,
@@ -34,8 +34,8 @@ PACKAGES: Final = ("lo-kvs", "redis", "hiredis", "orjson", "uvloop", "pmss")
 PROBES: Final = 5
 #: How many PINGs and bare scripts are timed.
 TIMED: Final = 51
-#: A check is for somebody who waits: seconds after which a store counts as unreachable.
-PATIENCE_S: Final = 2.0
+#: Seconds after which a store counts as unreachable: the user is waiting.
+CHECK_TIMEOUT_S: Final = 2.0
 
 
 def check(
@@ -47,22 +47,23 @@ def check(
 ) -> None:
     """Check settings, codec, stores and Redis servers.
 
-    All faults of the configuration are listed at once. Of each store a key is read. Of each
-    server: that it answers and how fast, its version, role and persistence, whether it evicts
-    keys or failed to save, whether this user may do what the stores do, and whether stores
-    get in each other's way. Nothing is written.
+    All errors in the settings are listed at once. One key is read from each store. For each
+    server: whether it answers and how fast, its version, role and persistence, whether it
+    evicts keys or failed to save, whether the user has the rights that the stores need, and
+    whether stores overwrite each other's keys. Nothing is written.
 
       lo-kvs check
       lo-kvs check --config creds.yaml --overlay site.pmss
       lo-kvs check --json
 
-    What a server does not let this user see is told as `unknown`, and is no fault.
+    Anything that the user may not see on a server is reported as `unknown`, which is not an
+    error.
 
       Exit codes:
-        0  all is well
-        1  it works, with a warning: states can be lost, or stores disturb each other, or
-           JSON codec or engine are not compiled
-        2  the configuration has faults
+        0  no problems
+        1  it works, with a warning: states can be lost, or stores disturb each other, or the
+           JSON codec or the engine is not compiled
+        2  the settings are invalid
         4  a store or server cannot be reached, or cannot do its work
     """
     settings = Settings(config, overlay or ())
@@ -72,14 +73,14 @@ def check(
         if as_json:
             write(harmless_json(json.dumps(report, ensure_ascii=False, indent=2)).encode() + b"\n")
         else:
-            tell(report)
+            show_report(report)
         return int(report["exit_code"])
 
     run(work)
 
 
 async def _look(settings: Settings) -> dict[str, Any]:
-    """Everything that the command tells, as JSON values."""
+    """The whole report of the command, as JSON values."""
     from lo_kvs.kvs import codec
     from lo_kvs.prestartup import StartupCheck
 
@@ -96,7 +97,7 @@ async def _look(settings: Settings) -> dict[str, Any]:
     code = DONE if report["codec"] == report["engine"] == "compiled" else AMISS
     try:
         settings.load()
-        _be_impatient()
+        _shorten_timeouts()
         entries = _configured()
         code = max(code, _look_at_servers(entries, report))
     except StartupCheck as fault:
@@ -112,7 +113,7 @@ async def _look(settings: Settings) -> dict[str, Any]:
 
 
 def _engine() -> str:
-    """Whether the engine's modules run compiled: they are built from the `.py` beside them."""
+    """Whether the engine's modules are compiled: they are built from the `.py` next to them."""
     from lo_kvs.kvs.batching import inbox
     from lo_kvs.stream_analytics.engine import batch, engine, fold, state_slot
 
@@ -124,14 +125,14 @@ def _engine() -> str:
     ]
     if len(pure) in {0, len(modules)}:
         return "pure" if pure else "compiled"
-    return f"compiled but for {', '.join(pure)}"
+    return f"compiled except for {', '.join(pure)}"
 
 
 def _configured() -> list[Entry]:
-    """Configure `KVS` without a look at the servers, and return the entries of the stores.
+    """Configure `KVS` without checking the servers, and return the entries of the stores.
 
-    Not by way of the startup checks: what those say of a server is told with all the rest.
-    Raises `StartupCheck` with every fault.
+    The startup checks are not run: their findings about servers are part of the report.
+    Raises `StartupCheck` that lists every error.
     """
     from lo_kvs.kvs import KVS
     from lo_kvs.kvs.configuration import read_block
@@ -155,7 +156,7 @@ def _configured() -> list[Entry]:
 
 
 def _look_at_servers(entries: Sequence[Entry], report: dict[str, Any]) -> int:
-    """Put what the servers tell into the report, and return the exit code for it."""
+    """Add the servers to the report, and return the exit code for them."""
     from lo_kvs.kvs.checks.findings import Severity
     from lo_kvs.kvs.checks.startup import look
 
@@ -166,11 +167,11 @@ def _look_at_servers(entries: Sequence[Entry], report: dict[str, Any]) -> int:
 
 
 async def _probe(entry: Entry, *, asked: bool) -> dict[str, Any]:
-    """Read a key of a store, a few times; not where its server is known not to answer."""
+    """Read a key of a store a few times, unless its server is known to be unreachable."""
     from lo_kvs.kvs import KVSError
 
     target = opened(entry.name)
-    told: dict[str, Any] = {
+    result: dict[str, Any] = {
         "name": target.name,
         "type": target.type,
         "where": target.where,
@@ -179,39 +180,39 @@ async def _probe(entry: Entry, *, asked: bool) -> dict[str, Any]:
         "error": None,
     }
     if not asked:
-        return told | {"error": "its server does not answer"}
+        return result | {"error": "its server does not answer"}
     times: list[float] = []
     try:
         for _ in range(PROBES):
             started = time.perf_counter()
-            async with asyncio.timeout(PATIENCE_S * 2):
+            async with asyncio.timeout(CHECK_TIMEOUT_S * 2):
                 await target.store.exists("lo-kvs check")
             times.append(time.perf_counter() - started)
     except TimeoutError:
-        return told | {"error": f"no answer within {PATIENCE_S * 2:g} s"}
+        return result | {"error": f"no answer within {CHECK_TIMEOUT_S * 2:g} s"}
     except (KVSError, OSError) as error:
-        return told | {"error": str(error)}
-    # The first one may have had to connect.
-    return told | {"answers": True, "round_trip_ms": round(min(times) * 1000, 3)}
+        return result | {"error": str(error)}
+    # The first read may include connecting.
+    return result | {"answers": True, "round_trip_ms": round(min(times) * 1000, 3)}
 
 
-def _be_impatient() -> None:
+def _shorten_timeouts() -> None:
     from lo_kvs.settings import settings
 
     if isinstance(block := settings.get("redis_connection") or {}, dict):
-        settings["redis_connection"] = _impatient(block)
+        settings["redis_connection"] = _with_short_timeouts(block)
     if isinstance(blocks := settings.get("redis_connections"), dict):
         settings["redis_connections"] = {
-            name: _impatient(block or {}) if isinstance(block or {}, dict) else block
+            name: _with_short_timeouts(block or {}) if isinstance(block or {}, dict) else block
             for name, block in blocks.items()
         }
 
 
-def _impatient(block: dict[str, Any]) -> dict[str, Any]:
+def _with_short_timeouts(block: dict[str, Any]) -> dict[str, Any]:
     for option in ("redis_timeout", "redis_retry_for"):
-        given = block.get(option, PATIENCE_S)
+        given = block.get(option, CHECK_TIMEOUT_S)
         if isinstance(given, int | float):
-            block = {**block, option: min(given, PATIENCE_S)}
+            block = {**block, option: min(given, CHECK_TIMEOUT_S)}
     return block
 
 

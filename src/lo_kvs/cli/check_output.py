@@ -1,4 +1,4 @@
-"""What `lo-kvs check` found, in lines for people; colours only on a terminal."""
+"""Prints the report of `lo-kvs check` as text, with colours on a terminal."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from lo_kvs.cli.common import DONE
 from lo_kvs.plain_text import harmless
 
 COLOURS: Final = {"ok": "green", "unknown": "cyan", "warning": "yellow", "error": "red"}
-#: Where the second column begins.
+#: Where the second column starts.
 COLUMN: Final = 24
 
 
-def tell(report: Mapping[str, Any]) -> None:
+def show_report(report: Mapping[str, Any]) -> None:
     """Print a report of `lo-kvs check`."""
     report = _harmless(report)
     _line("python", report["python"])
@@ -27,7 +27,7 @@ def tell(report: Mapping[str, Any]) -> None:
         _line("", "only one of them is compiled: install a C compiler and the package again")
     elif report["codec"] != "compiled":
         _line("", "install a C compiler and the package again: 2-5 times faster")
-    _line("settings", report["settings"] or "none here: the embedded default")
+    _line("settings", report["settings"] or "no creds.yaml here: the built-in default")
     if report["faults"] is not None:
         _line("faults", report["faults"])
         return
@@ -42,7 +42,7 @@ def tell(report: Mapping[str, Any]) -> None:
         for finding in server["findings"]:
             _finding(finding, server["stores"])
     if report["exit_code"] == DONE:
-        typer.echo("all is well")
+        typer.echo("no problems found")
 
 
 def _line(name: str, what: str) -> None:
@@ -54,12 +54,12 @@ def _finding(finding: Mapping[str, Any], stores: list[str]) -> None:
     mark = typer.style(f"{severity:<8}", fg=COLOURS[severity])
     some = "" if finding["stores"] == stores else f" ({', '.join(finding['stores'])})"
     typer.echo(f"  {mark} {finding['check']:<13}{finding['what']}{some}")
-    if finding["way_out"]:
-        typer.echo(f"{'':<{COLUMN}}-> {finding['way_out']}")
+    if finding["fix"]:
+        typer.echo(f"{'':<{COLUMN}}-> {finding['fix']}")
 
 
 def _harmless(value: Any) -> Any:
-    """A report whose texts, some of them a server's, can do nothing to a terminal."""
+    """The report with terminal control characters escaped: some texts come from servers."""
     if isinstance(value, str):
         return harmless(value, keep="\n")
     if isinstance(value, Mapping):

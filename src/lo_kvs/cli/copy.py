@@ -1,4 +1,4 @@
-"""`lo-kvs copy`: one store's keys into another, checked at the end."""
+"""`lo-kvs copy`: copies one store's keys into another, and compares both at the end."""
 
 from __future__ import annotations
 
@@ -35,17 +35,18 @@ def copy(  # noqa: PLR0917 - a parameter for each option
     source: Annotated[str, typer.Argument(metavar="FROM", show_default=False, help=FROM_HELP)],
     target: Annotated[str, typer.Argument(metavar="TO", show_default=False, help=TO_HELP)],
     prefix: Annotated[
-        str, typer.Option("--prefix", metavar="TEXT", help="Only keys that begin so.")
+        str, typer.Option("--prefix", metavar="TEXT", help="Only keys that start with TEXT.")
     ] = "",
     overwrite: Annotated[
         bool,
         typer.Option(
-            "--overwrite", help="Replace what has other bytes in TO; else it is left and told."
+            "--overwrite",
+            help="Replace keys that have a different value in TO. Default: keep and report them.",
         ),
     ] = False,
     catch_up: Annotated[
         bool,
-        typer.Option("--catch-up", help="Copy once more what FROM changes while the copy is made."),
+        typer.Option("--catch-up", help="Copy again what changes in FROM during the copy."),
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Count what would be copied; write nothing.")
@@ -53,33 +54,32 @@ def copy(  # noqa: PLR0917 - a parameter for each option
     config: Config = None,
     overlay: Overlays = None,
 ) -> None:
-    """Copy a store into another one, and check it.
+    """Copy a store into another one, and check the result.
 
-    FROM and TO are any two entries of the `kvs` section: a single server and a cluster, a
-    folder and a server. Keys keep their names, values their bytes, also those that are no
-    JSON (they are counted). A key that is in TO with other bytes is left and told, unless
-    --overwrite is given. Other keys of TO stay as they are.
+    FROM and TO are any two entries of the `kvs` section, such as a single server and a
+    cluster, or a directory and a server. Keys and values are copied unchanged, including
+    values that are not valid JSON, which are counted. A key that has a different value in TO
+    is kept and reported, unless --overwrite is given. Other keys of TO stay unchanged.
 
-    Expiries are not copied: in a redis_ephemeral store each key that is put lives for the
-    `expiry` of TO, in all others for good.
+    Expiry times are not copied: in a redis_ephemeral store, each copied key gets the `expiry`
+    of TO; in other stores, keys do not expire.
 
-    At the end every key is read again from both stores and compared. Programs may use FROM
-    meanwhile; what they change is told, and with --catch-up copied once more. What others
-    change in TO is never replaced by that.
+    At the end, every key is read again from both stores and compared. Programs may use FROM
+    during the copy; their changes are reported, and copied again with --catch-up. Changes of
+    other programs in TO are never replaced by that.
 
-    A copy that was broken off goes on when the command is given again: what is equal is
-    passed over.
+    To continue an interrupted copy, run the same command again: equal keys are skipped.
 
       lo-kvs copy default clustered --dry-run
       lo-kvs copy default clustered
       lo-kvs copy clustered back --prefix External,
 
       Exit codes:
-        0    every key of FROM is in TO, with the same bytes
-        1    some keys differ, or are not yet on replicas as asked for; the command says which
-        2    wrong usage or configuration, or both are the same store; nothing was done
-        4    a store cannot be reached, or refused; what was copied by then stays
-        130  interrupted; the same
+        0    every key of FROM is in TO with the same value
+        1    some keys differ, or are not yet replicated as configured; they are reported
+        2    wrong usage or settings, or both are the same store; nothing was done
+        4    a store cannot be reached, or rejected the request; keys copied so far stay
+        130  interrupted; keys copied so far stay
     """
     settings = Settings(config, overlay or ())
 
@@ -87,7 +87,7 @@ def copy(  # noqa: PLR0917 - a parameter for each option
         from lo_kvs.copying import Copy
 
         if dry_run and catch_up:
-            raise Failure("--dry-run copies nothing, so there is nothing to --catch-up", USAGE)
+            raise Failure("--dry-run and --catch-up cannot be combined", USAGE)
         settings.load()
         _check_source(source)
         settings.start_loaded()
@@ -119,12 +119,12 @@ def copy(  # noqa: PLR0917 - a parameter for each option
 
 
 def _check_source(name: str) -> None:
-    """`Failure` for a folder that is not there: opened as a store, it would be made, empty."""
+    """Raise `Failure` for a missing directory: opening it as a store would create it."""
     for entry in _entries():
         if entry.name == name and entry.type == "filesystem":
             path = Path(entry.options["path"])
             if not path.is_dir():
-                raise Failure(f"{name}: there is no folder {path}, so nothing to copy", USAGE)
+                raise Failure(f"{name}: no such directory: {path}", USAGE)
 
 
 def _check_apart(source: Opened, target: Opened, prefix: str) -> None:
@@ -133,7 +133,7 @@ def _check_apart(source: Opened, target: Opened, prefix: str) -> None:
     for each in (source, target):
         if each.type == "stub":
             raise Failure(
-                f"{each} begins empty and ends with this command; name a store that is kept",
+                f"{each} exists only during this command; name a persistent store",
                 USAGE,
             )
     entries = {entry.name: entry for entry in _entries()}

@@ -1,4 +1,4 @@
-"""What people see of a copy: its progress, and how it ended."""
+"""The output of `lo-kvs copy`: its progress and its result."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
     from lo_kvs.copying import Copy
 
-#: Seconds between two lines of progress, where standard error is no terminal.
+#: Seconds between two progress lines if standard error is not a terminal.
 LINE_S: Final = 10.0
 
 
 class CopyReport:
-    """Tells of a copy: on a terminal a bar, else a line now and then, on standard error."""
+    """Reports the progress of a copy on standard error: a bar on a terminal, otherwise lines."""
 
     def __init__(self, *, dry_run: bool) -> None:
         self._dry_run = dry_run
-        self._began = self._told = time.monotonic()
+        self._began = self._reported = time.monotonic()
         self._bar = _bar() if sys.stderr.isatty() else None
         self._task = self._bar.add_task("", total=None, what="") if self._bar is not None else None
 
@@ -48,42 +48,42 @@ class CopyReport:
         if self._bar is not None and self._task is not None:
             done, total = (job.tally.seen, None) if job.checked is None else _checked(job)
             self._bar.update(self._task, completed=done, total=total, what=self._how_far(job))
-        elif time.monotonic() - self._told >= LINE_S:
-            self._told = time.monotonic()
+        elif time.monotonic() - self._reported >= LINE_S:
+            self._reported = time.monotonic()
             say(self._how_far(job))
 
     def copied(self, job: Copy) -> None:
-        """The copy is made; what follows is the check."""
+        """All keys are copied; the check follows."""
         self._say(f"{self._how_far(job)}; checking")
 
     def stopped(self, job: Copy) -> None:
-        """Tell how far it came."""
-        again = "" if self._dry_run else "; give the same command again to go on"
+        """Report how far the copy got."""
+        again = "" if self._dry_run else "; run the same command again to continue"
         self._say(f"lo-kvs: stopped: {self._how_far(job)}{again}")
 
     def conclude(self, job: Copy) -> int:
-        """Print the result, on standard output. Returns how many keys are not yet replicated."""
+        """Print the result to standard output. Returns how many keys are not yet replicated."""
         tally = job.tally
         would = "would be " if self._dry_run else ""
         took = f"{_size(tally.size)} in {time.monotonic() - self._began:,.1f} s"
         first = (
             f"{counted(tally.copied, 'key')} {would}copied, {tally.replaced:,} {would}replaced, "
-            f"{tally.equal:,} there already, {tally.left + tally.foreign:,} {would}left ({took})"
+            f"{tally.equal:,} already equal, {tally.left + tally.foreign:,} {would}kept ({took})"
         )
         lines = [first]
         if tally.corrupt:
             verb = "copied" if not self._dry_run else "to be copied"
-            lines.append(f"{counted(tally.corrupt, 'value')} no JSON, {verb} as they are")
+            lines.append(f"{counted(tally.corrupt, 'value')} not valid JSON, {verb} unchanged")
         checked = job.checked
         if checked is not None:
             if checked.caught_up:
-                lines.append(f"{counted(checked.caught_up, 'key')} copied once more")
+                lines.append(f"{counted(checked.caught_up, 'key')} copied again")
             lines.append(
                 f"checked: {counted(checked.source, 'key')} in the source, "
                 f"{checked.target:,} in the target, {checked.equal:,} equal"
             )
             if checked.extra:
-                lines.append(f"{counted(checked.extra, 'key')} of the target's own")
+                lines.append(f"{counted(checked.extra, 'key')} only in the target")
         pending = tally.pending + (checked.pending if checked is not None else 0)
         if pending:
             lines.append(f"{counted(pending, 'key')} written, not yet replicated")
@@ -91,7 +91,7 @@ class CopyReport:
             show(line)
         for kind, count in job.differences.counts.items():
             names = job.differences.names[kind]
-            shown = ", ".join(json.dumps(name) for name in names)  # a key may hold anything
+            shown = ", ".join(json.dumps(name) for name in names)  # a key may contain anything
             more = ", ..." if count > len(names) else ""
             say(f"lo-kvs: {counted(count, 'key')} {kind.value}: {shown}{more}")
         return pending
@@ -102,11 +102,11 @@ class CopyReport:
             return f"checked {done:,} of {counted(total, 'key')}, {len(job.differences):,} differ"
         tally = job.tally
         if self._dry_run:
-            return f"looked at {counted(tally.seen, 'key')}"
+            return f"read {counted(tally.seen, 'key')}"
         passed = tally.seen - tally.copied - tally.replaced
         return (
             f"copied {counted(tally.copied + tally.replaced, 'key')} ({_size(tally.size)}), "
-            f"passed over {passed:,}"
+            f"skipped {passed:,}"
         )
 
     def _say(self, text: str) -> None:

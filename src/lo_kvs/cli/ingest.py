@@ -1,4 +1,4 @@
-"""`lo-kvs ingest` and `lo-kvs simulate`: event logs into a store, and event logs to try."""
+"""`lo-kvs ingest` and `lo-kvs simulate`: load event logs into a store, and write simulated ones."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def ingest(  # noqa: PLR0917 - a parameter for each option
             "-r",
             metavar="MODULE",
             show_default=False,
-            help="Python module with REDUCERS, found as from this folder; "
-            "lo_kvs.reducers are the shipped ones.",
+            help="Python module with REDUCERS, importable from the current directory; "
+            "lo_kvs.reducers has the built-in ones.",
         ),
     ],
     files: Annotated[
         list[str] | None,
-        typer.Argument(metavar="FILE", show_default=False, help="-, or none: standard input."),
+        typer.Argument(metavar="FILE", show_default=False, help="- or no FILE: standard input."),
     ] = None,
     config: Config = None,
     overlay: Overlays = None,
@@ -56,39 +56,41 @@ def ingest(  # noqa: PLR0917 - a parameter for each option
     ] = False,
     strict: Annotated[
         bool,
-        typer.Option("--strict", help="Stop at the first line that is no event, or that fails."),
+        typer.Option(
+            "--strict", help="Stop at the first line that is not a valid event, or that fails."
+        ),
     ] = False,
     rejects: Annotated[
         Path | None,
         typer.Option(
             "--rejects",
             metavar="FILE",
-            help="Append lines that were skipped or failed to FILE, as they are; "
-            "line N of FILE.why says why. New files are private (0600).",
+            help="Append lines that were skipped or failed to FILE, unchanged; "
+            "line N of FILE.why has the reason. New files are private (0600).",
         ),
     ] = None,
 ) -> None:
     """Run event logs through reducers into a store.
 
-    FILEs are .study.log, .study.log.gz or JSON lines. An event is a line: JSON, or JSON, a
-    TAB and an ISO time. Files are read in the order given.
+    FILEs are .study.log, .study.log.gz or JSON lines. Each line is one event: JSON, or JSON,
+    a TAB and an ISO time. Files are read in the given order.
 
     Lines that are not valid events are reported, counted and skipped. Blank lines are
-    skipped. Events are applied each time: a log that is ingested twice is counted twice.
+    skipped. Each run applies all events: a log that is ingested twice is counted twice.
     Ctrl-C finishes the current batch and prints where to resume; press it again to stop at
-    once. --strict applies nothing from the line on at which it stops; it runs each batch
-    twice, first in memory.
+    once. With --strict, the line where it stops and all later lines are not applied; each
+    batch runs twice, first in memory.
 
       lo-kvs ingest *.study.log.gz --reducers lo_kvs.reducers
       zcat old.gz | lo-kvs ingest --reducers my_reducers --config creds.yaml --json
 
       Exit codes:
-        0    every event is in the store; single lines that are no events do not count
-        1    some events failed in a reducer; a file could not be read to its end, is of
-             another kind, or has lines but not one event; or no reducer took an event
-        2    wrong usage or configuration, or a file that cannot be read; nothing was done
+        0    every event is in the store; some lines may have been skipped
+        1    events failed in a reducer; a file could not be read to its end, is of another
+             kind, or has lines but no event; or no reducer processed any event
+        2    wrong usage or settings, or a file that cannot be read; nothing was done
         3    stopped by --strict
-        4    the store cannot be reached, or refused; the run stopped there
+        4    the store cannot be reached, or rejected the events; the run stopped there
         130  interrupted
     """
     settings = Settings(config, overlay or ())
@@ -102,10 +104,10 @@ def ingest(  # noqa: PLR0917 - a parameter for each option
         settings.start(store)
         target = opened(store)
         if not as_json:
-            origin = settings.source or "no creds.yaml here: the embedded default"
+            origin = settings.source or "no creds.yaml here: the built-in default"
             say(f"store: {target}; settings: {origin}")
         if not files and sys.stdin.isatty():
-            say("reading events from standard input; Ctrl-D ends them")
+            say("reading events from standard input; press Ctrl-D to end")
         stopped: Stopped | None = None
         from lo_kvs.cli.ingest_progress import RejectsFailed, Report
         from lo_kvs.cli.ingest_summary import (
@@ -174,18 +176,18 @@ def simulate(
 
 
 def signals(job: Ingest) -> contextlib.AbstractContextManager[None]:
-    """Ctrl-C (and SIGTERM) end the job after the batch under way; a second one ends it at once."""
+    """Ctrl-C and SIGTERM end the job after the current batch; a second one ends it at once."""
     from lo_kvs.cli.ingest_summary import stop_text
 
     return interrupts.ending_by(
         job.interrupt,
-        "finishing the batch under way; press Ctrl-C again to stop at once",
+        "finishing the current batch; press Ctrl-C again to stop at once",
         lambda: stop_text("interrupted twice", job.tally, None),
     )
 
 
 def logs_named(names: list[str]) -> EventLogs:
-    """The event logs of a command's arguments; every unreadable one is told at once."""
+    """The event logs of a command's arguments. All unreadable ones are reported together."""
     from lo_kvs.ingest.event_log import EventLogs, Unreadable
 
     try:
@@ -195,7 +197,7 @@ def logs_named(names: list[str]) -> EventLogs:
 
 
 def pipeline_of(module: str) -> Pipeline:
-    """The pipeline of the module that `--reducers` names, from the current folder or not."""
+    """The pipeline of the module that `--reducers` names, also from the current directory."""
     from lo_kvs.stream_analytics.pipeline import BadReducers, Pipeline
 
     here = os.fspath(Path.cwd())
@@ -206,13 +208,13 @@ def pipeline_of(module: str) -> Pipeline:
     except BadReducers as error:
         raise Failure(f"--reducers {module}: {error}", USAGE) from None
     except Exception as error:  # noqa: BLE001
-        # Somebody's module: whatever it raises when it is imported.
+        # A user's module can raise anything when it is imported.
         last = error.__traceback__
         while last is not None and last.tb_next is not None:
             last = last.tb_next
         place = f" ({last.tb_frame.f_code.co_filename}:{last.tb_lineno})" if last else ""
         if isinstance(error, SyntaxError):
-            place = ""  # its text has one
+            place = ""  # its text contains the place
         raise Failure(
             f"--reducers {module}: cannot be imported: {type(error).__name__}: {error}{place}",
             USAGE,
@@ -223,8 +225,8 @@ def _check_rejects(rejects: Path | None, names: list[str]) -> None:
     if rejects is None:
         return
     if rejects.name in {"", "-"}:
-        raise Failure(f"--rejects {rejects}: expected the name of a file", USAGE)
+        raise Failure(f"--rejects {rejects}: expected a file name", USAGE)
     for written in (rejects, rejects.with_name(f"{rejects.name}.why")):
         for name in names:
             if written.exists() and name != "-" and written.samefile(name):
-                raise Failure(f"--rejects {written}: this file is to be read as well", USAGE)
+                raise Failure(f"--rejects {written}: this file is also an input", USAGE)

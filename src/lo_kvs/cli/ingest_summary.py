@@ -1,4 +1,4 @@
-"""How a run of `lo-kvs ingest` ended: its summary, and its exit code."""
+"""The end of a run of `lo-kvs ingest`: its summary and its exit code."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def stop_text(why: str, tally: Tally, resume: str | None, rejects: Path | None =
     text += f" (through {tally.last.place})." if tally.last is not None else "."
     if tally.under_way is not None:  # only at the second interrupt
         first, last = tally.under_way
-        return f"{text} Of {first.place} to {last.place}, any number of events may be applied."
+        return f"{text} Some events of {first.place} to {last.place} may be applied."
     if resume is None:
         return text
     text += f" Resume at {resume}."
@@ -97,7 +97,7 @@ def explain(tally: Tally, pipeline: Pipeline) -> Iterator[str]:
     if tally.no_source == tally.events:
         yield f"no reducer ran: no event has a metadata.source; contexts of the reducers: {takes}"
     else:
-        yield "no reducer ran: the events lack the fields that the scopes of the reducers name"
+        yield "no reducer ran: the events lack the fields in the scopes of the reducers"
 
 
 async def summarize(
@@ -109,7 +109,7 @@ async def summarize(
     as_json: bool,
     rejects: Path | None,
 ) -> int:
-    """Print the summary; returns the exit code."""
+    """Print the summary and return the exit code."""
     tally = job.tally
     if ending is not None:
         code = ending.code
@@ -159,7 +159,7 @@ def _why_lost(error: BaseException, target: Opened) -> str:
 
     store = "Redis" if target.type.startswith("redis") else "the store"
     if isinstance(error, Refused):
-        return f"{store} refused the events"
+        return f"{store} rejected the events"
     return "the store was closed" if isinstance(error, StoreClosed) else f"{store} is unreachable"
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first one asks a command to end, the second one ends it at once."""
+"""Ctrl-C and SIGTERM: the first one asks a command to stop, the second one stops it at once."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Interrupts:
     notice  what the user reads then; empty if `asked` shows it
     report  called at the second interrupt, for the last message of the command
 
-    The second interrupt waits for nothing: not for the work, a store, or a thread.
+    The second interrupt ends the process at once. It does not wait for work, stores or threads.
     """
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """Forget what an earlier command left: tests run several in one process."""
+        """Restore the defaults: tests run several commands in one process."""
         self.count = 0
         self.cancel: Callable[[], object] | None = None
         self.asked: Callable[[], object] | None = None
@@ -41,7 +41,7 @@ class Interrupts:
 
     @contextlib.contextmanager
     def handled(self) -> Iterator[None]:
-        """Handle the signals inside; one that the process was started to ignore stays ignored."""
+        """Handle the signals inside the block. Signals that were ignored stay ignored."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -61,7 +61,7 @@ class Interrupts:
     def ending_by(
         self, asked: Callable[[], object], notice: str, report: Callable[[], str]
     ) -> Iterator[None]:
-        """Inside, the first interrupt calls `asked`."""
+        """Inside the block, the first interrupt calls `asked`."""
         before = self.asked, self.notice, self.report
         self.asked, self.notice, self.report = asked, notice, report
         try:
@@ -90,10 +90,10 @@ class Interrupts:
 
 
 def _write(text: str) -> None:
-    # Not through `sys.stderr`: the signal may have come in the middle of its work.
+    # Not through `sys.stderr`: the signal may have interrupted a write to it.
     with contextlib.suppress(OSError):
         os.write(2, text.encode(sys.getfilesystemencoding(), "backslashreplace"))
 
 
-#: Those of the command that runs in this process.
+#: The interrupts of the command that runs in this process.
 interrupts = Interrupts()

@@ -1,4 +1,4 @@
-"""`lo-kvs keys`, `get`, `dump`, `load`: what is in a store."""
+"""`lo-kvs keys`, `get`, `dump`, `load`: list, read, export and import the content of a store."""
 
 from __future__ import annotations
 
@@ -34,24 +34,26 @@ from lo_kvs.plain_text import harmless, harmless_json
 if TYPE_CHECKING:
     from lo_kvs.kvs import Store
 
-LOADED_IN_PART: Final = "Some keys may be loaded already; give the same command again"
+LOADED_IN_PART: Final = "Some keys may be loaded already; run the same command again"
 
 
 def keys(
     prefix: Annotated[
         str,
-        typer.Argument(metavar="PREFIX", show_default=False, help="Only keys that begin so."),
+        typer.Argument(
+            metavar="PREFIX", show_default=False, help="Only keys that start with PREFIX."
+        ),
     ] = "",
     as_json: Annotated[
-        bool, typer.Option("--json", help="A line of JSON text for each key, for odd keys.")
+        bool, typer.Option("--json", help="Print each key as a JSON string, one per line.")
     ] = False,
     config: Config = None,
     overlay: Overlays = None,
     store: StoreName = "default",
 ) -> None:
-    """List the keys of a store, one a line, in no order.
+    """List the keys of a store, one per line, in no particular order.
 
-    Those of reducers read `<Internal|External>,<module>.<function>,<field>:<value>...`.
+    Keys of reducers: `<Internal|External>,<module>.<function>,<field>:<value>...`
 
       lo-kvs keys
       lo-kvs keys External,lo_kvs.reducers
@@ -64,7 +66,7 @@ def keys(
         settings.start(store)
         terminal = sys.stdout.isatty()
         async for key in opened(store).store.scan(prefix):
-            # A key may hold what would make a terminal do things; programs get it as it is.
+            # A key may contain terminal control characters; pipes and files get it unchanged.
             if as_json:
                 line = json.dumps(key, ensure_ascii=False)
                 line = harmless_json(line) if terminal else line
@@ -82,9 +84,9 @@ def get(
     overlay: Overlays = None,
     store: StoreName = "default",
 ) -> None:
-    """Print the value of a key, as JSON.
+    """Print the value of a key as JSON.
 
-    Where the key is absent, the exit code is 1.
+    If the key is absent, the exit code is 1.
 
       lo-kvs get External,lo_kvs.reducers.activity.event_count,STUDENT:s1
     """
@@ -107,7 +109,7 @@ def get(
 def dump(
     file: Annotated[
         Path | None,
-        typer.Argument(metavar="FILE", show_default=False, help="-, or none: standard output."),
+        typer.Argument(metavar="FILE", show_default=False, help="- or no FILE: standard output."),
     ] = None,
     config: Config = None,
     overlay: Overlays = None,
@@ -151,10 +153,10 @@ def load(
     overlay: Overlays = None,
     store: StoreName = "default",
 ) -> None:
-    """Put back what `dump` wrote.
+    """Load a file that `dump` wrote.
 
-    Keys that are in the file are replaced, other keys stay as
-    they are. Nothing is written where anything in the file cannot be stored.
+    Keys in the file are replaced, other keys stay unchanged. If anything in the file cannot
+    be stored, nothing is written.
 
       lo-kvs load states.json --store archive
       lo-kvs dump | lo-kvs load - --config other.yaml
@@ -165,7 +167,7 @@ def load(
         from lo_kvs.kvs import OutcomeUnknown, Refused, Unavailable
 
         source = Path("/dev/stdin") if file == Path("-") else file
-        _check_readable(source)  # before a store is made
+        _check_readable(source)  # before a store is created
         settings.start(store)
         target = opened(store)
         try:
@@ -182,7 +184,7 @@ def load(
 
 
 def _check_readable(path: Path) -> None:
-    # Not by opening it: whoever writes to a pipe would see its reader leave.
+    # Not by opening it: the writer of a pipe would see its reader close it.
     kind = path.stat().st_mode
     fault = errno.EISDIR if stat.S_ISDIR(kind) else None
     if fault is None and not os.access(path, os.R_OK):
@@ -192,7 +194,7 @@ def _check_readable(path: Path) -> None:
 
 
 async def _write_dump(store: Store, put: Callable[[bytes], object]) -> tuple[int, int]:
-    """Write the whole store as one JSON object; how many keys that were, and how many not."""
+    """Write the whole store as one JSON object. Returns how many keys it wrote and left out."""
     from lo_kvs.kvs import CorruptValue, codec
 
     written = left_out = 0
@@ -233,7 +235,7 @@ def _readable(value: Any, *, terminal: bool) -> bytes:
     text = json.dumps(value, ensure_ascii=False, indent=2)
     try:
         return (harmless_json(text) if terminal else text).encode()
-    except UnicodeEncodeError:  # half a character, in what another program wrote
+    except UnicodeEncodeError:  # half a surrogate pair, written by another program
         return json.dumps(value, indent=2).encode()
 
 

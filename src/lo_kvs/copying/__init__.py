@@ -1,16 +1,16 @@
-"""A copy of one store's keys into another, byte for byte, and a comparison afterwards.
+"""Copies one store's keys into another, byte for byte, and compares both afterwards.
 
     job = await copy(source, target)
     job.tally, job.checked, job.equal
 
-Keys are copied as the stores name them, so a copy from a single server to a cluster, or to
-files, lies there as that store lays it out. Values are never decoded and encoded: what is no
-JSON comes out as it was, too. Expiries are not copied: what is put gets the target's own.
+Keys keep their names in the store's interface, so each store uses its own layout, such as a
+cluster's. Values are not decoded and encoded: invalid JSON is copied unchanged as well. Expiry
+times are not copied: copied keys get the target's own.
 
-A key is put only where the target has none, or, with `overwrite`, only over the bytes that
-were just seen there. So a copy may be broken off anywhere and begun again, and may run while
-others use either store. What is held in memory is a group of keys with their values, and
-eight bytes for each key, besides what `scan` of the stores holds.
+A key is written only if the target does not have it, or, with `overwrite`, only over the bytes
+that were just read there. So a copy can be interrupted anywhere and repeated, and can run while
+other programs use either store. The memory needed is one group of keys with their values, and
+eight bytes per key, besides that of the stores' `scan`.
 """
 
 from lo_kvs.copying.comparison import Checked, Comparison, Difference

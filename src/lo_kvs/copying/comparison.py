@@ -1,4 +1,4 @@
-"""Two stores compared key by key and byte by byte, after a copy from one into the other."""
+"""Compares two stores key by key and byte by byte, after a copy from one into the other."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import Final
 from lo_kvs.copying.groups import Groups, Known, Lookup
 from lo_kvs.kvs import Change, Conflict, KVSError, NotReplicated, Store, WrongType
 
-#: So many keys of each difference are named.
+#: How many keys of each difference are named.
 NAMED_MAX: Final = 5
 
 
 class Difference(enum.Enum):
     """How a key differs between source and target."""
 
-    OTHER = "with other bytes in the target"
-    FOREIGN = "with something other than a value in the target: another program's"
-    MISSING = "that was copied, and is gone from the target"
-    CHANGED = "that the source changed meanwhile"
-    ADDED = "that came into the source meanwhile"
-    REMOVED = "that was removed from the source meanwhile"
+    OTHER = "with a different value in the target"
+    FOREIGN = "with another program's data type in the target"
+    MISSING = "copied, but since removed from the target"
+    CHANGED = "changed in the source during the copy"
+    ADDED = "added to the source during the copy"
+    REMOVED = "removed from the source during the copy"
 
 
-#: What a source that is in use does. `catch_up` makes these good.
+#: Differences that a source in use causes. `catch_up` copies them.
 MEANWHILE: Final = frozenset({Difference.CHANGED, Difference.ADDED, Difference.REMOVED})
 
 
@@ -41,7 +41,7 @@ class Differences:
         return sum(self.counts.values())
 
     def add(self, kind: Difference, key: str) -> None:
-        """Count a key, and name it where few were named."""
+        """Count a key, and name it if few were named so far."""
         self.counts[kind] = self.counts.get(kind, 0) + 1
         named = self.names.setdefault(kind, [])
         if len(named) < NAMED_MAX:
@@ -50,14 +50,14 @@ class Differences:
 
 @dataclass
 class Checked:
-    """What a comparison found, in keys.
+    """The result of a comparison, in keys.
 
-    source, target  how many there are
-    equal           the same bytes in both
-    extra           in the target only, and not put there by this copy
-    differences     all others
-    caught_up       changed, added or removed in the source meanwhile, and made good
-    pending         of those, how many are not yet where the target's `wait_…` options ask for
+    source, target  the number of keys in each
+    equal           keys with the same bytes in both
+    extra           keys only in the target, not written by this copy
+    differences     all other keys
+    caught_up       keys changed, added or removed in the source during the copy, and copied again
+    pending         of those, keys not yet replicated as the target's `wait_…` options require
     """
 
     source: int = 0
@@ -70,10 +70,10 @@ class Checked:
 
 
 class Comparison:
-    """One look at every key of two stores; `checked` is what it found so far.
+    """One comparison of all keys of two stores; `checked` is the result so far.
 
-    known   what the copy has seen in the target: tells who changed what
-    repair  make good what the source did meanwhile: counted in `caught_up`, not as a difference
+    known   the values that the copy has seen in the target: shows which store changed
+    repair  copy the source's changes again: counted in `caught_up`, not as differences
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Comparison:
         self._on_progress = on_progress
         self.checked = Checked()
         self._in_both = 0
-        self.repairs = 0  # tried; each may have met a write of others
+        self.repairs = 0  # attempts; each may have lost a race with another writer
 
     async def run(self) -> None:
         """Compare. Raises what the stores raise."""
@@ -119,10 +119,10 @@ class Comparison:
             else:
                 kind = self._kind(key, values[key], found)
                 repairs += self._differs(kind, Change(key, None, {key: values[key]}), found)
-        await self._make_good(repairs)
+        await self._repair_all(repairs)
 
     def _kind(self, key: str, here: bytes, there: Lookup) -> Difference:
-        """What became of a key that the source has."""
+        """How a key of the source differs."""
         if isinstance(there, WrongType):
             return Difference.FOREIGN
         if there is None:
@@ -131,7 +131,7 @@ class Comparison:
         return Difference.CHANGED if self._known.has(key, there) else Difference.OTHER
 
     async def _look_for_removed(self) -> None:
-        """Keys that the target alone has: put there by this copy, or not."""
+        """Check keys that only the target has: written by this copy, or not."""
         async with aclosing(self._groups.of(self._target)) as groups:
             async for keys in groups:
                 await self._look_at_target(keys)
@@ -146,24 +146,24 @@ class Comparison:
                 repairs += self._differs(Difference.REMOVED, Change(key, None, {key: None}), found)
             elif found is not None:
                 self.checked.extra += 1
-        await self._make_good(repairs)
+        await self._repair_all(repairs)
 
     def _differs(self, kind: Difference, change: Change, there: Lookup) -> list[Change]:
-        """Count a difference, or return the change that makes it good."""
+        """Count a difference, or return the change that repairs it."""
         if self._repair and kind in MEANWHILE and not isinstance(there, WrongType):
-            # Only over what was just seen: what others write in the target stays.
+            # Only over the bytes that were just read: writes of others in the target stay.
             return [change._replace(expected=there)]
         self.checked.differences.add(kind, change.guard)
         return []
 
-    async def _make_good(self, changes: Sequence[Change]) -> None:
+    async def _repair_all(self, changes: Sequence[Change]) -> None:
         if not changes:
             return
         self.repairs += len(changes)
         failed: KVSError | None = None
         for change, outcome in zip(changes, await self._target.commit(changes), strict=True):
             if isinstance(outcome, Conflict | WrongType):
-                continue  # written by others since; the look that follows tells it
+                continue  # written by others since; the next comparison reports it
             if outcome is not None and not isinstance(outcome, NotReplicated):
                 failed = failed or outcome
                 continue

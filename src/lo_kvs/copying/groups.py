@@ -1,4 +1,4 @@
-"""Keys and values in groups that fit into memory, and which values were seen."""
+"""Reads keys and values in groups that fit into memory, and remembers which values were seen."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from lo_kvs.kvs import Store, WrongType
 from lo_kvs.kvs.backend import GROUP_KEYS_MAX
 from lo_kvs.kvs.batching.turns import Turns
 
-#: Values that are held at once, in bytes, as far as those to come are like those before.
+#: Bytes of values in one group, estimated from the sizes of earlier values.
 GROUP_BYTES: Final = 4 * 1024 * 1024
 _GROUP_KEYS_FIRST: Final = 16
 _BUCKETS: Final = 4096
 
-#: What stands under a key: bytes, nothing, or something that is no value.
+#: The result of reading a key: bytes, nothing, or the error for another data type.
 Lookup: TypeAlias = bytes | WrongType | None
 
 
@@ -28,9 +28,9 @@ class Groups:
         self._keys = _GROUP_KEYS_FIRST
 
     async def of(self, store: Store) -> AsyncGenerator[list[str], None]:
-        """The keys of `store` that begin with the prefix. Use it in `aclosing`."""
+        """The keys of `store` that start with the prefix. Use it in `aclosing`."""
         group: list[str] = []
-        turns = Turns()  # stores in memory answer without ever waiting
+        turns = Turns()  # stores in memory never wait
         keys = store.scan(self._prefix)
         try:
             async for key in keys:
@@ -43,18 +43,20 @@ class Groups:
             if group:
                 yield group
         finally:
-            if isinstance(keys, AsyncGenerator):  # else the loop's end would find it half-way
+            if isinstance(
+                keys, AsyncGenerator
+            ):  # otherwise it would still be open when the loop ends
                 await keys.aclose()
 
     async def read(self, store: Store, keys: Sequence[str]) -> list[tuple[str, Lookup]]:
-        """Each key, and what stands under it."""
+        """Each key with the result of reading it."""
         if not keys:
             return []
         found = await _read_each(store, keys)
         sizes = [len(data) for data in found if isinstance(data, bytes)]
-        if sizes:  # keys that are absent tell nothing of those to come
+        if sizes:  # absent keys say nothing about the next sizes
             fitting = GROUP_BYTES * len(sizes) // max(sum(sizes), 1)
-            # Slowly up: what comes may be larger than what came.
+            # Grow slowly: the next values may be larger.
             self._keys = max(1, min(fitting, max(2 * len(sizes), self._keys), GROUP_KEYS_MAX))
         return list(zip(keys, found, strict=True))
 
@@ -65,21 +67,21 @@ class Groups:
 
 
 class Known:
-    """Which bytes a copy has seen under which keys of its target: eight bytes for each.
+    """The values that a copy has seen in its target: eight bytes for each.
 
-    They tell a key that the source has changed from one that somebody changed in the target.
+    They distinguish keys that changed in the source from keys that changed in the target.
     """
 
     def __init__(self) -> None:
         self._buckets = [array("Q") for _ in range(_BUCKETS)]
 
     def add(self, key: str, data: bytes) -> None:
-        """From now on `has(key, data)`."""
+        """Remember that `key` had the value `data`."""
         number = _number(key, data)
         self._buckets[number % _BUCKETS].append(number)
 
     def has(self, key: str, data: bytes) -> bool:
-        """Whether these bytes were seen under this key."""
+        """Whether `key` was seen with the value `data`."""
         number = _number(key, data)
         return number in self._buckets[number % _BUCKETS]
 
@@ -91,7 +93,7 @@ def _number(key: str, data: bytes) -> int:
 
 
 async def _read_each(store: Store, keys: Sequence[str]) -> list[Lookup]:
-    """What stands under each key; one that holds no value spoils the reading of no other."""
+    """The result of reading each key; a key of another data type does not fail the others."""
     try:
         return list[Lookup](await store.read(keys))
     except WrongType as error:

@@ -1,4 +1,4 @@
-"""A copy: first every key is put into the target, then both stores are compared."""
+"""A copy job: writes every key to the target, then compares both stores."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from lo_kvs.kvs import Change, Conflict, KVSError, NotReplicated, Store, WrongTy
 
 @dataclass
 class Tally:
-    """What has been copied so far, in keys.
+    """The progress of a copy, in keys.
 
     seen      read from the source: the sum of the next five
-    copied    put where the target had none
-    replaced  put over other bytes, by `overwrite`
-    equal     were there already, with the same bytes
-    left      have other bytes in the target, and were left
-    foreign   are something other than values in the target, and were left
-    corrupt   of those seen, how many are no JSON
-    pending   of those put, how many are not yet where the target's `wait_…` options ask for
-    size      of the values that were put, in bytes
+    copied    written, the target did not have them
+    replaced  written over a different value, with `overwrite`
+    equal     already in the target with the same bytes
+    left      kept, as they have a different value in the target
+    foreign   kept, as they have another data type in the target
+    corrupt   of those seen, keys whose value is not valid JSON
+    pending   of those written, keys not yet replicated as the target's `wait_…` options require
+    size      total bytes of the written values
     """
 
     seen: int = 0
@@ -38,17 +38,17 @@ class Tally:
 
 
 class Copy:
-    """One copy of the keys of `source` that begin with `prefix` into `target`.
+    """One copy of the keys of `source` that start with `prefix` into `target`.
 
-    overwrite    put also where the target has other bytes; else those are left
-    catch_up     what the source changes meanwhile is copied once more by `check`; what
-                 others change in the target is left even so
-    dry_run      count only: `tally` is what would be, and nothing is written
+    overwrite    replace keys that have a different value in the target; default: keep them
+    catch_up     `check` copies again what changed in the source during the copy; other
+                 programs' changes in the target are still kept
+    dry_run      only count: `tally` is what would be done, and nothing is written
     on_progress  called after each group of keys
 
-    `tally` is what was done, after an error too; begin again then, and what is equal is
-    passed over. `differences` are those that the check found, or, of a dry run, the keys
-    that would be left. Raises ValueError where both stores are the same.
+    `tally` is valid after an error too; a new copy then skips equal keys. `differences` are
+    those that the check found, or in a dry run the keys that would be kept. Raises ValueError
+    if both stores are the same.
     """
 
     def __init__(
@@ -78,18 +78,18 @@ class Copy:
 
     @property
     def equal(self) -> bool:
-        """Whether the check found every key of the source in the target, with its bytes."""
+        """Whether the check found every key of the source in the target with the same bytes."""
         return self.checked is not None and not self.checked.differences
 
     @property
     def differences(self) -> Differences:
-        """What differs, as far as it is known by now."""
+        """The differences known so far."""
         return self._would_differ if self.checked is None else self.checked.differences
 
     async def run(self) -> None:
-        """Copy. Keys that are removed from the source before their turn are passed over.
+        """Copy. Keys that are removed from the source before they are read are skipped.
 
-        Raises what the stores raise; what was put by then stays.
+        Raises what the stores raise; keys written so far stay.
         """
         async with aclosing(self._groups.of(self._source)) as groups:
             async for keys in groups:
@@ -99,8 +99,8 @@ class Copy:
     async def check(self) -> None:
         """Read every key again, from both stores, and compare; `checked` is the result.
 
-        With `catch_up`, what the source has changed since is copied once more, and where
-        there was any of it, all is compared a second time.
+        With `catch_up`, changes in the source since then are copied again. If there were any,
+        all keys are compared a second time.
         """
         look = await self._look(repair=self._catch_up)
         if look.repairs:
@@ -131,7 +131,7 @@ class Copy:
             await self._put(changes, values)
 
     def _meets(self, key: str, data: bytes, there: Lookup) -> list[Change]:
-        """The change that is to be made over what is there, or none, which is counted."""
+        """The change to make, or none if the key is kept, which is counted."""
         tally = self.tally
         if isinstance(there, WrongType):
             tally.seen += 1
@@ -170,7 +170,7 @@ class Copy:
                 if outcome is None or isinstance(outcome, NotReplicated):
                     self._made(change, data)
                     self.tally.pending += outcome is not None
-                elif isinstance(outcome, Conflict):  # somebody was faster
+                elif isinstance(outcome, Conflict):  # lost the race with another writer
                     again += self._meets(key, data, outcome.current)
                 elif isinstance(outcome, WrongType):
                     self._meets(key, data, outcome)
@@ -189,9 +189,9 @@ async def copy(
     overwrite: bool = False,
     catch_up: bool = False,
 ) -> Copy:
-    """Copy the keys of `source` that begin with `prefix` into `target`, and compare.
+    """Copy the keys of `source` that start with `prefix` into `target`, and compare.
 
-    Returns the job: its `tally`, what was `checked`, and whether all is `equal`.
+    Returns the job with its `tally`, `checked` and `equal`.
     """
     job = Copy(source, target, prefix=prefix, overwrite=overwrite, catch_up=catch_up)
     await job.run()

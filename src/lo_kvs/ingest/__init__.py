@@ -1,1 +1,1 @@
-"""TODO."""
+"""Ingest: reads event logs and applies their events to a store."""

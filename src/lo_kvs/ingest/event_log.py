@@ -1,10 +1,9 @@
-"""Event logs, as they are read: lines of files, packed or not, and the event in each.
+"""Reads event logs: the lines of files, compressed or not, and the event in each line.
 
 A line is `JSON<TAB>ISO time`, or the JSON alone, in UTF-8; lines end in LF or CRLF. Blank
-lines, byte order marks and NUL bytes before a line are skipped. UTF-16 and UTF-32 are read
-where the file starts with a byte order mark. What is packed with gzip is known by its first
-bytes, not by its name, so a packed log may also come from a pipe. Other kinds of files are
-named, not read.
+lines, byte order marks and NUL bytes before a line are skipped. UTF-16 and UTF-32 are read if
+the file starts with a byte order mark. Gzip is recognized by the first bytes, not by the name,
+so a compressed log may also come from a pipe. Other kinds of files are reported, not read.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ from lo_kvs.plain_text import harmless
 from lo_kvs.stream_analytics.pipeline import BadEvent
 
 STDIN: Final = "-"
-#: A batch ends after this many lines or bytes. The more there are, the more events of a state
-#: are written together: with 1,000 states a line took 0.53 of what it takes in batches of
-#: 2,000. They are in memory as objects, some five times the bytes.
+#: A batch ends after this many lines or bytes. In larger batches, more events of a state are
+#: written together: with 1,000 states, a line takes 0.53 of the time that it takes in batches of
+#: 2,000. The decoded objects need about five times the bytes.
 BATCH_LINES_MAX: Final = 8000
 BATCH_BYTES_MAX: Final = 16 * 1024 * 1024
 BLOCK_BYTES: Final = 256 * 1024
@@ -37,14 +36,14 @@ _TIME = re.compile(rb"\s*\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d([.,]\d+)?)?(Z|[+-]\d
 
 
 class Unreadable(Exception):
-    """Files that cannot be read at all; the text has a line for each."""
+    """Some files cannot be read; the message has a line for each."""
 
 
 class Item(NamedTuple):
-    """A line of a log: where it stands, its bytes without the LF, and the event in it.
+    """A line of a log: its place, its bytes without the LF, and its event.
 
-    file, line  the name of the file, and the line's number, from 1
-    fault       why it is no event, or `None`; `event` says nothing then
+    file, line  the name of the file and the line number, from 1
+    fault       why it is not a valid event, or `None`; `event` has no meaning then
     """
 
     file: str
@@ -61,14 +60,14 @@ class Item(NamedTuple):
 class EventLogs:
     """The event logs `names`, one after another; `-` is standard input.
 
-    size      bytes of all of them together, or `None` where one is no regular file
+    size      total bytes, or `None` if one is not a regular file
     consumed  bytes read so far
-    damaged   what could not be read to its end, as `file: reason`
-    foreign   what is no event log and was not read, as `file: what it is; the fix`
-    empty     the names of those in which there was nothing, or blank lines only
-    nuls      for each file with NUL bytes between its lines, how many
+    damaged   files that could not be read to the end, as `file: reason`
+    foreign   files that are not event logs and were not read, as `file: kind; fix`
+    empty     the names of files without lines, or with blank lines only
+    nuls      the number of NUL bytes between lines, for each file that has any
 
-    Raises `Unreadable` where one cannot be opened or is named twice, before any is read.
+    Raises `Unreadable` if a file cannot be opened or is named twice, before any is read.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -86,7 +85,7 @@ class EventLogs:
                 found = os.fstat(0) if name == STDIN else Path(name).stat()
                 fault = _fault(name, found, seen)
             except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-                fault = getattr(error, "strerror", None) or "this can be no name of a file"
+                fault = getattr(error, "strerror", None) or "invalid file name"
             else:
                 regular = stat.S_ISREG(found.st_mode)
                 self.size = self.size + found.st_size if regular and self.size is not None else None
@@ -96,10 +95,10 @@ class EventLogs:
             raise Unreadable("\n".join(faults))
 
     def batches(self) -> Iterator[list[Item]]:
-        """The lines of all logs, in groups that may reach from one log into the next.
+        """The lines of all logs, in groups that may span several logs.
 
-        Where reading more would have to wait (a pipe), a group ends early, so that what
-        has come is not held back. A damaged log goes into `damaged`, and the next one follows.
+        If reading more would block (a pipe), a group ends early, so that available lines are not
+        delayed. After a damaged log, which is added to `damaged`, the next one follows.
         """
         batch: list[Item] = []
         size = 0
@@ -114,7 +113,7 @@ class EventLogs:
             yield batch
 
     def _items(self, name: str) -> Iterator[tuple[Item, bool]]:
-        """Each line that is not blank, and whether the next one can be had without waiting."""
+        """Each line that is not blank, and whether the next one can be read without waiting."""
         label = shown(name)
         lines: Lines | None = None
         filled = False
@@ -147,9 +146,9 @@ class EventLogs:
 
 
 def event_of(raw: bytes) -> Any:
-    """The JSON of one line; `BadEvent` says what is wrong with it.
+    """The JSON of one line. Raises `BadEvent` if it is invalid.
 
-    Whether the JSON is an event is for the pipeline to say.
+    The pipeline checks whether the JSON is a valid event.
     """
     text, tab, time = raw.rpartition(b"\t")
     timed = bool(tab) and _TIME.fullmatch(time) is not None
@@ -157,15 +156,15 @@ def event_of(raw: bytes) -> Any:
         return codec.decode(text if timed else raw)
     except UnicodeDecodeError as error:
         byte = error.object[error.start]
-        raise BadEvent(f"no UTF-8 text (byte {error.start + 1} is 0x{byte:02x})") from None
+        raise BadEvent(f"not valid UTF-8 (byte {error.start + 1} is 0x{byte:02x})") from None
     except (ValueError, RecursionError) as error:
         if tab and not timed and _is_json(text):
             raise BadEvent(
-                f"after the TAB an ISO time was expected, got {shorten(time, 60)[1:]}"
+                f"expected an ISO time after the TAB, got {shorten(time, 60)[1:]}"
             ) from None
         if isinstance(error, json.JSONDecodeError):  # its own text has another "line 1" in it
-            raise BadEvent(f"no JSON: {error.msg} at character {error.colno}") from None
-        raise BadEvent(f"no JSON: {error}") from None
+            raise BadEvent(f"not valid JSON: {error.msg} at character {error.colno}") from None
+        raise BadEvent(f"not valid JSON: {error}") from None
 
 
 def shown(name: str) -> str:
@@ -192,10 +191,10 @@ def _item(label: str, line: int, raw: bytes) -> Item:
 
 def _fault(name: str, found: os.stat_result, seen: set[tuple[int, int]]) -> str | None:
     if stat.S_ISDIR(found.st_mode):
-        return "this is a folder; name the logs in it"
+        return "is a directory; name the logs in it"
     if name != STDIN and not os.access(name, os.R_OK):
-        return "no permission to read it"
-    # Twice the same log would count every event of it twice.
+        return "permission denied"
+    # Reading the same log twice would count its events twice.
     identity = (found.st_dev, found.st_ino)
     if identity in seen:
         return "named twice"
@@ -204,14 +203,14 @@ def _fault(name: str, found: os.stat_result, seen: set[tuple[int, int]]) -> str 
 
 
 def _opened(name: str) -> BinaryIO:
-    # Unbuffered: a read gives what is there, and `select` knows about the rest.
+    # Unbuffered: a read returns the available data, and `select` sees the rest.
     if name == STDIN:
         return open(0, "rb", buffering=0, closefd=False)
     return Path(name).open("rb", buffering=0)
 
 
 def _ready(file: BinaryIO) -> bool:
-    """Whether reading would not have to wait; regular files never do."""
+    """Whether reading would not block; regular files never block."""
     return bool(select.select([file], [], [], 0)[0])
 
 

@@ -1,10 +1,10 @@
-"""Ingest: events go in batches through reducers into a store, and what fails is told.
+"""Ingest: applies events in batches to reducers and a store, and reports what fails.
 
     logs = EventLogs(["class.study.log.gz"])
     ingest = Ingest(Pipeline.of_module("lo_kvs.reducers"), store)
     await ingest.run(logs.batches())
 
-Each run applies its events anew: a log that is ingested twice is counted twice.
+Each run applies all its events: a log that is ingested twice is counted twice.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from lo_kvs.kvs import (
 from lo_kvs.plain_text import reason_of
 from lo_kvs.stream_analytics.pipeline import BadEvent, Pipeline
 
-#: After these the next batch would fail as well, so the run ends.
+#: After these errors, the next batch would fail as well, so the run ends.
 STORE_LOST: Final = (Unavailable, Refused, OutcomeUnknown, StoreClosed)
-#: So many unknown sources are remembered, for the message at the end.
+#: How many unknown sources are kept for the message at the end.
 SOURCES_MAX: Final = 10
 SOURCE_CHARS_MAX: Final = 200
 
 
 class Reject(NamedTuple):
-    """A line whose event is not, or not wholly, in the store.
+    """A line whose event is not, or only partly, in the store.
 
-    skipped  the line is no event; otherwise a reducer or the store failed on the event,
-             and then other reducers may have taken it
+    skipped  the line is not a valid event; otherwise a reducer or the store failed on the
+             event, and other reducers may have processed it
     """
 
     item: Item
@@ -48,7 +48,7 @@ class Reject(NamedTuple):
 
     @property
     def reason(self) -> str:
-        """Why, on one line, without what could change a terminal."""
+        """The reason on one line, with terminal control characters escaped."""
         text = reason_of(self.error)
         if isinstance(self.error, BadEvent | KVSError):
             return text
@@ -57,7 +57,7 @@ class Reject(NamedTuple):
 
 
 class Stopped(Exception):
-    """The run ended at `reject`, before its end. `Tally.last` says what was applied.
+    """The run stopped at `reject`. `Tally.last` says what was applied.
 
     lost  the store is the reason, not the line
     """
@@ -70,23 +70,23 @@ class Stopped(Exception):
 
 @dataclass
 class Tally:
-    """What a run came to.
+    """The result of a run so far.
 
-    events     events that every one of their reducers has taken; they are in the store
-    skipped    lines that are no events
+    events     events that all their reducers have processed; they are in the store
+    skipped    lines that are not valid events
     failed     events on which a reducer or the store failed
-    no_source  of `events`, those whose metadata names no source, so that no reducer ran
+    no_source  of `events`, those without a source, so that no reducer ran
     reduced    whether a reducer ran for any of `events`
-    seconds    how long it took, with the reading
-    last       the last item before which everything, it too, was applied or rejected; of
-               the lines after it, `beyond` and `unknown` say what became of them
+    seconds    the duration, including reading
+    last       the last item up to which every line was applied or rejected; `beyond` and
+               `unknown` count later lines
     end        the last item of the last batch
-    beyond     of `events`, those after `last`: the store was lost in the middle of a batch,
-               or a reducer failed under `strict` in a way that its trial did not show
-    unknown    of `failed`, those of which nobody knows whether they are in the store
+    beyond     of `events`, those after `last`: the store became unavailable within a batch, or
+               a reducer failed with `strict` in a way that its trial did not show
+    unknown    of `failed`, those that may or may not be in the store
     under_way  the first and last item of the batch that is being applied, or `None`
-    files      for each file of which no line has been an event, its first reject
-    used       the files of which at least one line was an event
+    files      for each file without any event so far, its first reject
+    used       the files with at least one event
     sources    how many events were skipped for each unknown `metadata.source`, at most
                `SOURCES_MAX` of them
     """
@@ -108,22 +108,22 @@ class Tally:
 
     @property
     def events_s(self) -> float:
-        """Events a second."""
+        """Events per second."""
         return self.events / self.seconds if self.seconds else 0.0
 
     @property
     def useless(self) -> dict[str, Reject]:
-        """The files of which every line was rejected, with the first reject of each."""
+        """The files whose lines were all rejected, with the first reject of each."""
         return {name: first for name, first in self.files.items() if name not in self.used}
 
 
 class Ingest:
     """One run of events through the reducers of `pipeline` into `store`.
 
-    strict     end at the first line that is no event, and at the first event on which a
-               reducer fails; nothing from that line on is applied. Every batch runs twice:
-               first on a trial store in memory that reads through to `store`
-    on_reject  called for every such line, in the order of the lines
+    strict     stop at the first line that is not a valid event, and at the first event on which
+               a reducer fails; that line and later ones are not applied. Every batch runs
+               twice: first on a trial store in memory that reads through to `store`
+    on_reject  called for every rejected line, in order
     on_batch   called after every batch
     """
 
@@ -146,11 +146,11 @@ class Ingest:
         self._reading = False
 
     async def run(self, batches: Iterable[list[Item]]) -> None:
-        """Apply every batch, or those until `interrupt`.
+        """Apply every batch, or those before `interrupt`.
 
-        Raises `Stopped` where `strict` or a lost store ends the run. The batch in which that
-        happened is counted in `tally` like every other one. Reading blocks the event loop:
-        nothing is under way then.
+        Raises `Stopped` if `strict` or an unavailable store ends the run. The batch in which
+        that happened is included in `tally`. Reading blocks the event loop: no batch is being
+        applied then.
         """
         started = time.perf_counter()
         source = iter(batches)
@@ -166,10 +166,10 @@ class Ingest:
             self.tally.seconds = time.perf_counter() - started
 
     def interrupt(self) -> None:
-        """For a signal handler: end the run after the batch that is under way.
+        """For a signal handler: end the run after the current batch.
 
-        Raises `KeyboardInterrupt` where the run waits for input, which ends the waiting, and
-        when it is called again, which ends everything.
+        Raises `KeyboardInterrupt` if the run waits for input, which ends the wait, and when
+        called again, which ends the run at once.
         """
         again, self.interrupted = self.interrupted, True
         if self._reading or again:
@@ -194,11 +194,11 @@ class Ingest:
         found = await self._pipeline.process_batch([item.event for item in good], store=self._store)
         errors = iter(found)
         rejects: list[Reject] = []
-        end: int | None = None  # where the run ends, and what lies before it is applied
+        end: int | None = None  # where the run stops; everything before it is applied
         for at, item in enumerate(batch):
             error = item.fault or next(errors)
             if error is None:
-                self._took(item, beyond=end is not None)
+                self._applied(item, beyond=end is not None)
                 continue
             rejects.append(Reject(item, error, skipped=isinstance(error, BadEvent)))
             if end is None and (self._strict or isinstance(error, STORE_LOST)):
@@ -220,7 +220,7 @@ class Ingest:
         if rejects and self._strict:
             raise Stopped(rejects[0], lost=False)
 
-    def _took(self, item: Item, *, beyond: bool) -> None:
+    def _applied(self, item: Item, *, beyond: bool) -> None:
         tally = self.tally
         tally.events += 1
         tally.beyond += beyond
@@ -245,10 +245,9 @@ class Ingest:
             tally.used.add(reject.item.file)
 
     async def _sound_part(self, batch: list[Item]) -> tuple[list[Item], Reject | None]:
-        """The batch up to its first line that is no event or on which a reducer fails.
+        """The batch before its first invalid or failing line, and that line's reject.
 
-        And why that line is rejected. Reducers run on a trial store first: what they do to
-        the real one could not be taken back.
+        Reducers run on a trial store first: changes of the real one could not be undone.
         """
         stop: Reject | None = None
         for at, item in enumerate(batch):
@@ -256,7 +255,7 @@ class Ingest:
                 batch, stop = batch[:at], Reject(item, item.fault, skipped=True)
                 break
         async with TrialStore(self._store) as trial:
-            # A reducer may change its event, so the events of the trial are made for it.
+            # A reducer may change its event, so the trial gets copies.
             events = [event_of(item.raw) if item.raw else deepcopy(item.event) for item in batch]
             found = await self._pipeline.process_batch(events, store=trial)
         for at, error in enumerate(found):
@@ -266,7 +265,7 @@ class Ingest:
 
 
 def _source_of(event: object) -> str | None:
-    """The source that an event names, shortened, or `None`."""
+    """The source of an event, or `None` if it has none or a very long one."""
     if not isinstance(event, Mapping) or not isinstance(event.get("client"), Mapping):
         return None
     metadata = event.get("metadata")

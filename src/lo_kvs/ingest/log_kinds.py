@@ -1,4 +1,4 @@
-"""What a file is that is not an event log, so that a message can name it and the fix."""
+"""Recognizes files that are not event logs, so that a message can name the kind and the fix."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import tarfile
 from typing import Any, Final
 
-#: How much of a file is needed to know what it is: tar has its mark after 257 bytes.
+#: How much of a file is needed to recognize its kind: tar has its magic at byte 257.
 HEAD_BYTES: Final = 512
 GZIP: Final = b"\x1f\x8b"
 BOM: Final = b"\xef\xbb\xbf"
@@ -16,7 +16,7 @@ _EVENT: Final = (
     'an event is {"client": {"event": NAME, ...}, "metadata": {"source": CONTEXT, '
     '"auth": {"safe_user_id": ID}}}'
 )
-#: The first bytes of a file, and what it is.
+#: The first bytes of a file, and its kind.
 _MAGIC: Final = (
     (b"\x28\xb5\x2f\xfd", "packed with zstd; unpack it first: zstd -dc FILE"),
     (b"\xfd7zXZ\x00", "packed with xz; unpack it first: xz -dc FILE"),
@@ -43,7 +43,7 @@ _MAGIC: Final = (
     (b"%PDF-", "a PDF document"),
     (GZIP, "packed with gzip twice; unpack it once: zcat FILE"),
 )
-#: zstd and lz4 have frames with a number in their mark that hold no data.
+#: Skippable frames of zstd and lz4: a number is part of their magic, and they have no data.
 _SKIPPABLE: Final = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
 _ENCODINGS: Final = (
     (b"\xff\xfe\x00\x00", "utf-32"),
@@ -56,7 +56,7 @@ _UTF_16_BE: Final = re.compile(rb"(?:\0[\t\n\r ])*\0\{\0[\t\n\r -~]")
 
 
 def kind_of(head: bytes) -> str | None:
-    """What a file is that starts with `head`, and the fix; `None` for lines of text.
+    """The kind of a file that starts with `head`, and the fix; `None` for lines of text.
 
     `head` is the first line, or `HEAD_BYTES` if that is less, or the whole file.
     """
@@ -71,7 +71,7 @@ def kind_of(head: bytes) -> str | None:
 
 
 def encoding_of(head: bytes) -> str | None:
-    """The encoding of a text that starts with `head`, or `None` for UTF-8."""
+    """The encoding of text that starts with `head`, or `None` for UTF-8."""
     for mark, encoding in _ENCODINGS:
         if head.startswith(mark):
             return encoding
@@ -81,12 +81,12 @@ def encoding_of(head: bytes) -> str | None:
 
 
 def may_be_array(head: bytes) -> bool:
-    """Whether more than the usual head is needed to know whether this is a JSON array."""
+    """Whether more than the usual head is needed to recognize a JSON array."""
     return head.removeprefix(BOM).lstrip()[:1] == b"["
 
 
 def hint(raw: bytes, event: Any) -> str | None:
-    """What a file is likely to be of which no line is an event, from one of its lines."""
+    """The likely kind of a file without any event, from one of its lines."""
     if isinstance(event, list):
         return f"a JSON array; {_ARRAY_FIX}"
     if isinstance(event, dict) and "client" not in event:
@@ -112,7 +112,7 @@ def _is_tar(head: bytes) -> bool:
 
 
 def _is_array(head: bytes) -> bool:
-    """Whether the first line begins an array of objects, and is no torn line of a log."""
+    """Whether the first line starts an array of objects, and is not a torn line of a log."""
     first = head.removeprefix(BOM).lstrip().partition(b"\n")[0].strip()
     if first[:1] != b"[":
         return False

@@ -1,7 +1,7 @@
-"""Lines of bytes: from the blocks of a file that may be packed, cut off or altered.
+"""Splits the blocks of a file into lines; the file may be compressed, truncated or damaged.
 
-Nothing here grows with what comes out of a packed file: it is unpacked in small parts, blank
-lines are dropped at once, and a line has a limit.
+The memory does not grow with the decompressed size: data is decompressed in small chunks, blank
+lines are dropped at once, and the length of a line is limited.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from lo_kvs.ingest.log_kinds import (
     may_be_array,
 )
 
-#: The longest line; whatever has a longer one is no event log, and would fill the memory.
+#: The longest line. A file with a longer one is not an event log, and would fill the memory.
 LINE_BYTES_MAX: Final = 64 * 1024 * 1024
-#: How much is unpacked at a time, however little it was packed into.
+#: How much is decompressed at a time, whatever its compressed size.
 PART_BYTES_MAX: Final = 256 * 1024
-#: How much is looked at to tell a JSON array from a log.
+#: How much is read to distinguish a JSON array from a log.
 ARRAY_HEAD_BYTES_MAX: Final = 8 * 1024 * 1024
-#: A line with more holes than this is no line with holes, but binary data or UTF-16.
+#: A line with more holes (runs of NUL bytes) than this is binary data or UTF-16.
 HOLES_MAX: Final = 16
 
 _LEADING = re.compile(rb"(?:\xef\xbb\xbf|\s)*")
@@ -36,18 +36,18 @@ _NULS = re.compile(rb"\0+")
 
 
 class Damaged(Exception):
-    """A file that cannot be read to its end, and why. What came before was given out."""
+    """A file cannot be read to its end; the message says why. Earlier lines were returned."""
 
 
 class WrongKind(Damaged):
-    """A file that is no event log; the text says what it is, and the fix. Nothing was read."""
+    """A file is not an event log; the message has its kind and the fix. Nothing was read."""
 
 
 class Lines:
     """The lines in the blocks of a file.
 
-    number  lines so far, blank ones too
-    nuls    NUL bytes so far that belong to no line
+    number  lines so far, including blank ones
+    nuls    NUL bytes so far that are not part of a line
     """
 
     def __init__(self, blocks: Iterator[bytes]) -> None:
@@ -58,13 +58,13 @@ class Lines:
     def groups(self) -> Iterator[list[tuple[int, bytes]]]:
         """The lines that are not blank, with their numbers from 1 and without their LF.
 
-        What follows the last LF is a line too. NUL bytes end a line like an LF does, but are
-        not counted: they are what is left where a file was truncated under its writer, or
-        where the power was lost. A byte order mark may stand before any line.
+        Text after the last LF is a line too. NUL bytes end a line like an LF, but are not
+        counted: they remain if a file was truncated while it was written, or after a power
+        failure. A byte order mark may precede any line.
 
-        Gives out what there is before it raises: `Damaged`, or what the blocks raise.
+        Yields all complete lines before it raises `Damaged`, or what the blocks raise.
         """
-        parts: list[bytes] = []  # of the line that is not complete yet
+        parts: list[bytes] = []  # of the incomplete last line
         length = 0
         damage: Damaged | OSError | None = None
         while True:
@@ -96,13 +96,13 @@ class Lines:
                 found.append((self.number, raw))
             elif raw and not raw.isspace():
                 pieces = list(_pieces(raw))
-                if pieces == [raw]:  # those belong to the line
+                if pieces == [raw]:  # the NUL bytes are part of the line
                     self.nuls -= raw.count(b"\0")
                 found += [(self.number, piece) for piece in pieces]
         return found
 
     def _without_holes(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
-        """The blocks with one NUL in place of many, so that a hole fills no memory."""
+        """The blocks with each run of NUL bytes reduced to one, so that a hole needs no memory."""
         in_hole = False
         for block in blocks:
             if b"\0" not in block:
@@ -118,11 +118,11 @@ class Lines:
 
 
 def _pieces(raw: bytes) -> Iterator[bytes]:
-    """What is on one line: more than one piece where there are holes in it."""
+    """The pieces of one line, which are separated by holes."""
     pieces = raw.split(b"\0") if raw.count(b"\0") <= HOLES_MAX else [raw]
     found = [piece for part in pieces if (piece := _without_mark(part)).strip()]
     if found and not any(piece.lstrip().startswith(b"{") for piece in found):
-        found = [raw]  # no JSON object is near, so it is one bad line, shown as it is
+        found = [raw]  # no JSON object in it, so it is one bad line, reported unchanged
     yield from found
 
 
@@ -132,7 +132,7 @@ def _without_mark(part: bytes) -> bytes:
 
 
 def _text(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """The text of the blocks in UTF-8. Raises `WrongKind` for what is no text of lines."""
+    """The text of the blocks in UTF-8. Raises `WrongKind` for files that are not lines of text."""
     head, blocks = _peeked(blocks)
     if head.startswith(GZIP):
         head, blocks = _peeked(_gunzip(blocks))
@@ -144,9 +144,9 @@ def _text(blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _peeked(blocks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """The start of a file, enough to know its kind, and all of its blocks.
+    """The start of a file, enough to recognize its kind, and all of its blocks.
 
-    A pipe that pauses after its first line is not waited for.
+    It does not wait for a pipe that pauses after its first line.
     """
     head = b""
     for block in blocks:
@@ -164,29 +164,30 @@ def _chain(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _decoded(blocks: Iterator[bytes], encoding: str) -> Iterator[bytes]:
-    # A half character makes its own line bad, and no other.
+    # Half a surrogate pair makes only its own line invalid.
     decoder = codecs.getincrementaldecoder(encoding)("surrogatepass")
     for block in blocks:
         for at in range(0, len(block), PART_BYTES_MAX):
             try:
                 text = decoder.decode(block[at : at + PART_BYTES_MAX])
             except UnicodeDecodeError as error:
-                raise Damaged(f"no {encoding.upper()} text ({error.reason})") from None
+                raise Damaged(f"not valid {encoding.upper()} ({error.reason})") from None
             yield text.encode("utf-8", "surrogatepass")
     if decoder.getstate()[0]:
         raise Damaged(f"the last character of the {encoding.upper()} text is cut off")
 
 
 def _gunzip(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """What gzip packed, also in several parts. Gives out all that can be unpacked.
+    """The decompressed data of gzip, also of several members.
 
-    Raises `Damaged` then, where the file is cut off or its content was altered.
+    Yields everything that can be decompressed, then raises `Damaged` if the file is truncated or
+    its content is damaged.
     """
     inflate = zlib.decompressobj(wbits=31)
     for block in blocks:
         data, more = block, False
         while data or more:
-            if inflate.eof:  # a log that was appended to has parts; padding has zeros
+            if inflate.eof:  # a log that was appended to has several members; padding is zeros
                 data = data.lstrip(b"\0")
                 if not data:
                     break
@@ -196,17 +197,17 @@ def _gunzip(blocks: Iterable[bytes]) -> Iterator[bytes]:
                 part = inflate.decompress(data, PART_BYTES_MAX)
             except zlib.error as error:
                 yield from _salvaged(before, data)
-                raise Damaged(f"the packed data is damaged ({error})") from None
+                raise Damaged(f"the compressed data is damaged ({error})") from None
             data = inflate.unused_data if inflate.eof else inflate.unconsumed_tail
             more = len(part) == PART_BYTES_MAX and not inflate.eof  # the rest may be inside
             if part:
                 yield part
     if not inflate.eof:
-        raise Damaged("the packed data is cut off")
+        raise Damaged("the compressed data is truncated")
 
 
 def _salvaged(inflate: Any, data: bytes) -> Iterator[bytes]:
-    """What comes out of `data` before its fault; a call that fails gives out nothing."""
+    """The output of `data` before its error; a call that fails returns nothing."""
     with contextlib.suppress(zlib.error):
         for at in range(len(data)):
             left = data[at : at + 1]

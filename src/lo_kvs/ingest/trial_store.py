@@ -1,4 +1,4 @@
-"""A store on trial: what would be written to another one, without writing to it."""
+"""A trial store: collects in memory what would be written to another store."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from lo_kvs.kvs import Change, InMemoryKVS, Outcome, Store
 
 
 class TrialStore(InMemoryKVS):
-    """Reads what it does not have from `below`, and keeps what is written to itself.
+    """Reads missing keys from `below`, and keeps all writes in memory.
 
-    `scan` lists only what was read or written here.
+    `scan` lists only keys that were read or written here.
     """
 
     def __init__(self, below: Store) -> None:
@@ -36,7 +36,7 @@ class TrialStore(InMemoryKVS):
         unknown = [key for key in dict.fromkeys(keys) if key not in self._known]
         found = await self._below.read(unknown, deadline=deadline) if unknown else []
         for key, data in zip(unknown, found, strict=True):
-            if key not in self._known:  # another call may have been faster
+            if key not in self._known:  # another call may have read it first
                 self._known.add(key)
                 if data is not None:
                     self._texts[key] = data

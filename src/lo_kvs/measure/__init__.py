@@ -1,10 +1,10 @@
-"""Measuring: what `make bench` and `lo-kvs bench` share.
+"""Benchmarks: the code that `make bench` and `lo-kvs bench` share.
 
-    timing    runs of many sessions, contestants that take turns
+    timing    runs of many sessions, interleaved contestants
     report    the lines of a table, with targets, and the same as JSON
     plots     curves as SVG
-    machine   where the figures were made
-    workload  events for any number of sessions, and what they must come to
+    machine   the machine and versions of a run
+    workload  events for any number of sessions, and the expected states
 
-Figures of one run compare with each other only; other work on the machine moves them all.
+Compare only figures of the same run; other load on the machine changes all of them.
 """

@@ -1,8 +1,7 @@
-"""What stores make of somebody's reducers and events: events a second, latencies, bytes.
+"""Measures a user's reducers and events on the configured stores: events/s, latencies, bytes.
 
-Everything happens beside the real data. `apart` changes a configuration so that each of its
-stores keeps what it is given under a prefix, or in a folder, of its own, which is removed
-afterwards; the stores are otherwise what they are in production.
+Real data is not touched. `apart` changes a configuration so that each store uses a temporary
+prefix or directory, which is removed afterwards; otherwise the stores are those of production.
 """
 
 from __future__ import annotations
@@ -45,19 +44,19 @@ PREFIX: Final = "lo-kvs-bench:"
 #: States that expire while they are measured would count as lost.
 EXPIRY_MIN_S: Final = 3600
 NO_STORE: Final = "no store"
-#: Stands for the batches among the numbers of sessions.
+#: The number of sessions that means batches.
 BATCHES: Final = 0
-#: Bytes that a store's server has received so far, or `None` where nobody knows.
+#: Bytes that a store's server has received so far, or `None` if unknown.
 InputBytes = Callable[[], Awaitable[int | None]]
 
 
 class Figures(NamedTuple):
-    """What one store came to with so many sessions.
+    """The result of one store with one number of sessions.
 
-    sessions      how many at once; BATCHES: one program that sends batches, as ingest does
+    sessions      concurrent sessions; BATCHES: one program that sends batches, as ingest does
     p50_us …      latencies of an event through all its reducers; `None` for batches
-    event_bytes   sent to the server for an event; `None` where not known
-    of_no_store   events a second by those of the same reducers without any store
+    event_bytes   sent to the server per event; `None` if unknown
+    of_no_store   events/s divided by those of the same reducers without a store
     """
 
     store: str
@@ -77,13 +76,13 @@ class Figures(NamedTuple):
 
 
 def apart(entries: Sequence[Entry], token: str) -> tuple[dict[str, dict[str, Any]], list[Path]]:
-    """The `kvs` block of the same stores on data of their own, and the folders made for it."""
+    """The `kvs` block of the same stores on temporary data, and the directories created for it."""
     block: dict[str, dict[str, Any]] = {}
     folders: list[Path] = []
     for entry in entries:
         options = dict(entry.options)
         if entry.type == "filesystem":
-            # Beside the store's folder, to be on the same disk.
+            # Next to the store's directory, to be on the same disk.
             path = Path(options["path"]).absolute()
             path.parent.mkdir(parents=True, exist_ok=True)
             made = tempfile.mkdtemp(prefix=f"{path.name}.bench-", dir=path.parent)
@@ -98,10 +97,10 @@ def apart(entries: Sequence[Entry], token: str) -> tuple[dict[str, dict[str, Any
 
 
 class Trial:
-    """The same events through the same reducers, on each store and with none.
+    """Runs the same events through the same reducers, on each store and without a store.
 
-    events  those that `pipeline` takes; sessions play them student by student
-    failed  how many were refused by a reducer so far
+    events  those that `pipeline` processes; sessions replay them student by student
+    failed  how many failed in a reducer so far
     """
 
     def __init__(
@@ -124,8 +123,7 @@ class Trial:
     ) -> list[Figures]:
         """The figures of every store for every number of sessions, batches last.
 
-        Raises `Miscount` where a store holds other states than its events come to, and what
-        befalls a store.
+        Raises `Miscount` if the states in a store are wrong, and what the stores raise.
         """
         runs = planned(self._pipeline, self._events)
         without = Contestant(NO_STORE, lambda: timed_pass(lambda: self._without_store(runs)))
@@ -188,7 +186,7 @@ class Trial:
                 await self._pipeline.process(player.next_event(), store=store)
             except KVSError:
                 raise
-            except Exception:  # noqa: BLE001 - somebody's reducer: it may refuse an event
+            except Exception:  # noqa: BLE001 - a user's reducer can raise anything
                 self.failed += 1
 
         return step
@@ -220,13 +218,13 @@ class Trial:
             states = await states_without_store(planned(self._pipeline, player.again()))
             shared |= expected.keys() & states.keys()
             expected |= states
-        for key in shared:  # of two sessions: in which order, nobody knows
+        for key in shared:  # shared by two sessions: their order is undefined
             del expected[key]
         try:
             await check_states(store, expected)
         except Miscount as miscount:
             once_more = await states_without_store(planned(self._pipeline, players[0].again()))
             if any(once_more[key] != expected.get(key, once_more[key]) for key in once_more):
-                self.unchecked = "a reducer gives the same events another state each time"
+                self.unchecked = "a reducer is not deterministic"
                 return
             raise Miscount(f"{name}: {miscount}") from None

@@ -1,4 +1,4 @@
-"""Where figures were made: the machine, the versions of everything, and how busy it was."""
+"""Describes the machine of a run: hardware, versions and load."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def versions() -> dict[str, str | None]:
 
 
 def load() -> float | None:
-    """How many programs wanted a core, on average over the last minute; `None`: unknown."""
+    """The load average of the last minute; `None` if unknown."""
     with contextlib.suppress(AttributeError, OSError):
         return os.getloadavg()[0]
     return None
 
 
 def resident_bytes() -> int | None:
-    """What this process holds in memory now; `None` where the system does not tell."""
+    """The memory of this process in bytes; `None` if the system does not report it."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")

@@ -1,4 +1,4 @@
-"""Curves as SVG files, drawn by matplotlib: `pip install 'lo-kvs[bench]'`."""
+"""Draws curves as SVG files with matplotlib: `pip install 'lo-kvs[bench]'`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ HEIGHT_IN: Final = 4.0
 
 
 class NoPlots(Exception):
-    """matplotlib is not installed; the text says how to get it."""
+    """matplotlib is not installed; the message says how to install it."""
 
 
 def check_there() -> None:
-    """Raises `NoPlots` where plots cannot be drawn: to be asked before hours of measuring."""
+    """Raise `NoPlots` if plots cannot be drawn, before a long run starts."""
     if importlib.util.find_spec("matplotlib") is None:
         raise NoPlots(HOW_TO_INSTALL)
 

@@ -1,4 +1,4 @@
-"""The lines of a report: figures beside their baselines and targets, as a table and as JSON."""
+"""The lines of a report: figures with baselines and targets, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RATIO: Final = "ratio"
 
 @dataclass(frozen=True)
 class Target:
-    """What a figure is to reach: `at least 0.7` or `at most 5000` of its ratio or of itself."""
+    """A target for a figure or its ratio: `at least 0.7` or `at most 5000`."""
 
     bound: Literal["at least", "at most"]
     value: float
@@ -134,7 +134,7 @@ def compare(
 
 
 def table(lines: Iterable[Line], title: str) -> Table:
-    """The lines as people read them. A ratio is followed by its least and greatest."""
+    """The lines as text. A ratio is followed by its minimum and maximum."""
     from rich.table import Table
 
     made = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)

@@ -1,4 +1,4 @@
-"""Runs of many sessions, and contestants that take turns, so that a slow moment meets all."""
+"""Times runs of many sessions, with contestants interleaved so that slow moments affect all."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Step: TypeAlias = Callable[[], Awaitable[object]]
 
 
 class Miscount(Exception):
-    """Events were lost or applied twice: the figures of such a run say nothing."""
+    """Events were lost or applied twice: the figures of the run are not valid."""
 
 
 class Run(NamedTuple):
-    """What one run came to.
+    """The result of one run.
 
     events        how many were acknowledged
     seconds       from the first one's sending to the last one's answer

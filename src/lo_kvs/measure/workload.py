@@ -1,8 +1,7 @@
-"""Events for any number of sessions, and the states that they must come to.
+"""Events for any number of sessions, and the states that they must result in.
 
-A reducer is a function of (event, state), so the events that a session sent, reduced again
-without any store, say what the store must hold: an event that was lost or applied twice
-shows as another state, whatever the reducer counts.
+A reducer is a function of (event, state). So reducing the events of a session again without a
+store gives the expected states: a lost event, or one applied twice, shows as a different state.
 """
 
 from __future__ import annotations
@@ -90,7 +89,7 @@ class Session:
 async def reduce_without_store(runs: Iterable[Planned]) -> None:
     """Only the reducers, on states that are objects in a dict: what no store can beat.
 
-    The keys were made before. An event that its reducer refuses is passed over.
+    The keys are built before. An event that fails in its reducer is skipped.
     """
     states: dict[str, Any] = {}
     for reducer, keys, event in runs:
@@ -122,7 +121,7 @@ async def states_without_store(runs: Iterable[Planned]) -> dict[str, Json]:
 
 
 async def check_states(store: Store, expected: Mapping[str, Json]) -> None:
-    """Raises `Miscount` where `store` holds other Internal states than expected."""
+    """Raise `Miscount` if the Internal states in `store` differ from the expected ones."""
     keys = list(expected)
     for start in range(0, len(keys), GROUP_KEYS_MAX):
         part = keys[start : start + GROUP_KEYS_MAX]
@@ -130,6 +129,6 @@ async def check_states(store: Store, expected: Mapping[str, Json]) -> None:
         for key, value in zip(part, found, strict=True):
             if value != expected[key]:
                 raise Miscount(
-                    f"{key}: the store holds another state than its events come to; some were "
+                    f"{key}: the state does not match the events; some were "
                     f"lost or applied twice: {value!r:.200} instead of {expected[key]!r:.200}"
                 )

@@ -1,4 +1,4 @@
-"""The reducers that ship, for events of a writing class; also examples for your own.
+"""The built-in reducers for events of a writing class; also examples for your own.
 
 | reducer             | one state for each | External state                           |
 |---------------------|--------------------|------------------------------------------|
@@ -9,14 +9,14 @@
 | `last_document`     | student            | `document_id`, `since`                   |
 | `document_text`     | student + document | `text`, `bad_commands`                   |
 
-A reducer is a function of an event and the state before it, and of nothing else: it may run
-more than once on an event, on another state the second time, and only one result is kept.
-It may change the state that it gets. It returns its Internal state (what it needs for the
-next event) and its External state (what dashboards read), `False` for a half that is not to
-be written. Where both are one object, it is encoded once. States are plain JSON, and as
-they are written with every event, all but the text keep to a size of some kilobytes.
+A reducer is a function of an event and the previous state, and of nothing else: it may run
+more than once on an event, with a different state the second time, and only one result is kept.
+It may modify the state that it gets. It returns its Internal state (what it needs for the next
+event) and its External state (what dashboards read), or `False` for a half that is not to be
+written. If both are the same object, it is encoded once. States are plain JSON. They are written
+with every event, so all except the text are limited to a few kilobytes.
 
-To have one of them for something else, give its function to a decorator of your own:
+To use one of them with another scope, pass its function to your own decorator:
 
     by_student = kvs_pipeline(null_state=TIME_ON_TASK, scope=BY_STUDENT)
     student_time_on_task = by_student(inspect.unwrap(time_on_task))
@@ -64,7 +64,7 @@ __all__ = [
     "time_on_task_bins",
 ]
 
-# `default` is what a query answers for a student of whom nothing is known.
+# `default` is what a query returns for a student without a state.
 REDUCERS: list[dict[str, Any]] = [
     {"context": SOURCE, "scope": scope, "function": function, "default": default}
     for function, scope, default in (

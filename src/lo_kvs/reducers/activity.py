@@ -1,14 +1,13 @@
-"""How much a student does, and for how long.
+"""Reducers for how much a student does, and for how long.
 
-An event vouches for the time until the next one, but for `IDLE_S` seconds at most: what is
-longer is a pause, and of a pause the first `IDLE_S` seconds count. Nothing is counted after
-a last event, since nothing tells how long its student stayed.
+The time between two events counts, up to `IDLE_S` seconds: a longer gap is a pause, of which the
+first `IDLE_S` seconds count. Nothing is counted after the last event, as it is unknown how long
+the student stayed.
 
-A time is that of the server (see `event_time`). An event without a usable one adds no time.
-One that is older than the newest event adds none either, its time is counted already. But
-when it is older by more than `LATE_S`, then the newest time was a mistake, or an older log is
-being read, so counting starts again from there: else one clock set wrongly, once, would stop
-the count for good.
+Times are those of the server (see `event_time`). An event without a valid time adds nothing. An
+event older than the newest one adds nothing either, as its time is already counted. But if it is
+older by more than `LATE_S`, the newest time was wrong, or an older log is being read, so counting
+starts again from there. Otherwise a clock that was wrong once would stop the count forever.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Which documents a student works in.
+"""Reducers for the documents that a student works in.
 
-Events that name no document change nothing here. Neither do most of the others, a student
-stays in a document for a while: such an event returns `False, False`, so nothing is written.
-The order is that in which events arrive, whatever their times say.
+Events without a document change nothing. Neither do most others, as a student stays in a
+document for a while: they return `False, False`, so nothing is written. Events count in the
+order of arrival, regardless of their times.
 """
 
 from __future__ import annotations

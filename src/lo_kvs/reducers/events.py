@@ -1,8 +1,8 @@
-"""What the shipped reducers take from an event, read so that no odd event breaks them.
+"""Reads the fields of events for the built-in reducers, tolerating malformed events.
 
 An event is `{"client": {...}, "metadata": {...}, "server": {...}}`: what the browser sent,
-who sent it, and what the server noted on receipt. Browsers send what they like, so each of
-these functions answers `None`, or nothing, where the event does not hold what it should.
+who sent it, and what the server recorded on receipt. Browsers can send anything, so each of
+these functions returns `None` or nothing if a field is missing or invalid.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Running a reducer by hand, without keys and without a store."""
+"""Runs a reducer on a list of events, without keys and without a store."""
 
 from __future__ import annotations
 

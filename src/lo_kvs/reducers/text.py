@@ -1,4 +1,4 @@
-"""The text of a document, put together again from what Google Docs saves.
+"""Reconstructs the text of a document from the commands that Google Docs saves.
 
 Commands count in UTF-16 units, as browsers do: an emoji is two. Positions start at 1.
 
@@ -9,9 +9,9 @@ Commands count in UTF-16 units, as browsers do: an emoji is two. Positions start
 
 Every other command (styles, lists, spell checking) leaves the text as it is.
 
-A log may begin in the middle of a document, lose a save, or hold nonsense. So positions
-outside the document are moved to its nearest end, what cannot be understood is passed over,
-and both are counted in `bad_commands`: 0 means that the text is exactly the document's.
+A log may start in the middle of a document, lack a save, or contain invalid commands. So
+positions outside the document are moved to its nearest end, invalid commands are skipped, and
+both are counted in `bad_commands`: 0 means that the text is exactly the document's.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ async def document_text(event: Event, state: State) -> Reduced:
 
     Internal and External: `{"text": "Once upon", "bad_commands": 0}`. Saves that change no
     text return `False, False`, so nothing is written. An insertion that would make the text
-    longer than `TEXT_MAX` is passed over as a bad command, and half an emoji becomes U+FFFD.
+    longer than `TEXT_MAX` is skipped as a bad command, and half an emoji becomes U+FFFD.
     """
     commands = list(saved_commands(event))
     if not commands:

@@ -1,17 +1,17 @@
-"""The settings of the system: `creds.yaml`, and overlays on it.
+"""Loads the settings: `creds.yaml`, with overlays.
 
     load_settings("creds.yaml", overlays=["site.pmss", "class.yaml"])
     settings["kvs"], settings["redis_connection"]
 
 `settings` is one dict for the life of the process: every load replaces its content, so
-`from lo_kvs.settings import settings` stays good. It is empty before the first
-load; `is_loaded()` tells that from a file without settings. A load that fails leaves it alone.
+`from lo_kvs.settings import settings` stays valid. It is empty before the first load;
+`is_loaded()` distinguishes that from a file without settings. A failed load does not change it.
 
-Overlays cascade like style sheets: the first that gives a setting wins, and each of them
-wins over creds.yaml. Mappings are laid over one another name by name, and so are the entries
-of `kvs`, whichever forms they have; any other value replaces the one below as a whole. A null
-over a mapping or a list changes nothing; over an option of a `kvs` entry it takes the option
-away, which an overlay with another `type` may need.
+Overlays cascade like style sheets: the first one that contains a setting wins, and all of them
+override creds.yaml. Mappings are merged name by name, and so are the entries of `kvs`, in any of
+their forms; any other value is replaced as a whole. A null over a mapping or a list changes
+nothing; over an option of a `kvs` entry it removes the option, which an overlay with another
+`type` may need.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ def load_settings(source: Source, overlays: Source | Iterable[Source] = ()) -> d
 
     `source` is the path of a YAML file (or of a `.pmss` file), or a mapping, which is copied.
     `overlays` are paths that end in `.yaml`, `.yml` or `.pmss`, or mappings, the strongest
-    first. The content comes through as it was written, but for what is laid over one another:
-    a `kvs` block that two of them give becomes a mapping.
+    first. The content is kept as written, except where files are merged: a `kvs` block that
+    occurs in two of them becomes a mapping.
 
-    Raises `StartupCheck` with the faults of all the files; values are never in its text.
+    Raises `StartupCheck` that lists the errors of all files; its text never contains values.
     """
     if isinstance(overlays, (str, os.PathLike, Mapping)):
         overlays = [overlays]
@@ -78,7 +78,7 @@ def load_settings(source: Source, overlays: Source | Iterable[Source] = ()) -> d
 
 
 def _read(source: Source, number: int) -> tuple[str, dict[str, Any]]:
-    """The name of a source for messages, and its content. Source 0 is what overlays lie on."""
+    """The name of a source for messages, and its content. Source 0 is the base."""
     label = "the settings" if number == 0 else f"overlay {number}"
     if isinstance(source, Mapping):
         return label, _copied(source, label)
@@ -90,14 +90,12 @@ def _read(source: Source, number: int) -> tuple[str, dict[str, Any]]:
     try:
         path = expand_path(source)
     except ValueError as error:
-        raise StartupCheck(f"{label}: the path cannot be used: {error}") from None
+        raise StartupCheck(f"{label}: invalid path: {error}") from None
     label = str(path)
     if path.suffix == ".pmss":
         return label, read_pmss(_text(path), label)
     if number and path.suffix not in (".yaml", ".yml"):
-        raise StartupCheck(
-            f"{label}: an overlay is a .yaml, .yml or .pmss file, and this is none of them"
-        )
+        raise StartupCheck(f"{label}: an overlay must be a .yaml, .yml or .pmss file")
     content = parse_yaml(_text(path), label)
     if content is None and number:
         return label, {}
@@ -111,31 +109,31 @@ def _read(source: Source, number: int) -> tuple[str, dict[str, Any]]:
 
 
 def _text(path: Path) -> str:
-    """The text of a file. UTF-8; a byte order mark at its start is no part of it."""
+    """The text of a UTF-8 file, without a byte order mark at its start."""
     try:
         content = _content(path)
     except FileNotFoundError:
         reason = f"no such file (looked for {path.absolute()})"
     except (OSError, ValueError) as error:
         # ValueError: a path with a NUL in it
-        reason = f"cannot be read: {getattr(error, 'strerror', None) or 'no valid path'}"
+        reason = f"cannot be read: {getattr(error, 'strerror', None) or 'not a valid path'}"
     else:
         if content is None:
-            reason = "is not a regular file: give a file of settings"
+            reason = "is not a regular file: name a settings file"
         elif len(content) > _BYTES_MAX:
-            reason = f"is larger than {_BYTES_MAX:,} bytes: that is no file of settings"
+            reason = f"is larger than {_BYTES_MAX:,} bytes: this is not a settings file"
         else:
             try:
                 return content.decode("utf-8-sig")
             except UnicodeDecodeError as error:
                 line = content.count(b"\n", 0, error.start) + 1
-                reason = f"line {line} is no UTF-8 text: save the file in that encoding"
+                reason = f"line {line} is not valid UTF-8: save the file in that encoding"
     raise StartupCheck(f"{path}: {reason}")
 
 
 def _content(path: Path) -> bytes | None:
-    """What a regular file holds, up to one byte over the limit; `None` for anything else."""
-    # A pipe that nobody writes to would be waited for.
+    """The content of a regular file, up to one byte over the limit; `None` for anything else."""
+    # Opening a pipe without a writer would block.
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
         mode = os.fstat(file.fileno()).st_mode
         if stat.S_ISDIR(mode):
@@ -144,7 +142,7 @@ def _content(path: Path) -> bytes | None:
 
 
 def _copied(value: Any, label: str) -> Any:
-    """A copy of the mappings and lists in `value`: nobody else can change the settings."""
+    """A copy of the mappings and lists in `value`: the caller cannot change the settings."""
     count = 0
 
     def copied(value: Any) -> Any:
@@ -163,8 +161,8 @@ def _copied(value: Any, label: str) -> Any:
     except RecursionError:
         fault = "is nested too deeply, or within itself"
     except _TooLarge:
-        # An alias of YAML counts each time: ten lines can stand for a thousand million values.
-        fault = f"holds more than {_VALUES_MAX:,} values, counting what `*` repeats"
+        # Each YAML alias counts: ten lines can expand to 10^9 values.
+        fault = f"has more than {_VALUES_MAX:,} values, including those that `*` repeats"
     raise StartupCheck(f"{label}: {fault}")
 
 
@@ -173,11 +171,11 @@ class _TooLarge(Exception):
 
 
 def _unify_kvs(layers: list[tuple[str, dict[str, Any]]]) -> list[str]:
-    """Give the `kvs` blocks forms that can be laid over one another. Returns the faults."""
+    """Convert the `kvs` blocks to mappings, which can be merged. Returns the errors."""
     faults: list[str] = []
     given = [(label, content) for label, content in layers if content.get("kvs") is not None]
     if len(given) < 2:
-        return []  # nothing to merge: the form stays what it is
+        return []  # nothing to merge: the form is kept
     for label, content in given:
         if isinstance(content["kvs"], dict):
             continue
@@ -210,7 +208,7 @@ def _pairs(block: Any) -> list[tuple[str, Any]]:
 
 
 def _lay(over: dict[str, Any], under: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
-    """`over` laid over `under`, both at `path`."""
+    """`under` merged with `over`, both at `path`."""
     merged = dict(under)
     for name, value in over.items():
         below = under.get(name)

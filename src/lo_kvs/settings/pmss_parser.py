@@ -1,7 +1,7 @@
-"""PMSS text, taken apart by the lexer and the parser of the `pmss` package.
+"""Parses PMSS text with the lexer and the parser of the `pmss` package.
 
-Its own loader is not used: it prints every rule, passwords included, takes the rest of a
-URL for a comment, and where the text is wrong it prints that and carries on.
+The package's own loader is not used: it prints every rule, including passwords, treats the rest
+of a URL as a comment, and prints syntax errors and continues.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ QUOTED = re.compile(r"""("(?:[^"\\]|\\.)*"|'(?:[^']|'')*')""", re.DOTALL)
 
 
 class Refused(Exception):
-    """What is wrong in the text, and at which offset. The text itself is never told."""
+    """The text is invalid: the reason and the offset. The message never contains the text."""
 
     def __init__(self, offset: int, reason: str) -> None:
         super().__init__(reason)
@@ -42,14 +42,14 @@ class Rule(NamedTuple):
 
 
 def parse_pmss(text: str) -> list[Rule]:
-    """The rules in `text`, in its order.
+    """The rules in `text`, in order.
 
-    Raises `Refused` where it is no PMSS, `StartupCheck` where the `pmss` package is missing.
+    Raises `Refused` if it is not valid PMSS, `StartupCheck` if the `pmss` package is missing.
     """
     lexer_module, parser_module = _import_pmss()
     text = _without_comments(text)
     if not text.strip():
-        return []  # the parser takes an empty file for a broken one
+        return []  # the parser rejects an empty file
     tokens = list(_tokens(text, lexer_module.lexer))
     # Rule for rule, the tree has the order of the values in the text.
     offsets = iter([token.lexpos for token in tokens if token.type == "VALUE"])
@@ -77,9 +77,9 @@ def _import_pmss() -> tuple[Any, Any]:
 
 
 def _without_comments(text: str) -> str:
-    """`text` with blanks for its comments: offsets and lines stay what they were.
+    """`text` with its comments replaced by blanks, so that offsets and lines stay the same.
 
-    pmss would take them out itself, and the rest of every URL with them.
+    pmss would remove them itself, together with the rest of every URL.
     """
     kept: list[str] = []
     done = 0
@@ -95,7 +95,7 @@ def _without_comments(text: str) -> str:
         elif found == "/*":
             end = text.find("*/", end) + len("*/")
             if end < len("/*"):  # none: what is left would be looked through for each `/*`
-                raise Refused(start, "a comment that no `*/` ends")
+                raise Refused(start, "a comment is not closed by `*/`")
         elif found == "//":
             # `key: scheme://` is a URL, `key:// text` a comment.
             if colon >= 0 and text[start - 1] == ":" and start - 1 != colon:
@@ -110,7 +110,7 @@ def _without_comments(text: str) -> str:
 
 
 class _Replay:
-    """The tokens once more, in the form in which the parser asks for them."""
+    """Replays the tokens to the parser."""
 
     def __init__(self, tokens: list[Any]) -> None:
         self._tokens = iter(tokens)
@@ -120,12 +120,12 @@ class _Replay:
 
 
 def _tokens(text: str, shared_lexer: Any) -> Iterator[Any]:
-    """The tokens of `text`, each value looked at for a `;` that was forgotten."""
+    """The tokens of `text`; each value is checked for a missing `;`."""
 
     def refuse(token: Any) -> None:
         raise Refused(
             token.lexpos,
-            "a character that PMSS has no use for here. Names are letters, digits and `_`, "
+            "a character that PMSS does not allow here. Names are letters, digits and `_`, "
             'a condition is `.class` or `[attribute="value"]`, and a value ends at the first `;`, '
             "even in quotes",
         )
@@ -149,7 +149,7 @@ def _tokens(text: str, shared_lexer: Any) -> Iterator[Any]:
 
 
 def _runs_on(value: str) -> bool:
-    """Whether the value swallowed what follows it, for want of a `;`."""
+    """Whether the value includes the next rule because a `;` is missing."""
     value = value.strip()
     if value[:1] in {"'", '"'}:
         return QUOTED.fullmatch(value) is None

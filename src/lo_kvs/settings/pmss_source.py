@@ -1,22 +1,22 @@
-"""PMSS rule files, read as a mapping of settings.
+"""Reads PMSS rule files as a mapping of settings.
 
-The `pmss` package (the extra of that name) takes the file apart; what its rules say
-becomes the mapping that a YAML file would have given:
+The `pmss` package (the extra of that name) parses the file; the result is the mapping that a
+YAML file would have given:
 
     kvs default { type: redis_ephemeral; expiry: 30; }      /* kvs: {default: {...}} */
     redis_connection { redis_host: localhost; }
 
-- The type names of a selector are the path of its rules, in the order in which they stand,
-  but `kvs`, `redis_connection` and `redis_connections` come first: to PMSS `default kvs` is
+- The type names of a selector are the path of its rules, in the given order, except that
+  `kvs`, `redis_connection` and `redis_connections` come first: for PMSS, `default kvs` is
   `kvs default`.
-- A rule without type names is a setting at the top. It holds everywhere in PMSS, so one
+- A rule without type names is a top-level setting. In PMSS it applies everywhere, so one
   whose name starts with `redis_` belongs to `redis_connection`.
-- Where two rules give one setting, the more specific selector wins, then the earlier rule;
-  a selector that is repeated replaces what it gave before.
-- Rules under a class or an attribute hold for some requests only. Nothing is known of
-  requests at startup, so they are left out, and a warning in the log names them.
-- A value is read as YAML reads a word: `30` is a number, `true` a boolean, nothing at all
-  is `None`. Names such as `redis_password` keep their text. Quotes around a value go away.
+- If two rules give the same setting, the more specific selector wins, then the earlier rule;
+  a repeated selector replaces its earlier settings.
+- Rules under a class or an attribute apply to some requests only. At startup, requests are not
+  known, so these rules are skipped, and a warning in the log names them.
+- A value is parsed like a word in YAML: `30` is a number, `true` a boolean, an empty value is
+  `None`. Names such as `redis_password` keep their text. Quotes around a value are removed.
 - `//` starts a comment, except in a URL inside a value (`redis_url: redis://host/0;`).
 """
 
@@ -49,10 +49,10 @@ class _Setting(NamedTuple):
 
 
 def read_pmss(text: str, source: str) -> dict[str, Any]:
-    """The settings that the rules in `text` give at startup.
+    """The settings that the rules in `text` define at startup.
 
-    `source` names the file in messages. Raises `StartupCheck` where the text is no PMSS,
-    and where the `pmss` package is missing.
+    `source` names the file in messages. Raises `StartupCheck` if the text is not valid PMSS,
+    or if the `pmss` package is missing.
     """
     try:
         rules = parse_pmss(text)
@@ -116,11 +116,11 @@ def _value(path: Place, text: str, offset: int) -> object:
     try:
         return yaml.safe_load(text) if QUOTED.fullmatch(text) else parse_word(path, text)
     except yaml.YAMLError:
-        reason = f"the quoted value of `{name}` cannot be read: does it hold a backslash?"
+        reason = f"the quoted value of `{name}` is not valid: does it contain a backslash?"
     except ValueError:  # 2026-02-31
         reason = (
-            f"the value of `{name}` looks like a date and is none, or is a number of too many "
-            "digits: put quotes around it"
+            f"the value of `{name}` looks like a date but is not valid, or is a number of too "
+            "many digits: put quotes around it"
         )
     raise Refused(offset, reason)
 

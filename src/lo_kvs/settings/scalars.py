@@ -1,8 +1,8 @@
-"""What an unquoted word stands for as the value of a setting: text, a number, true or false.
+"""Decides what an unquoted word in the settings means: text, a number or a boolean.
 
-YAML 1.1 reads `0123` as 83, `10:20` as 620 and `yes` as true. An option of a connection or of
-a store that is text keeps its word as it is written. A number there that is octal or
-sexagesimal stays the word as well, and is refused later: `010` is 8 in YAML 1.1, 10 in 1.2.
+YAML 1.1 reads `0123` as 83, `10:20` as 620 and `yes` as true. A text option of a connection or
+a store keeps its word unchanged. An octal or base-60 number there stays text as well, and is
+rejected later: `010` is 8 in YAML 1.1, 10 in 1.2.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ TAG: Final = "tag:yaml.org,2002:"
 TEXT: Final = TAG + "str"
 NULL: Final = TAG + "null"
 MERGE: Final = TAG + "merge"
-#: What a word can be other than text; a text is none of it, and so is no other tag.
+#: The types of a word other than text.
 WORDS: Final = frozenset(TAG + name for name in ("bool", "int", "float", "timestamp"))
 
-# Nothing wider, `require_password: false` must stay a boolean.
+# Not broader: `require_password: false` must stay a boolean.
 _SECRET: Final = re.compile(r"(?:redis_(?:\w+_)?)?(?:password|passwd|passphrase)")
 #: Options of a connection that are text.
 _OF_A_CONNECTION: Final = frozenset(
@@ -35,17 +35,17 @@ _OF_A_STORE: Final = frozenset({"type", "path", "prefix", "connection"})
 # Octal, and base 60.
 _AMBIGUOUS: Final = re.compile(r"[-+]?0[0-9_]+|[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?")
 
-#: Where a setting stands: the names from the top on.
+#: The path of a setting: the names from the top.
 Place = tuple[str, ...]
 
 
 def is_secret(name: object) -> bool:
-    """Whether the value of `name` is text, whatever it looks like."""
+    """Whether the value of `name` is always text."""
     return isinstance(name, str) and _SECRET.fullmatch(name) is not None
 
 
 def stays_text(place: Place, word: str) -> bool:
-    """Whether `word`, as the value of the setting at `place`, is read as it is written."""
+    """Whether `word`, as the value of the setting at `place`, stays text."""
     name = place[-1]
     if is_secret(name) or name in _OF_A_CONNECTION:
         return True
@@ -55,7 +55,7 @@ def stays_text(place: Place, word: str) -> bool:
 
 
 def kept_as_text(value: yaml.Node, place: Place) -> yaml.Node:
-    """The value of a setting, or a text in its place where the word stays text."""
+    """The value of a setting, or a text node instead if the word stays text."""
     if isinstance(value, yaml.SequenceNode):
         value.value = [
             kept_as_text(item, place) if isinstance(item, yaml.ScalarNode) else item
@@ -67,13 +67,13 @@ def kept_as_text(value: yaml.Node, place: Place) -> yaml.Node:
         and value.style is None
         and stays_text(place, value.value)
     ):
-        # Another node, as an anchor can stand for this one in other places.
+        # A new node, as an anchor can refer to this one in other places.
         return yaml.ScalarNode(TEXT, value.value, value.start_mark, value.end_mark)
     return value
 
 
 def keep_text(root: yaml.Node | None) -> None:
-    """Make text of the words in a document that stay text because of the block they are in."""
+    """Convert the words to text that stay text because of their block."""
     for pairs in _mappings(root):
         for key, block in pairs:
             if key.value in ("kvs", "redis_connections"):
@@ -96,7 +96,7 @@ def _entries(block: yaml.Node) -> Iterator[yaml.Node]:
 
 
 def _mappings(node: yaml.Node | None) -> Iterator[list[tuple[yaml.Node, yaml.Node]]]:
-    """The pairs of names and values of a mapping, and of those that `<<` brings in, each once."""
+    """The name-value pairs of a mapping and of the mappings that `<<` merges, each once."""
     seen: set[int] = set()
     waiting = [node]
     while waiting:
@@ -110,7 +110,7 @@ def _mappings(node: yaml.Node | None) -> Iterator[list[tuple[yaml.Node, yaml.Nod
 
 
 def _keep_names(block: yaml.Node) -> None:
-    """Make text of the names of stores and connections: `1` is a name as `one` is."""
+    """Convert the names of stores and connections to text: `1` is a name like `one`."""
     keys = [key for key, _ in block.value] if isinstance(block, yaml.MappingNode) else []
     if isinstance(block, yaml.SequenceNode):
         keys = block.value[:1]  # [name, options]
@@ -127,10 +127,10 @@ def _keep_in(options: yaml.Node) -> None:
 
 
 def parse_word(place: Place, text: str) -> Any:
-    """What YAML makes of the unquoted word `text` as the value of the setting at `place`.
+    """The value of the unquoted word `text` for the setting at `place`, as in YAML.
 
-    A number, a boolean, a date, `None`, or the text itself. Raises `ValueError` where the
-    word looks like a number or a date and is none.
+    A number, a boolean, a date, `None`, or the text itself. Raises `ValueError` if the word
+    looks like a number or a date but is not valid.
     """
     loader: Any = yaml.SafeLoader("")
     tag = loader.resolve(yaml.ScalarNode, text, (True, False))
@@ -140,7 +140,7 @@ def parse_word(place: Place, text: str) -> Any:
 
 
 def construct(loader: Any, node: yaml.ScalarNode) -> Any:
-    """The value of a scalar. Raises `ValueError` where it cannot be what its tag says."""
+    """The value of a scalar. Raises `ValueError` if it is not valid for its tag."""
     try:
         # By the class, as a loader may have a method of its own that calls this one.
         value = yaml.SafeLoader.construct_object(loader, node)

@@ -1,7 +1,7 @@
-"""What a message may show of names and values that stand in settings.
+"""Formats names and values of settings for messages, without revealing secrets.
 
-A password can stand anywhere by mistake: after a colon without a space it is part of a name,
-and a URL that holds one is given where a name is expected.
+A password can be in the wrong place: after a colon without a space it is part of a name, and a
+URL with a password may be given instead of a name.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 HIDDEN: Final = "not shown, it may be a secret"
 _NAME: Final = re.compile(r"[A-Za-z0-9_]{1,64}")
 _WHOLE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,63}")
-# Texts that somebody gives for a number or for true and false.
+# Text given instead of a number or a boolean.
 _PLAIN: Final = re.compile(r"\s*|[+-]?[0-9._:]{1,12}|true|false|yes|no|on|off", re.IGNORECASE)
 _URL_OR_LOGIN: Final = re.compile(r"://|:.*@|-----BEGIN|[\n\r]", re.DOTALL)
 _PATH_MAX: Final = 1_024
@@ -20,7 +20,7 @@ _BITS_MAX: Final = 256
 
 
 class Secret(str):
-    """Text that `repr` hides: where settings or variables are printed, it is not."""
+    """Text whose `repr` is hidden, so that printed settings or variables do not show it."""
 
     __slots__ = ()
 
@@ -29,7 +29,7 @@ class Secret(str):
 
 
 def name_shown(name: object) -> str:
-    """The quoted name, up to the first character that is no letter, digit or `_`."""
+    """The quoted name, up to the first character that is not a letter, digit or `_`."""
     if not isinstance(name, str):
         return value_shown(name)
     found = _NAME.match(name)
@@ -39,9 +39,9 @@ def name_shown(name: object) -> str:
 
 
 def label(name: str) -> str:
-    """The name of a block or store, for the place of a fault: `kvs.default`.
+    """The name of a block or store, for the place of an error: `kvs.default`.
 
-    A name of letters, digits, `_`, `.` and `-` is shown; of any other only its beginning.
+    A name of letters, digits, `_`, `.` and `-` is shown; of other names only the start.
     """
     if _WHOLE_NAME.fullmatch(name):
         return name
@@ -50,18 +50,18 @@ def label(name: str) -> str:
 
 
 def word_shown(word: object) -> str:
-    """The quoted word where it can be a name; a URL or a text with other characters is hidden."""
+    """The quoted word if it looks like a name; a URL or other text is hidden."""
     if not isinstance(word, str):
         return value_shown(word)
     return repr(word) if _WHOLE_NAME.fullmatch(word) else f"other text ({HIDDEN})"
 
 
 def value_shown(value: object) -> str:
-    """A value that is not what was expected: numbers as they are, of other things the type."""
+    """An unexpected value: numbers are shown, of other values the type."""
     if value is None or isinstance(value, bool | float):
         return repr(value)
     if isinstance(value, int):
-        return repr(value) if value.bit_length() <= _BITS_MAX else "a number of very many digits"
+        return repr(value) if value.bit_length() <= _BITS_MAX else "a number with too many digits"
     if isinstance(value, str):
         return repr(value) if _PLAIN.fullmatch(value) else f"other text ({HIDDEN})"
     return f"a {type(value).__name__}"
@@ -73,5 +73,5 @@ def holds_login(text: str) -> bool:
 
 
 def is_path(text: str) -> bool:
-    """Whether the text can be shown as a path: no URL, no login, not the content of a file."""
+    """Whether the text can be shown as a path: not a URL, login or file content."""
     return len(text) <= _PATH_MAX and _URL_OR_LOGIN.search(text) is None

@@ -1,8 +1,8 @@
-"""YAML as settings need it: safe, strict about names, and careful with passwords.
+"""Parses YAML settings: safe, strict about names, and careful with passwords.
 
 - Only plain data is built, as by `yaml.safe_load`.
-- A name that a mapping gives twice is refused; YAML would keep the last in silence.
-- The value of an option that is text is text, even where it looks like a number:
+- Duplicate names in a mapping are rejected; YAML would silently keep the last one.
+- The value of a text option is text, even if it looks like a number: see
   `lo_kvs.settings.scalars`.
 - No message quotes a value: it may be a password.
 """
@@ -18,19 +18,19 @@ from lo_kvs.prestartup import StartupCheck
 from lo_kvs.settings.scalars import MERGE, construct, keep_text, kept_as_text
 from lo_kvs.settings.shown import name_shown
 
-#: Names in one mapping, with those that `<<` brings in; a chain of merges could grow for ever.
+#: Names in one mapping, including merged ones (`<<`): a chain of merges could grow without limit.
 _NAMES_MAX = 10_000
 
 
 class _Refused(Exception):
-    """What is wrong and on which line; no value is in it."""
+    """The document is invalid: the reason and the line, without values."""
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader, which refuses a name given twice and leaves passwords as they are."""
+    """The safe loader, which also rejects duplicate names and keeps passwords as text."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        # Here and not in construct_mapping, where `<<` has already brought its own names in.
+        # Here and not in construct_mapping, where the names from `<<` are already merged.
         node = super().compose_mapping_node(anchor)
         lines: dict[tuple[str, object], int] = {}
         for index, (key, value) in enumerate(node.value):
@@ -39,8 +39,8 @@ class _Loader(yaml.SafeLoader):
             name, line = (key.tag, key.value), key.start_mark.line + 1
             if name in lines:
                 raise _Refused(
-                    f"line {line}: {_quoted(key.value)} is there already, on line {lines[name]}: "
-                    "keep one of the two"
+                    f"line {line}: duplicate name {_quoted(key.value)}, first on line "
+                    f"{lines[name]}: keep one of the two"
                 )
             lines[name] = line
             node.value[index] = (key, kept_as_text(value, (key.value,)))
@@ -61,7 +61,7 @@ class _Loader(yaml.SafeLoader):
         mapping: dict[Any, Any] = super().construct_mapping(node, deep=deep)
         if len(mapping) < len(node.value):  # 1 and 0x1
             raise _Refused(
-                f"line {node.start_mark.line + 1}: two names of a mapping mean the same: keep one"
+                f"line {node.start_mark.line + 1}: two names of a mapping are equal: keep one"
             )
         return mapping
 
@@ -72,8 +72,8 @@ class _Loader(yaml.SafeLoader):
             return construct(self, node)
         except ValueError:
             raise _Refused(
-                f"line {node.start_mark.line + 1}: a value looks like a number or a date and is "
-                "none, or has too many digits: put quotes around it"
+                f"line {node.start_mark.line + 1}: a value looks like a number or a date but is "
+                "not valid, or has too many digits: put quotes around it"
             ) from None
 
 
@@ -86,10 +86,10 @@ def _quoted(name: str) -> str:
 
 
 def parse_yaml(text: str, source: str) -> Any:
-    """What the YAML `text` holds; `None` where it holds nothing.
+    """The content of the YAML `text`; `None` if it is empty.
 
-    `source` names the file in messages. Raises `StartupCheck` where the text is no YAML,
-    where a mapping gives a name twice, and where a value cannot be what it looks like.
+    `source` names the file in messages. Raises `StartupCheck` if the text is not valid YAML, if
+    a mapping has a duplicate name, or if a value looks like a number or a date but is not valid.
     """
     reason: str
     try:
@@ -104,7 +104,7 @@ def parse_yaml(text: str, source: str) -> Any:
         reason = str(refused)
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        reason = f"line {line} is not YAML: it has a control character in it"
+        reason = f"line {line} is not valid YAML: it contains a control character"
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"line {mark.line + 1}, column {mark.column + 1} is" if mark else "this is"

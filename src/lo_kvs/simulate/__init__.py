@@ -1,10 +1,9 @@
-"""A simulated class: students who type, delete, pause and turn to other documents.
+"""Simulates a class of students who type, delete, pause and switch between documents.
 
-The events are those of a class that writes in Google Docs, interleaved over time, with the
-server's times in their order. They depend on the arguments alone, on every version of
-Python: the clock is simulated, and of `random.Random` only `random()` is used, whose
-sequence is promised not to change. The texts that the students end with are known without
-any reducer, so they are what a text reducer is tested against.
+The events are those of a class that writes in Google Docs, interleaved over time, with
+increasing server times. They depend only on the arguments, on every version of Python: the clock
+is simulated, and only `random.Random.random()` is used, whose sequence is guaranteed not to
+change. The final texts are known without a reducer, so text reducers can be tested with them.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ class SimulatedClass:
 
     `start` is the server's time of the beginning, in seconds since 1970. Each student has
     `documents` documents, whose texts stay around `length` UTF-16 units at most, so that
-    the class can go on for any number of events. Other seeds give other classes.
+    the class can go on for any number of events. The same seed produces the same class.
 
     Raises ValueError for a class of none, a negative number of events, no documents, or
     a length below 100.

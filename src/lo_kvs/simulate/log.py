@@ -1,4 +1,4 @@
-"""Event logs: events as lines of text in a file."""
+"""Writes event logs: events as lines of text in a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One simulated student: what is done next, and the documents that it is done to."""
+"""One simulated student: the next action, and the documents that it changes."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Reducers: the functions that fold events into state, and what runs them."""
+"""Stream analytics: reducers, which fold events into state, and the engine that runs them."""

@@ -1,4 +1,4 @@
-"""What goes wrong with a reducer itself, and not with its store."""
+"""Errors of reducers themselves, not of the store."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from lo_kvs.kvs.errors import KVSError, shorten
 
 
 class ReducerTimedOut(KVSError, TimeoutError):
-    """A reducer took longer for one event than its time limit. Nothing of it was written.
+    """A reducer took longer for one event than its time limit. Nothing of the event was written.
 
-    The state is what it was before the event, and the events after it go on.
+    The state is unchanged, and later events are processed.
 
     reducer, key  the reducer's name, and the key of the Internal state
     timeout       the limit in seconds
@@ -22,7 +22,7 @@ class ReducerTimedOut(KVSError, TimeoutError):
 
     def __str__(self) -> str:
         return (
-            f"the reducer {self.reducer} took longer than {self.timeout:g} s for one event, on "
-            f"{shorten(self.key)}; nothing of the event was written (see `reducer_timeout` in the "
-            "`reducers` block of the settings, and `timeout` of the reducer's decorator)"
+            f"reducer {self.reducer} took longer than {self.timeout:g} s for one event of "
+            f"{shorten(self.key)}; nothing of the event was written. To change the limit, set "
+            "`reducers.reducer_timeout` in the settings, or `timeout` of the reducer's decorator"
         )

@@ -1,4 +1,4 @@
-"""The parts that a key is made of: which state it holds, and whose.
+"""The parts of a key: which half of the state it is, and the fields that select the state.
 
 Internal,writing.reconstruct,EventField.doc_id:D,STUDENT:S
 ^ KeyStateType               ^ EventField        ^ KeyField
@@ -14,7 +14,7 @@ from lo_kvs.kvs.errors import shorten
 
 
 class ScopeFieldError(Exception):
-    """A scope names a field that has no value, or that is no field at all."""
+    """A scope names a field that has no value, or something that is not a field."""
 
 
 class KeyStateType(enum.Enum):
@@ -25,7 +25,7 @@ class KeyStateType(enum.Enum):
 
 
 class KeyField(enum.Enum):
-    """An entity that the system knows: who or what a state is about."""
+    """An entity that a state can belong to."""
 
     STUDENT = "STUDENT"
     CLASS = "CLASS"
@@ -35,10 +35,10 @@ class KeyField(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class EventField:
-    """A value that the event brings along, such as `EventField("doc_id")`.
+    """A value from the event, such as `EventField("doc_id")`.
 
-    Two of the same event field are equal. Raises `ScopeFieldError` for an empty name and
-    for one with a comma or a colon: keys could not be taken apart again.
+    Two instances of the same field are equal. Raises `ScopeFieldError` for an empty name and
+    for a name with a comma or a colon, as keys could not be parsed again.
     """
 
     event: str
@@ -46,7 +46,7 @@ class EventField:
     def __post_init__(self) -> None:
         if not isinstance(self.event, str) or not self.event or set(self.event) & set(",:"):
             raise ScopeFieldError(
-                f"an EventField needs a name without commas and colons, got {shorten(self.event)}"
+                f"an EventField needs a name without comma or colon, got {shorten(self.event)}"
             )
 
     @property
@@ -59,7 +59,8 @@ Field: TypeAlias = KeyField | EventField
 
 
 class Scope(frozenset[Field]):
-    """The fields that tell one state of a reducer from another: one state for each
-    combination of their values. `Scope([KeyField.STUDENT, EventField("doc_id")])` is a
-    state for each document of each student; the empty scope is one state for all.
+    """The fields that select a state of a reducer: one state for each combination of values.
+
+    `Scope([KeyField.STUDENT, EventField("doc_id")])` is one state per document and student;
+    the empty scope is a single state for all events.
     """

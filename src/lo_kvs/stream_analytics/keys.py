@@ -1,12 +1,12 @@
-"""Keys of reducer state: made, taken apart, and safe against what events carry.
+"""Keys of reducer state: builds and parses them, and escapes values from events.
 
-A key reads `<Internal|External>,<module>.<qualname>[,<field>:<value>…]`, fields sorted by
-name. Values stand as they are, except for a comma that would start another field: a
-`doc_id` of `D,EventField.tab_id:T` becomes `D%2CEventField.tab_id:T`, and what already
-looks like such an escape gets one `25` more. Different values always give different keys.
+A key has the form `<Internal|External>,<module>.<qualname>[,<field>:<value>…]`, fields sorted
+by name. Values are written unchanged, except for a comma that would start another field: a
+`doc_id` of `D,EventField.tab_id:T` becomes `D%2CEventField.tab_id:T`. Text that already looks
+like such an escape gets one more `25`. Different values always give different keys.
 
-A value that an event or a browser brings has at most 1,024 bytes, and its key 8,192: each key is
-kept in memory several times.
+A value from an event or a browser has at most 1,024 bytes, and its key 8,192: each key is kept
+in memory several times.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from lo_kvs.stream_analytics.fields import (
     ScopeFieldError,
 )
 
-#: The longest value that an event or a browser may bring for a field, and its key, in UTF-8.
+#: The longest value from an event or a browser, and the longest key with one, in bytes of UTF-8.
 ID_BYTES_MAX: Final = 1024
 KEY_BYTES_MAX: Final = 8192
 
 _KEY_FIELDS = "|".join(field.value for field in KeyField)
 _SEPARATOR = re.compile(rf",((?:{_KEY_FIELDS}|EventField\.[^,:]+):)")
-# How a field begins. The rest of an event field's name is left out here: it can hold what is
-# escaped itself, and whether a comma is escaped must not hang on whether the next one is.
+# The start of a field. The rest of an event field's name is left out here: it can contain escaped
+# text itself, and whether a comma is escaped must not depend on whether the next one is.
 _FIELD = rf"(?:(?:{_KEY_FIELDS}):|EventField\.)"
 _FORGED = re.compile(rf",(?={_FIELD})")
 _ESCAPED = re.compile(rf"%(?=(?:25)*2C{_FIELD})")
@@ -40,7 +40,7 @@ _ESCAPED_TWICE = re.compile(rf"%25(?=(?:25)*2C{_FIELD})")
 
 
 class KeyParts(NamedTuple):
-    """What a reducer's key says. `fields` maps names, as they stand in the key, to values."""
+    """The parts of a reducer's key. `fields` maps names, as written in the key, to values."""
 
     state_type: KeyStateType
     reducer: str
@@ -48,10 +48,10 @@ class KeyParts(NamedTuple):
 
 
 def fully_qualified_function_name(func: Callable[..., object]) -> str:
-    """`<module>.<qualname>` of a reducer, as it stands in keys.
+    """`<module>.<qualname>` of a reducer, as used in keys.
 
-    Overrides that `kvs_pipeline` was given count; a decorated reducer has the name of the
-    function inside it.
+    Overrides passed to `kvs_pipeline` apply; a decorated reducer has the name of the function
+    that it wraps.
     """
     module = getattr(func, "_kvs_module", None) or func.__module__
     qualname = getattr(func, "_kvs_qualname", None) or func.__qualname__
@@ -63,10 +63,10 @@ def make_key(
     key_dict: Mapping[Field, object],
     state_type: KeyStateType,
 ) -> str:
-    """The key of one state of the reducer `func` (or of its qualified name).
+    """The key of one state of the reducer `func`, a function or a qualified name.
 
-    `key_dict` maps the fields of the scope to their values, which are turned into text.
-    Raises `ScopeFieldError` where something other than a field stands in it.
+    `key_dict` maps the fields of the scope to their values, which are converted to text.
+    Raises `ScopeFieldError` if it contains something other than a field.
     """
     name = func if isinstance(func, str) else fully_qualified_function_name(func)
     if not isinstance(state_type, KeyStateType):
@@ -84,9 +84,9 @@ def bounded_key(
     key_dict: Mapping[Field, object],
     state_type: KeyStateType,
 ) -> str:
-    """`make_key`, for values that events and browsers bring.
+    """`make_key` for values from events and browsers.
 
-    Raises `InvalidKey` where a value has more than `ID_BYTES_MAX` bytes, or the key more than
+    Raises `InvalidKey` if a value has more than `ID_BYTES_MAX` bytes, or the key more than
     `KEY_BYTES_MAX`.
     """
     for field, value in key_dict.items():
@@ -98,18 +98,18 @@ def bounded_key(
 
 
 def made_text(value: object) -> str:
-    """The text of a value in keys. Raises `InvalidKey` where Python cannot make it."""
+    """The text of a value in keys. Raises `InvalidKey` if Python cannot convert it."""
     try:
         return str(value)
     except (ValueError, RecursionError) as error:  # 5,000 digits; lists within lists
         kind = type(value).__name__
-        raise InvalidKey(kind, f"the {kind} cannot be turned into text ({error})") from None
+        raise InvalidKey(kind, f"the {kind} cannot be converted to text ({error})") from None
 
 
 def parse_key(key: str) -> KeyParts | None:
-    """What a reducer's key says, or `None` for a key that no reducer made.
+    """The parts of a reducer's key, or `None` for any other key.
 
-    The inverse of `make_key`: `parse_key(make_key(f, fields, t))` gives them all back.
+    The inverse of `make_key`: `parse_key(make_key(f, fields, t))` returns all three.
     """
     kind, comma, rest = key.partition(",")
     if not comma or kind not in ("Internal", "External"):
@@ -121,14 +121,14 @@ def parse_key(key: str) -> KeyParts | None:
 
 
 def escape(value: str) -> str:
-    """`value` as it stands in a key: it cannot start another field there."""
-    if "," not in value and "%" not in value:  # the usual value pays for no regex
+    """`value` escaped for a key: it cannot start another field there."""
+    if "," not in value and "%" not in value:  # the usual value needs no regex
         return value
     return _FORGED.sub("%2C", _ESCAPED.sub("%25", value))
 
 
 def unescape(text: str) -> str:
-    """The value that `escape` made `text` of."""
+    """The value that `escape` turned into `text`."""
     if "%" not in text:
         return text
     return _ESCAPED_TWICE.sub("%", _FORGED_ESCAPED.sub(",", text))
@@ -140,5 +140,5 @@ def _check_length(name: str, text: str, most: int) -> None:
     length = len(text.encode(errors="surrogatepass"))
     if length > most:
         raise InvalidKey(
-            text, f"{shorten(name)} has {length:,} bytes, and at most {most:,} are allowed"
+            text, f"{shorten(name)} has {length:,} bytes; at most {most:,} are allowed"
         )

@@ -1,8 +1,8 @@
-"""Keys that browsers ask for, by JSON, and the list of reducers whose states they may read.
+"""Keys that browsers request by JSON, and the list of reducers whose states they may read.
 
-`make_key_from_json` refuses every `source` that is not on a list: without one, each user could
-read each value of the store by naming the right reducer. The list is the first of these that
-is there:
+`make_key_from_json` rejects every `source` that is not on a list. Otherwise each user could
+read every value of the store by naming the right reducer. The list is the first of these that
+exists:
 
     1. the argument `sources`
     2. the setting `allowed_sources` in the `reducers` block
@@ -35,23 +35,23 @@ MODULE_LOADER: Final = "learning_observer.module_loader"
 
 
 class SourceNotAllowed(ScopeFieldError):
-    """A browser asked for a reducer that is not on the list of allowed sources."""
+    """A browser requested a reducer that is not on the list of allowed sources."""
 
 
 def make_key_from_json(js: Mapping[str, Any], sources: Iterable[Source] | None = None) -> str:
-    """The key that a browser asks for, from its JSON.
+    """The key that a browser requests by JSON.
 
     `{"source": "module.reducer", "KeyField.STUDENT": "S", "EventField.doc_id": "D"}` is the
-    Internal state of that reducer; `"state_type": "External"` asks for the other half.
+    Internal state of that reducer; `"state_type": "External"` requests the other half.
 
-    sources  the reducers, or their qualified names, that may be asked for. Default: the setting
-             `allowed_sources`, else what the Learning Observer's course aggregators show. With
-             none of these, every source is refused
+    sources  the allowed reducers, as functions or qualified names. Default: the setting
+             `allowed_sources`, else the sources of the Learning Observer's course aggregators.
+             With none of these, every source is rejected
 
-    Raises `SourceNotAllowed` for a source that is not on the list; `ScopeFieldError` for what is
-    not an object, a missing source, an unknown field, or a value that is not text or a number;
-    `InvalidKey` for a value that is too long. It does not check whether the caller may read the
-    states of that student, class or document: check that before.
+    Raises `SourceNotAllowed` for a source that is not on the list; `ScopeFieldError` if `js` is
+    not an object, for a missing source, an unknown field, or a value that is not text or a
+    number; `InvalidKey` for a value that is too long. It does not check whether the caller may
+    read the states of that student, class or document: check that first.
     """
     if not isinstance(js, Mapping):
         raise ScopeFieldError(f"expected an object, got {type(js).__name__}")
@@ -77,7 +77,7 @@ def make_key_from_json(js: Mapping[str, Any], sources: Iterable[Source] | None =
 
 
 def check_allowed_sources(value: object) -> str | None:
-    """What is wrong with the setting `allowed_sources`, if anything. `None`: it is not set."""
+    """The problem with the setting `allowed_sources`, or `None`. `None` as the value: not set."""
     if value is None:
         return None
     if not isinstance(value, list | tuple) or not all(
@@ -120,12 +120,12 @@ def _from_settings() -> Iterable[Source] | None:
 
 
 def _from_aggregators() -> Iterable[Source] | None:
-    """What the dashboards of a Learning Observer show; `None` where this is not one."""
+    """The sources that dashboards show; `None` outside a Learning Observer."""
     try:
         loader: Any = importlib.import_module(MODULE_LOADER)
     except ModuleNotFoundError as error:
         if error.name not in {MODULE_LOADER, MODULE_LOADER.partition(".")[0]}:
-            raise  # it is there, and something that it imports is not
+            raise  # the module exists, but one of its imports does not
         return None
     aggregators = getattr(loader, "course_aggregators", None)
     if aggregators is None:
@@ -134,7 +134,7 @@ def _from_aggregators() -> Iterable[Source] | None:
 
 
 def _name(source: Source) -> str | None:
-    """The qualified name of a source, `None` for what has none: that allows nothing."""
+    """The qualified name of a source; `None` if it has none, which allows nothing."""
     if isinstance(source, str):
         return source
     return fully_qualified_function_name(source) if hasattr(source, "__qualname__") else None
@@ -147,12 +147,12 @@ def _field_named(name: object) -> Field:
     if kind == "EventField":
         return EventField(rest)
     known = ", ".join(f"KeyField.{field.name}" for field in KeyField)
-    raise ScopeFieldError(f"{_brief(name)} is no field; known are {known} and EventField.<name>")
+    raise ScopeFieldError(f"unknown field {_brief(name)}; known: {known}, EventField.<name>")
 
 
 def _brief(value: object) -> str:
-    """What a browser sent, for messages: only of text is the content shown, and not all of it.
+    """A value from a browser, for messages: shortened text, or the name of any other type.
 
-    `repr` of a number of 5,000 digits, or of what is nested deeply, raises.
+    `repr` of a number of 5,000 digits, or of a deeply nested value, raises.
     """
     return shorten(value) if isinstance(value, str) else type(value).__name__

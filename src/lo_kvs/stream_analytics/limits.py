@@ -1,12 +1,12 @@
-"""How much the reducers of one process may hold: the `reducers` block of the settings.
+"""Limits of the engine: the `reducers` block of the settings.
 
     reducers:
-      cache_bytes: 67108864     memory for states that no event waits for
-      waiting_events: 100000    events that may wait before `process` makes callers wait
+      cache_bytes: 67108864     memory for cached states
+      waiting_events: 100000    events that may be queued before `process` makes callers wait
       reducer_timeout: 30       seconds that a reducer with an `await` may take for one event
       allowed_sources: []       reducers that browsers may read; see `keys_from_json`
 
-The first two count for each event loop and store.
+The first two apply to each event loop and store.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ TIMEOUT_MAX_S: Final = 86_400
 
 @dataclass(frozen=True)
 class Limits:
-    """The bounds on an engine.
+    """The limits of an engine.
 
-    cache_bytes      states that no event waits for are kept up to this much memory, about;
-                     0 keeps none, and each event reads its state
-    waiting_events   when so many events wait, whoever brings another waits first: a store
-                     that is slow slows its callers down instead of filling the memory. The
-                     events of one state count up to a tenth of it
-    reducer_timeout  seconds that a reducer with an `await` may take for one event, where it
-                     has no `timeout` of its own; `None`: as long as it takes
+    cache_bytes      approximate memory for cached states, those without queued events; with 0,
+                     each event reads its state
+    waiting_events   when this many events are queued, callers wait before they submit another:
+                     a slow store slows its callers instead of filling the memory. The events of
+                     one state count up to a tenth of the limit
+    reducer_timeout  seconds that a reducer with an `await` may take for one event, if it has no
+                     `timeout` of its own; `None` for no limit
     """
 
     cache_bytes: int = 64 * 1024 * 1024
@@ -45,7 +45,7 @@ class Limits:
 
     @classmethod
     def from_settings(cls) -> Limits:
-        """What the loaded settings say. Raises `StartupCheck` with every fault."""
+        """The limits in the loaded settings. Raises `StartupCheck` that lists every problem."""
         block = host.settings().get("reducers") or {}
         if not isinstance(block, Mapping):
             raise StartupCheck(f"reducers: expected a mapping, got {type(block).__name__}")
@@ -65,13 +65,13 @@ class Limits:
 
 
 def timeout_fault(value: object) -> str | None:
-    """What is wrong with a time limit for a reducer, if anything. `None` is no limit."""
+    """The problem with a time limit for a reducer, or `None`. `None` as the value: no limit."""
     if value is None:
         return None
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not TIMEOUT_MIN_S <= value <= TIMEOUT_MAX_S:  # type: ignore[operator]
         return (
-            f"expected seconds from {TIMEOUT_MIN_S:g} to {TIMEOUT_MAX_S:g}, "
+            f"expected seconds between {TIMEOUT_MIN_S:g} and {TIMEOUT_MAX_S:g}, "
             f"got {value_shown(value)}"
         )
     return None
@@ -80,13 +80,13 @@ def timeout_fault(value: object) -> str | None:
 def _whole_number(least: int) -> Callable[[object], str | None]:
     def fault(value: object) -> str | None:
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            return f"expected a whole number from {least}, got {value_shown(value)}"
+            return f"expected a whole number, {least} or more, got {value_shown(value)}"
         return None
 
     return fault
 
 
-#: For each option of the block: what is wrong with a value of it, if anything.
+#: For each option of the block: a function that returns the problem with a value, or `None`.
 _CHECKS: Final[dict[str, Callable[[object], str | None]]] = {
     "cache_bytes": _whole_number(0),
     "waiting_events": _whole_number(1),
@@ -96,9 +96,9 @@ _CHECKS: Final[dict[str, Callable[[object], str | None]]] = {
 
 
 def limits_startup_check() -> None:
-    """Raises `StartupCheck` where the `reducers` block cannot be used."""
+    """Raises `StartupCheck` if the `reducers` block is invalid."""
     Limits.from_settings()
 
 
-# Called, not used as a decorator: some trees' functions of this name return nothing.
+# Called, not used as a decorator: in some Learning Observer versions it returns nothing.
 register_startup_check(limits_startup_check)

@@ -1,4 +1,4 @@
-"""Queries: the states of many students at once, for a dashboard."""
+"""Queries: reads the states of many students at once, for a dashboard."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from lo_kvs.kvs.codec import Json
 from lo_kvs.stream_analytics.fields import Field, KeyStateType
 from lo_kvs.stream_analytics.keys import bounded_key
 
-#: What `select` takes for every field of the state.
+#: The value of `select` for every field of the state.
 ALL: Final = "All"
 ABSENT: Final = object()  # a stored None is a state
 
 
 class Missing(NamedTuple):
-    """Stands in a row's field whose path leads nowhere in the state."""
+    """The value of a row's field whose path does not exist in the state."""
 
     path: str
     reason: str
 
     def as_json(self) -> Json:
-        """The error as a dashboard may show it."""
+        """The error in a form that a dashboard can show."""
         return {"error": self.reason, "path": self.path}
 
 
 class Row(NamedTuple):
-    """One state of the answer: whose it is, where it lies, and the fields that were asked for.
+    """One state of the result: its entity, its key and the selected fields.
 
-    fields   the state's values under the names asked for; `Missing` where there is none
+    fields   the selected values by name; `Missing` if there is none
     present  whether there is a state; if not, the fields come from the default
     """
 
@@ -49,20 +49,20 @@ async def states(
     state_type: KeyStateType = KeyStateType.EXTERNAL,
     store: Store | None = None,
 ) -> list[Row]:
-    """The states of `reducer` for many entities, in their order, by one `multiget`.
+    """The states of `reducer` for many entities, in the given order, by one `multiget`.
 
     entities    the values of the scope's fields for each row, such as
                 `[{KeyField.STUDENT: "s1"}, …]`
-    select      `{"words": "text.words"}` picks the dotted path `text.words` as `words`;
-                `ALL` takes every field of the state, `None` takes none
-    default     what a row without a state shows, each row a copy of its own
+    select      `{"words": "text.words"}` returns the dotted path `text.words` as `words`;
+                `ALL` returns every field of the state, `None` returns none
+    default     the state of a row that has none, a copy for each row
     state_type  which half; dashboards read the External one
 
-    A path that leads nowhere becomes `Missing` in that row and field; the row stays. List
-    items are picked by number. Under `ALL`, a state that is no object is one field, named
-    by the empty text, and a stored `None` has none. Raises ValueError for another text than
-    `ALL`, what `Store.multiget` and `make_key` raise, and `InvalidKey` for a value that is too
-    long to be one of a state.
+    A path that does not exist becomes `Missing` in that row and field; the row stays. List
+    items are selected by index. With `ALL`, a state that is not an object becomes one field
+    whose name is the empty string, and a stored `None` has no fields. Raises ValueError for
+    another string than `ALL`, what `Store.multiget` and `make_key` raise, and `InvalidKey` for a
+    value that is too long for a key.
     """
     if isinstance(select, str) and select != ALL:
         raise ValueError(f"select must be a mapping of names to paths, ALL or None, got {select!r}")
@@ -101,11 +101,11 @@ def _at_path(state: Json, path: str) -> Json | Missing:
                 return Missing(path, f"{where} has no field {step!r}")
             value = value[step]
         elif isinstance(value, Sequence) and not isinstance(value, str):
-            # int() itself refuses thousands of digits; no list has a billion items.
+            # int() rejects thousands of digits; no list has a billion items.
             if not step.isdecimal() or len(step) > 9 or int(step) >= len(value):
-                return Missing(path, f"{where} has no item {step!r}, it has {len(value)}")
+                return Missing(path, f"{where} has no item {step!r}; it has {len(value)} items")
             value = value[int(step)]
         else:
-            return Missing(path, f"{where} is no object, so it has no field {step!r}")
+            return Missing(path, f"{where} is not an object, so it has no field {step!r}")
         walked.append(step)
     return value

@@ -1,9 +1,9 @@
-"""For the tests of those who use or extend the package.
+"""Test tools for programs that use or extend the package.
 
-    StoreContract   what every store does, as tests: subclass it for a store of your own
-    RedisServer     a real server for the time of a test run
+    StoreContract   the contract of every store as tests: subclass it for your own store
+    RedisServer     a real server for a test run
     ClusterServers  a real cluster, with slots that can be moved
-    FaultProxy      stands between a client and a server, and loses things on purpose
+    FaultProxy      a proxy between a client and a server that injects faults
     follow, promote, cut_off, wait_until_replicated
                     replicas of such servers, failovers and partitions
     TLSProxy        TLS in front of a server that was built without it
@@ -66,7 +66,7 @@ _MODULES: Final = {
 
 
 def __getattr__(name: str) -> Any:
-    # Imported when asked for: whoever wants a server only need not have pytest.
+    # Imported lazily, so that servers can be used without pytest.
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

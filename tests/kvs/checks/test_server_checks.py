@@ -97,7 +97,7 @@ def test_policy_that_evicts(policy: str) -> None:
         assert finding.stores == ("states", "cache")
         assert f"maxmemory-policy is {policy}" in finding.what
         assert "(no `maxmemory` is set yet)" in finding.what
-        assert "noeviction" in finding.way_out
+        assert "noeviction" in finding.fix
 
 
 def test_keys_that_were_evicted() -> None:
@@ -122,7 +122,7 @@ def test_keys_that_were_evicted() -> None:
     [
         (("--appendonly", "no"), WARNING, "nothing is persisted"),
         (("--appendonly", "yes"), OK, "appendonly is on, appendfsync everysec"),
-        (SOUND, OK, "snapshots are made (save 3600 1000000000)"),
+        (SOUND, OK, "snapshots are on (save 3600 1000000000)"),
     ],
 )
 def test_persistence(arguments: tuple[str, ...], severity: Severity, says: str) -> None:
@@ -158,7 +158,7 @@ def test_save_that_failed() -> None:
         # Where there are save points, one that failed stops all writes.
         finding = found(report, "writes")
         assert finding.severity == ERROR
-        assert finding.what.startswith("it takes no writes now: MISCONF ")
+        assert finding.what.startswith("it accepts no writes: MISCONF ")
         client.config_set("save", "")  # it would not end before it has saved
 
 
@@ -166,13 +166,13 @@ def test_no_memory_left() -> None:
     with RedisServer(*SOUND, "--maxmemory", "1000") as server:
         finding = found(looked(server.url), "writes")
         assert finding.severity == ERROR
-        assert finding.what.startswith("it takes no writes now: OOM ")
+        assert finding.what.startswith("it accepts no writes: OOM ")
 
 
 def test_too_few_replicas() -> None:
     with RedisServer(*SOUND, "--min-replicas-to-write", "1") as server:
         finding = found(looked(server.url), "writes")
-        assert finding.what.startswith("it takes no writes now: NOREPLICAS ")
+        assert finding.what.startswith("it accepts no writes: NOREPLICAS ")
 
 
 def test_replica() -> None:
@@ -184,11 +184,11 @@ def test_replica() -> None:
         until(lambda: client.info("replication")["master_link_status"] == "up")
         finding = found(looked(server.url), "role")
         assert finding.severity == ERROR
-        assert finding.what == f"it is a replica of 127.0.0.1:{primary.port}: it takes no writes"
+        assert finding.what == f"it is a replica of 127.0.0.1:{primary.port}: it accepts no writes"
         with user_with(server, "~*", "+@all", "-info") as user:  # HELLO says it as well
             finding = found(looked(server.url, user=user), "role")
         assert finding.severity == ERROR
-        assert finding.what == "it is a replica: it takes no writes"
+        assert finding.what == "it is a replica: it accepts no writes"
 
 
 def test_stores_without_clashes() -> None:
@@ -236,7 +236,7 @@ def test_versions(text: str | None, version: tuple[int, ...] | None) -> None:
 
 
 @pytest.mark.parametrize("rights", [("-config",), ("-info",), ("-@dangerous",), ("-ping", "-info")])
-def test_what_a_user_may_not_see_is_no_fault(redis_server: RedisServer, rights: Any) -> None:
+def test_hidden_information_is_not_an_error(redis_server: RedisServer, rights: Any) -> None:
     with user_with(redis_server, "~*", "+@all", *rights) as user:
         report = looked(redis_server.url, user=user)
     unknown = [finding for finding in report.findings if finding.severity == UNKNOWN]
@@ -259,7 +259,7 @@ def test_nothing_but_the_needed_rights(redis_server: RedisServer) -> None:
         report = looked(redis_server.url, STATES, user=user)
         assert report.worst == UNKNOWN
         assert found(report, "rights").severity == OK
-        assert found(report, "large values").what == "they go by transactions"
+        assert found(report, "large values").what == "written with WATCH/MULTI"
     for command in needed:
         fewer = [each for each in [*needed, *useful] if each != command]
         with user_with(redis_server, "~states:*", "~__lokvs:*", *fewer) as user:
@@ -267,7 +267,7 @@ def test_nothing_but_the_needed_rights(redis_server: RedisServer) -> None:
         (finding,) = [each for each in report.findings if each.severity == ERROR]
         assert finding.check == ("Lua" if command.startswith("+eval") else "rights")
         assert command.removeprefix("+").upper() in finding.what
-        assert command in finding.way_out
+        assert command in finding.fix
     for command in useful:
         fewer = [each for each in [*needed, *useful] if each != command]
         with user_with(redis_server, "~states:*", "~__lokvs:*", *fewer) as user:
@@ -291,7 +291,7 @@ def test_key_patterns(
         report = looked(redis_server.url, user=user)
     finding = found(report, "rights")
     assert (finding.severity, finding.stores) == (ERROR, stores)
-    assert f"ACL SETUSER … {lacking})" in finding.way_out
+    assert f"ACL SETUSER … {lacking})" in finding.fix
     assert "NOPERM" in finding.what
 
 
@@ -299,7 +299,7 @@ def test_store_without_prefix_and_a_user_with_patterns(redis_server: RedisServer
     with user_with(redis_server, "+@all", "~app:*", "~__lokvs:*") as user:
         finding = found(looked(redis_server.url, Entry("plain", "redis"), user=user), "rights")
     assert finding.severity == ERROR
-    assert "give the store a `prefix`" in finding.way_out
+    assert "give the store a `prefix`" in finding.fix
     # Reducers' keys are allowed, and that is what such a store is for.
     with user_with(redis_server, "+@all", "~Internal,*", "~External,*", "~__lokvs:*") as user:
         report = looked(redis_server.url, Entry("plain", "redis"), user=user)
@@ -311,7 +311,7 @@ def test_password_that_is_wrong() -> None:
         report = looked(server.url.replace("right", "wrong"))
     finding = found(report, "reachable")
     assert finding.severity == ERROR
-    assert "mend `redis_username` and `redis_password`" in finding.way_out
+    assert "check `redis_username` and `redis_password`" in finding.fix
     assert "wrong" not in str(finding).replace("WRONGPASS", "")
 
 
@@ -351,7 +351,7 @@ def raw(client: redis.Redis, *words: str) -> bytes:
 # -- servers that do not answer --------------------------------------------------------------
 
 
-def test_nobody_is_there() -> None:
+def test_no_connection() -> None:
     start = time.monotonic()
     report = looked(f"redis://:secret@127.0.0.1:{closed_port()}/0")
     assert time.monotonic() - start < 1
@@ -382,7 +382,7 @@ def test_server_that_never_answers_costs_a_second(accepts: bool) -> None:
 @pytest.mark.parametrize(
     "words", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"-\r\n", b"\xff" * 99, b""]
 )
-def test_what_is_no_redis_is_a_finding(words: bytes) -> None:
+def test_other_server_than_redis_is_a_finding(words: bytes) -> None:
     def answer(listening: socket.socket) -> None:
         connection, _ = listening.accept()
         with connection:
@@ -404,7 +404,7 @@ def test_foreign_script_that_blocks_the_server() -> None:
             time.sleep(0.3)
             finding = found(looked(server.url), "reachable")
         server.kill()
-    assert finding.what.startswith("it refuses: BUSY ")
+    assert finding.what.startswith("it returned an error: BUSY ")
 
 
 # -- startup ---------------------------------------------------------------------------------
@@ -435,14 +435,14 @@ def test_startup_warns(caplog: pytest.LogCaptureFixture) -> None:
     assert KVS.names() == ["default", "states", "cache"]
 
 
-def test_startup_says_nothing_of_a_sound_server(
+def test_startup_logs_nothing_about_a_healthy_server(
     redis_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     start(redis_url, required(STATES), required(CACHE))
     assert caplog.records == []
 
 
-def test_startup_without_stores_on_redis_asks_nobody(
+def test_startup_without_stores_on_redis_connects_nowhere(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -466,7 +466,7 @@ def test_required_store_refuses_the_start(caplog: pytest.LogCaptureFixture) -> N
         assert "allkeys-lru" in second
         assert KVS.names() == ["default"]  # nothing changed
         assert isinstance(KVS(), InMemoryKVS)
-        # What befalls only another store is no reason.
+        # Problems of another store do not count.
         start(server.url, STATES)
         with redis.Redis.from_url(server.url) as client:
             client.config_set("maxmemory-policy", "noeviction")
@@ -474,7 +474,7 @@ def test_required_store_refuses_the_start(caplog: pytest.LogCaptureFixture) -> N
         assert KVS.names() == ["default", "states", "cache"]
 
 
-def test_required_store_takes_what_could_not_be_determined(
+def test_required_store_starts_with_unknown_findings(
     redis_server: RedisServer, redis_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with user_with(redis_server, "~*", "+@all", "-@dangerous") as user:

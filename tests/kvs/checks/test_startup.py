@@ -280,13 +280,13 @@ def start(fault: Fault) -> str:
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_fault_is_told(name: str) -> None:
+def test_error_is_reported(name: str) -> None:
     fault = FAULTS[name]
     text = start(fault)
     assert text.startswith("the `kvs` configuration cannot be used:\n  - ")
     wanted = fault.message if ".*" in fault.message else re.escape(fault.message)
-    told = [line for line in text.splitlines()[1:] if re.search(wanted, line)]
-    assert len(told) == 1, text
+    reported = [line for line in text.splitlines()[1:] if re.search(wanted, line)]
+    assert len(reported) == 1, text
     assert len(text.splitlines()) == 2, text
 
 
@@ -300,7 +300,7 @@ def test_fault_leaves_the_stores_that_were_there(name: str) -> None:
     assert KVS.names() == ["default", "kept"]
 
 
-def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
+def test_all_errors_are_reported_together(tmp_path: Path) -> None:
     text = start(
         Fault(
             {

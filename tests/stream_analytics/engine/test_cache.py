@@ -1,4 +1,4 @@
-"""The cache: bounded by memory, and what was used longest ago leaves first."""
+"""The cache: bounded by memory; the least recently used entries are evicted first."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Named(Cached):
 
 
 def left_by(cache: Cache) -> list[int]:
-    """The names of those that leave, in the order in which they do."""
+    """The names of the evicted entries, in order."""
     names: list[int] = []
     while (oldest := cache.surplus()) is not None:
         assert isinstance(oldest, Named)
@@ -23,7 +23,7 @@ def left_by(cache: Cache) -> list[int]:
     return names
 
 
-def test_the_least_recently_used_leave_first() -> None:
+def test_the_least_recently_used_are_evicted_first() -> None:
     cache, model = Cache(7 * STATE_BYTES), OrderedDict[int, None]()
     states = [Named(number) for number in range(20)]
     draw = random.Random(5)
@@ -39,14 +39,14 @@ def test_the_least_recently_used_leave_first() -> None:
         assert cache.bytes == len(model) * STATE_BYTES
 
 
-def test_no_memory_keeps_nothing() -> None:
+def test_cache_without_memory_stays_empty() -> None:
     cache, state = Cache(0), Named(1)
     cache.put(state)
     assert left_by(cache) == [1]
     assert cache.bytes == 0
 
 
-def test_what_a_state_takes() -> None:
+def test_size_of_a_state() -> None:
     cache, state = Cache(10**9), Named(1)
 
     def taken(data: bytes | None) -> int:

@@ -1,4 +1,4 @@
-"""Running a reducer at once: what it returns, what it raises, and what only the result holds."""
+"""Running a reducer without a task: its result, its errors, and the owned halves."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EVENT: dict[str, Any] = {"client": {"event": "x"}, "list": [1]}
 
 
 class Box(Fold):
-    """Lends what was put into it, once, and returns what it is told."""
+    """Passes on the state that was put into it, once, and records the arguments of `apply`."""
 
     def __init__(self, states: list[Any]) -> None:
         super().__init__(Reducer("", returns, b"null"), StateKeys("", ""))
@@ -47,7 +47,7 @@ async def sleeps(event: Any, state: Any) -> Any:
 
 
 @TWINS
-def test_what_it_returns(running: Any) -> None:
+def test_returned_value(running: Any) -> None:
     state = {"count": 1}
     box = [state]
     assert running(returns, 2, Box(box), True)[::3] == ((state, {"shown": 2}), True)
@@ -55,14 +55,14 @@ def test_what_it_returns(running: Any) -> None:
 
 
 @TWINS
-def test_what_it_raises(running: Any) -> None:
+def test_raised_error(running: Any) -> None:
     with pytest.raises(LookupError, match="5"):
         running(raises, 5, Box([{}]), False)
 
 
 @TWINS
-def test_one_that_waits_after_all(running: Any) -> None:
-    with pytest.raises(RuntimeError, match="waits all the same"):
+def test_reducer_that_suspends_without_await(running: Any) -> None:
+    with pytest.raises(RuntimeError, match="but suspended"):
         running(sleeps, 5, Box([{}]), False)
 
 
@@ -164,7 +164,7 @@ async def numbers(event: Any, state: Any) -> Any:
         (numbers, False, False),
     ],
 )
-def test_what_only_the_result_holds(
+def test_owned_halves_of_the_result(
     reducer: Any, internal_owned: bool, external_owned: bool
 ) -> None:
     KEPT.clear()
@@ -175,7 +175,7 @@ def test_what_only_the_result_holds(
     assert len(result) == 2
 
 
-def test_a_state_that_the_caller_holds_is_not_owned() -> None:
+def test_a_state_that_the_caller_refers_to_is_not_owned() -> None:
     slot = fresh()
     assert run(same, EVENT, Box([slot]), True)[1] is False
     part = [fresh()]

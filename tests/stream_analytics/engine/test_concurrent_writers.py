@@ -1,4 +1,4 @@
-"""Many writers of one state: in an event loop, in several, and in several processes.
+"""Many writers of one state: in one event loop, in several, and in several processes.
 
 The reducer shows the count as of its event. So N events that all are counted show each
 number from 1 to N once, however they were interleaved; nothing less than that is asked for.
@@ -112,7 +112,7 @@ def test_two_processes(request: pytest.FixtureRequest, tmp_path: Path, kind: str
     assert max(parts[1]) > min(parts[0])
 
 
-def test_both_halves_always_are_of_one_event(run: Run) -> None:
+def test_both_halves_are_always_from_the_same_event(run: Run) -> None:
     """A reader never sees an External state without its Internal one, or the reverse."""
 
     @kvs_pipeline(null_state=0)

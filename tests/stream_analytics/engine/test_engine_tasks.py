@@ -1,4 +1,4 @@
-"""Whatever ends inside the engine: every caller gets a result or an error, and nothing hangs."""
+"""Tasks that end inside the engine: every caller gets a result or an error, and nothing hangs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def tasks_of_the_engine() -> list[asyncio.Task[Any]]:
 @pytest.mark.parametrize("reducer", [count, count_in_a_task], ids=["at once", "in a task"])
 @pytest.mark.parametrize("batch", [False, True], ids=["events", "batch"])
 def test_tasks_of_the_engine_are_cancelled(run: Run, reducer: Any, batch: bool) -> None:
-    """At each turn of the event loop in which there is one, also before its first step."""
+    """In each iteration of the event loop that has a task, also before its first step."""
 
     async def scenario(store: Store) -> None:
         pipeline = Pipeline([{"context": "test", "function": reducer}])
@@ -93,7 +93,7 @@ class Ends(BaseException):
 
 @pytest.mark.parametrize("error", [GeneratorExit, Ends, asyncio.CancelledError, StopAsyncIteration])
 @pytest.mark.parametrize("in_a_task", [False, True])
-def test_odd_errors_are_those_of_their_event(run: Run, error: Any, in_a_task: bool) -> None:
+def test_unusual_errors_fail_only_their_event(run: Run, error: Any, in_a_task: bool) -> None:
     @student_event_reducer(null_state={"count": 0})
     async def at_once(event: Any, state: Any) -> Any:
         state["count"] += 1
@@ -123,7 +123,7 @@ def test_odd_errors_are_those_of_their_event(run: Run, error: Any, in_a_task: bo
 def test_a_reducer_that_ends_the_process(
     open_store: Callable[[], Store], error: Any, in_a_task: bool, batch: bool, bad: int
 ) -> None:
-    """The error comes out of the event loop; all others get their results, the store closes."""
+    """The event loop raises the error; all other callers get their results, the store closes."""
     seen = 0
     results: list[Any] = []
     closed: list[bool] = []
@@ -182,7 +182,7 @@ def test_a_reducer_that_ends_the_process(
 
 
 def run_nested(work: Any) -> Any:
-    """Runs an event loop inside the one that runs: the outer one pauses."""
+    """Runs an event loop nested in the running one, which pauses."""
     outer = asyncio._get_running_loop()
     asyncio._set_running_loop(None)
     inner = asyncio.new_event_loop()
@@ -194,7 +194,7 @@ def run_nested(work: Any) -> Any:
 
 
 @pytest.mark.parametrize("woken", [False, True])
-def test_an_event_loop_inside_another_one(woken: bool) -> None:
+def test_nested_event_loop(woken: bool) -> None:
     async def main() -> None:
         KVS.add_item("default", InMemoryKVS())
         pipeline = Pipeline([{"context": "test", "function": count}])

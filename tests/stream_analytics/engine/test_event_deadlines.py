@@ -1,4 +1,4 @@
-"""Events have one deadline from when they came, whatever they wait for on the way."""
+"""Events have one deadline from when they are submitted, for everything they wait for."""
 
 from __future__ import annotations
 
@@ -96,10 +96,10 @@ def test_reading_a_state_and_writing_it_share_a_deadline(redis_server: RedisServ
         pytest.param(as_batches, count, "commits", 0.3, id="batches"),
     ],
 )
-def test_events_of_one_state_are_each_told_in_time(
+def test_each_event_of_one_state_fails_by_its_deadline(
     redis_server: RedisServer, how: Any, reducer: Any, silent: str, timeout: float
 ) -> None:
-    """They come all the while that the store is away, and wait for each other."""
+    """They are submitted while the store is unavailable, and wait for each other."""
     lost = is_commit if silent == "commits" else None
 
     async def main() -> None:
@@ -114,11 +114,11 @@ def test_events_of_one_state_are_each_told_in_time(
                 await call(0)
                 before = await counted(store)
                 proxy.faults_on = True
-                told = await times_of(call, calls=60, every=0.06)
+                results = await times_of(call, calls=60, every=0.06)
                 proxy.faults_on = False
-                check(told)
+                check(results)
                 # Of what is Unavailable nothing was sent.
-                unknown = sum(error is OutcomeUnknown for _, error in told)
+                unknown = sum(error is OutcomeUnknown for _, error in results)
                 assert before <= await counted(store) <= before + unknown
                 before = await counted(store)
                 await call(0)
@@ -129,17 +129,17 @@ def test_events_of_one_state_are_each_told_in_time(
         found: int = state["count"]
         return found
 
-    def check(told: Told) -> None:
-        assert len(told) == 60
-        for seconds, error in told:
+    def check(results: Told) -> None:
+        assert len(results) == 60
+        for seconds, error in results:
             assert issubclass(error, Unavailable | OutcomeUnknown)
             assert PATIENT / 2 < seconds < PATIENT + GRACE
 
     asyncio.run(main())
 
 
-def test_events_that_only_wait_their_turn_have_no_deadline(redis_server: RedisServer) -> None:
-    """A slow reducer holds up the events behind it for longer than a store is tried for."""
+def test_events_that_only_wait_for_a_reducer_have_no_deadline(redis_server: RedisServer) -> None:
+    """A slow reducer delays the queued events for longer than the store's deadline."""
 
     @student_event_reducer(null_state={"count": 0})
     async def slow(event: Any, state: Any) -> Any:
@@ -160,7 +160,7 @@ def test_events_that_only_wait_their_turn_have_no_deadline(redis_server: RedisSe
     asyncio.run(main())
 
 
-def test_events_that_wait_are_told_when_the_store_is_closed_in_trouble(
+def test_queued_events_fail_when_an_unavailable_store_is_closed(
     redis_server: RedisServer,
 ) -> None:
     async def main() -> None:
@@ -180,14 +180,14 @@ def test_events_that_wait_are_told_when_the_store_is_closed_in_trouble(
             await asyncio.sleep(0.1)
             async with asyncio.timeout(5):
                 await store.aclose()
-                told = await asyncio.gather(*events, return_exceptions=True)
-            assert all(isinstance(each, KVSError) for each in told), told
+                results = await asyncio.gather(*events, return_exceptions=True)
+            assert all(isinstance(each, KVSError) for each in results), results
 
     asyncio.run(main())
 
 
 class Contested(InMemoryKVS):
-    """A store that had trouble, and in which others are faster so many times."""
+    """A store that was unavailable, and in which other writers win this many races."""
 
     def __init__(self, conflicts: int) -> None:
         super().__init__()
@@ -216,8 +216,8 @@ class Contested(InMemoryKVS):
         return contested
 
 
-def test_a_conflict_that_was_answered_at_once_gives_all_the_time_again() -> None:
-    """With their old deadlines events leave in small groups, and lose against others for ever."""
+def test_a_prompt_conflict_restarts_the_deadline() -> None:
+    """With their old deadlines, events are sent in small groups, and lose every race."""
 
     async def main() -> None:
         store = Contested(conflicts=5)
@@ -225,7 +225,7 @@ def test_a_conflict_that_was_answered_at_once_gives_all_the_time_again() -> None
         process = await process_of(count)
         sending = asyncio.create_task(process("event", {}))
         await asyncio.sleep(0)
-        engine_for(store).clock.in_trouble()
+        engine_for(store).deadlines.mark_unavailable()
         assert await sending == 1
         assert store.deadlines[0] is not None
         assert store.deadlines[1:] == [None] * 5
@@ -233,15 +233,15 @@ def test_a_conflict_that_was_answered_at_once_gives_all_the_time_again() -> None
     asyncio.run(main())
 
 
-def test_a_conflict_after_failed_attempts_does_not() -> None:
+def test_a_conflict_after_failed_attempts_does_not_restart_the_deadline() -> None:
     async def main() -> None:
         store = Contested(conflicts=2)
         KVS.add_item("default", store)
         process = await process_of(count)
         sending = asyncio.create_task(process("event", {}))
         await asyncio.sleep(0)
-        clock = engine_for(store).clock
-        clock.in_trouble()
+        clock = engine_for(store).deadlines
+        clock.mark_unavailable()
         before = clock.attempt()
         assert clock.is_prompt(before)
         store.failed += 1

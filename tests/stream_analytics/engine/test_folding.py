@@ -1,4 +1,4 @@
-"""Events that are folded come to what they would have come to one after another."""
+"""Folded events give the same results as events processed one after another."""
 
 from __future__ import annotations
 
@@ -82,11 +82,11 @@ async def in_a_task(event: Any, state: Any) -> Any:
 
 
 def forget_habits(reducer: Any) -> None:
-    """Let the reducer be one that has never left a state unwritten: those get copies."""
+    """Mark the reducer as one that never left a state unwritten: the others get copies."""
     reducer._kvs_keyed.reducer.declines = False
 
 
-def told(answer: Any) -> Any:
+def plain_result(answer: Any) -> Any:
     return f"{type(answer).__name__}: {answer}" if isinstance(answer, Exception) else answer
 
 
@@ -108,7 +108,7 @@ async def outcome(reducer: Any, send: Any, events: list[Any]) -> Any:
 
     async def scenario(store: Store) -> None:
         nonlocal found
-        found = [told(answer) for answer in await send(reducer, events)]
+        found = [plain_result(answer) for answer in await send(reducer, events)]
         found.append(await halves(store, reducer))
 
     await run_with(InMemoryKVS(), scenario)
@@ -121,7 +121,7 @@ async def folded(reducer: Any, events: list[Any]) -> list[Any]:
 
 @pytest.mark.parametrize("reducer", [at_once, in_a_task])
 @given(deeds=st.lists(st.sampled_from(DEEDS), max_size=12))
-def test_folded_or_one_by_one(reducer: Any, deeds: list[str]) -> None:
+def test_folded_events_equal_events_one_by_one(reducer: Any, deeds: list[str]) -> None:
     events = [(deed, number) for number, deed in enumerate(deeds)]
 
     async def compare() -> None:
@@ -130,8 +130,8 @@ def test_folded_or_one_by_one(reducer: Any, deeds: list[str]) -> None:
     asyncio.run(compare())
 
 
-def test_external_that_a_later_event_leaves_alone(run_stub: Run) -> None:
-    """One object is both states, and the next event changes it and shows nothing."""
+def test_external_state_that_a_later_event_does_not_write(run_stub: Run) -> None:
+    """One object is both states; the next event changes it and writes no External state."""
     forget_habits(at_once)
 
     async def scenario(store: Store) -> None:
@@ -143,8 +143,8 @@ def test_external_that_a_later_event_leaves_alone(run_stub: Run) -> None:
 
 
 @pytest.mark.parametrize("deed", ["raises", "none", "no JSON"])
-def test_events_are_reduced_once_more_at_most(run_stub: Run, deed: str) -> None:
-    """Whatever happens how often: a fold of 40 events is no work of 800."""
+def test_events_are_reduced_at_most_once_more(run_stub: Run, deed: str) -> None:
+    """In every case: a fold of 40 events does not run 800 reducers."""
 
     async def scenario(store: Store) -> None:
         RUNS.clear()

@@ -1,4 +1,4 @@
-"""What an engine holds is bounded in bytes, whatever ids and states there are."""
+"""The memory of an engine is bounded in bytes, for any ids and states."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def event_of(student: Any, **client: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("batch", [False, True])
-def test_a_pipeline_keeps_no_state_that_the_cache_let_go(
+def test_a_pipeline_keeps_no_evicted_state(
     run_stub: Run, monkeypatch: pytest.MonkeyPatch, batch: bool
 ) -> None:
     monkeypatch.setitem(settings.settings, "reducers", {"cache_bytes": CACHE_BYTES})
@@ -71,7 +71,7 @@ LONG = [
 
 
 @pytest.mark.parametrize("long", LONG)
-def test_ids_that_are_too_long(run: Run, long: Any) -> None:
+def test_too_long_ids(run: Run, long: Any) -> None:
     async def scenario(store: Store) -> None:
         reducers = [{"context": "test", "function": each} for each in (by_document, text)]
         pipeline = Pipeline(reducers)
@@ -93,8 +93,8 @@ def test_ids_that_are_too_long(run: Run, long: Any) -> None:
     run(scenario)
 
 
-def test_a_long_value_that_is_in_no_key_is_not_kept(run_stub: Run) -> None:
-    """The reducer that it is meant for lacks another field."""
+def test_a_long_value_outside_keys_is_not_cached(run_stub: Run) -> None:
+    """The event lacks another field that the reducer's scope needs."""
     both = Scope([DOC, EventField("tab")])
 
     @kvs_pipeline(null_state=0, scope=both)

@@ -1,4 +1,4 @@
-"""Other programs write, clear and expire what a live reducer holds in its process."""
+"""Other programs write, clear and expire states that a live reducer has cached."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from lo_kvs.stream_analytics.helpers import kvs_pipeline
 
 @kvs_pipeline(null_state={"count": 0, "on": True})
 async def count(event: Any, state: Any) -> tuple[Any, Any]:
-    """Counts, and shows the count; does nothing or fails where its state says so."""
+    """Counts and returns the count; does nothing or fails if its state says so."""
     if state["on"] == "fail":
         raise ValueError(state["count"])
     if not state["on"]:
@@ -42,7 +42,7 @@ def state(counted: int, on: Any = True) -> dict[str, Any]:
     return {"count": counted, "on": on}
 
 
-def test_state_that_is_set_from_outside_is_honoured(run: Run) -> None:
+def test_state_set_by_another_program_is_used(run: Run) -> None:
     async def scenario(store: Store) -> None:
         await send(count, "a", "b")
         await store.set(key_of(count), state(40))
@@ -58,8 +58,8 @@ def test_state_that_is_set_from_outside_is_honoured(run: Run) -> None:
     run(scenario)
 
 
-def test_state_set_from_outside_wakes_a_reducer_that_does_nothing(run: Run) -> None:
-    """It writes nothing, so no conflict tells it that its state is old."""
+def test_state_set_by_another_program_reaches_a_reducer_that_writes_nothing(run: Run) -> None:
+    """It writes nothing, so no conflict shows that its state is old."""
 
     async def scenario(store: Store) -> None:
         await store.set(key_of(count), state(5, on=False))
@@ -70,7 +70,7 @@ def test_state_set_from_outside_wakes_a_reducer_that_does_nothing(run: Run) -> N
     run(scenario)
 
 
-def test_state_set_from_outside_mends_a_reducer_that_fails(run: Run) -> None:
+def test_state_set_by_another_program_repairs_a_failing_reducer(run: Run) -> None:
     async def scenario(store: Store) -> None:
         await store.set(key_of(count), state(5, on="fail"))
         for result in await send_at_once(count, "a", "b"):
@@ -94,7 +94,7 @@ def test_cleared_state_does_not_come_back(run: Run, sending: Callable[..., Any])
     run(scenario)
 
 
-def test_first_event_after_a_clear_leaves_the_null_state_again(run: Run) -> None:
+def test_first_event_after_a_clear_writes_the_null_state_again(run: Run) -> None:
     @kvs_pipeline(null_state="null state")
     async def idle(event: Any, state: Any) -> tuple[Any, Any]:
         return False, False
@@ -108,7 +108,7 @@ def test_first_event_after_a_clear_leaves_the_null_state_again(run: Run) -> None
     run(scenario)
 
 
-def test_external_state_from_outside_is_replaced_by_the_next_event(run: Run) -> None:
+def test_external_state_of_another_program_is_replaced_by_the_next_event(run: Run) -> None:
     async def scenario(store: Store) -> None:
         await send(count, "a")
         await store.set(key_of(count, EXTERNAL), "from outside")
@@ -118,7 +118,7 @@ def test_external_state_from_outside_is_replaced_by_the_next_event(run: Run) -> 
     run(scenario)
 
 
-def test_state_that_expired_while_it_was_live_begins_anew(redis_url: str) -> None:
+def test_state_that_expired_while_cached_starts_again(redis_url: str) -> None:
     async def scenario() -> None:
         async with EphemeralRedisKVS(60, connection=RedisSettings(url=redis_url)) as store:
             KVS.add_item("default", store)

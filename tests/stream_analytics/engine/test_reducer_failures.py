@@ -1,4 +1,4 @@
-"""Events that fail: their caller is told, and the state, cached or not, is as it was."""
+"""Events that fail: the caller gets the error, and the state, cached or not, is unchanged."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ from lo_kvs.kvs import (
 from lo_kvs.redis_connection import RedisSettings
 from lo_kvs.stream_analytics.engine import fold
 from lo_kvs.stream_analytics.engine.batch import Batch
-from lo_kvs.stream_analytics.engine.engine import Engine, Place
+from lo_kvs.stream_analytics.engine.engine import Engine, Target
 from lo_kvs.stream_analytics.engine.fold import Reducer, StateKeys
 from lo_kvs.stream_analytics.helpers import kvs_pipeline
 
 
-class Unfit(Exception):
-    """What a reducer raises here."""
+class ReducerError(Exception):
+    """The error that reducers raise in these tests."""
 
 
 @kvs_pipeline(null_state={"events": [], "count": 0})
 async def collect(event: Any, state: Any) -> tuple[Any, Any]:
-    """Changes the state first, then fails where the event says so."""
+    """Changes the state first, then fails if the event says so."""
     state["count"] += 1
     state["events"].append(event)
     if event == "unfit":
-        raise Unfit(state["count"])
+        raise ReducerError(state["count"])
     if event == "cancel":
         raise asyncio.CancelledError
     if event == "wrong":
@@ -59,10 +59,10 @@ async def collect(event: Any, state: Any) -> tuple[Any, Any]:
 
 @kvs_pipeline(null_state={"count": 0})
 async def count(event: Any, state: Any) -> tuple[Any, Any]:
-    """The same with a state that has no parts."""
+    """The same with a flat state."""
     state["count"] += 1
     if event == "unfit":
-        raise Unfit(state["count"])
+        raise ReducerError(state["count"])
     return state, state
 
 
@@ -71,7 +71,7 @@ def collected(*events: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("first", ["in the store", "in the cache", "nowhere"])
-def test_reducer_that_raises_leaves_the_state_as_it_was(run: Run, first: str) -> None:
+def test_reducer_that_raises_leaves_the_state_unchanged(run: Run, first: str) -> None:
     async def scenario(store: Store) -> None:
         process = await process_of(collect)
         before: list[str] = []
@@ -83,7 +83,7 @@ def test_reducer_that_raises_leaves_the_state_as_it_was(run: Run, first: str) ->
             before = ["a"]
         written = await halves(store, collect)
         for _ in range(2):
-            with pytest.raises(Unfit, match=str(len(before) + 1)):
+            with pytest.raises(ReducerError, match=str(len(before) + 1)):
                 await process("unfit", {})
         assert await halves(store, collect) == written
         assert await process("b", {}) == collected(*before, "b")
@@ -91,28 +91,28 @@ def test_reducer_that_raises_leaves_the_state_as_it_was(run: Run, first: str) ->
     run(scenario)
 
 
-def test_flat_state_of_a_reducer_that_raises_is_as_it_was(run: Run) -> None:
+def test_flat_state_of_a_reducer_that_raises_is_unchanged(run: Run) -> None:
     async def scenario(store: Store) -> None:
         process = await process_of(count)
         for after in (1, 2, 3):
-            with pytest.raises(Unfit, match=str(after)):
+            with pytest.raises(ReducerError, match=str(after)):
                 await process("unfit", {})
             assert await process("event", {}) == {"count": after}
 
     run(scenario)
 
 
-def test_events_that_wait_together_fail_as_if_one_by_one(run: Run) -> None:
+def test_folded_events_fail_as_if_one_by_one(run: Run) -> None:
     events = ["a", "unfit", "wrong", "b", "cancel", "unfit", "c"]
 
     async def scenario(store: Store) -> None:
         a, unfit, wrong, b, cancelled, unfit_again, c = await send_at_once(collect, *events)
         assert [a, b, c] == [collected("a"), collected("a", "b"), collected("a", "b", "c")]
-        assert isinstance(unfit, Unfit)
+        assert isinstance(unfit, ReducerError)
         assert unfit.args == (2,)
         assert isinstance(wrong, TypeError)
         assert isinstance(cancelled, asyncio.CancelledError)
-        assert isinstance(unfit_again, Unfit)
+        assert isinstance(unfit_again, ReducerError)
         assert unfit_again.args == (3,)
         assert await halves(store, collect) == [collected("a", "b", "c")] * 2
         assert await send(collect, "d") == [collected("a", "b", "c", "d")]
@@ -123,7 +123,7 @@ def test_events_that_wait_together_fail_as_if_one_by_one(run: Run) -> None:
 @pytest.mark.parametrize(
     "returned", [None, 1, {}, {"a": 1, "b": 2}, (), (1,), (1, 2, 3), False, "ab", [[1, 2]]]
 )
-def test_wrong_shape_is_told_by_the_reducer_name(run_stub: Run, returned: Any) -> None:
+def test_wrong_return_value_is_reported_with_the_reducer_name(run_stub: Run, returned: Any) -> None:
     @kvs_pipeline(null_state=0)
     async def shape(event: Any, state: Any) -> Any:
         return (state + 1, state + 1) if event == "good" else returned
@@ -138,7 +138,7 @@ def test_wrong_shape_is_told_by_the_reducer_name(run_stub: Run, returned: Any) -
     run_stub(scenario)
 
 
-def test_state_that_is_no_json_fails_the_event_and_stays(run_stub: Run) -> None:
+def test_state_that_is_not_json_fails_the_event_and_is_unchanged(run_stub: Run) -> None:
     async def scenario(store: Store) -> None:
         broken = b'{"count":'
         await store.commit([Change(key_of(count), Guard.ANY, {key_of(count): broken})])
@@ -154,8 +154,8 @@ def test_state_that_is_no_json_fails_the_event_and_stays(run_stub: Run) -> None:
     run_stub(scenario)
 
 
-class OutOfOrder(GatedStore):
-    """A store that can be out of order."""
+class BreakableStore(GatedStore):
+    """A store that can be made unavailable."""
 
     fault: KVSError | None = None
 
@@ -172,14 +172,14 @@ class OutOfOrder(GatedStore):
         return await super().commit(changes)
 
 
-def test_outage_is_told_to_every_event_and_forgotten_afterwards(run_stub: Run) -> None:
+def test_outage_fails_every_event_and_leaves_no_trace(run_stub: Run) -> None:
     async def scenario(_: Store) -> None:
-        store = OutOfOrder()
+        store = BreakableStore()
         KVS.add_item("default", store)
         assert await send(count, "a", "b") == [{"count": 1}, {"count": 2}]
         store.fault = Unavailable("no Redis")
         results = await send_at_once(count, "c", "unfit", "d")
-        assert [type(result) for result in results] == [Unavailable, Unfit, Unavailable]
+        assert [type(result) for result in results] == [Unavailable, ReducerError, Unavailable]
         assert await send_at_once(count, "e", student="s2") == [store.fault]
         store.fault = None
         assert await send(count, "f") == [{"count": 3}]
@@ -188,11 +188,11 @@ def test_outage_is_told_to_every_event_and_forgotten_afterwards(run_stub: Run) -
     run_stub(scenario)
 
 
-def test_outage_is_not_waited_out_by_one_state_after_another(run_stub: Run) -> None:
+def test_states_do_not_wait_out_an_outage_one_after_another(run_stub: Run) -> None:
     """A read gives up after many seconds: a second one for each state would take hours."""
 
     async def scenario(_: Store) -> None:
-        store = OutOfOrder()
+        store = BreakableStore()
         store.fault = Unavailable("no Redis")
         KVS.add_item("default", store)
         results = await asyncio.gather(
@@ -220,7 +220,7 @@ def test_key_of_another_program_fails_its_own_events_only(redis_url: str) -> Non
     assert isinstance(other, WrongType)
 
 
-def test_closed_store_says_so_and_hangs_nobody(run_stub: Run) -> None:
+def test_closed_store_raises_and_no_caller_hangs(run_stub: Run) -> None:
     async def scenario(store: Store) -> None:
         await send(count, "a")
         await store.aclose()
@@ -232,7 +232,7 @@ def test_closed_store_says_so_and_hangs_nobody(run_stub: Run) -> None:
 
 
 @pytest.mark.parametrize("when", ["read", "woken"])
-def test_reducer_that_ends_the_process_leaves_nobody_else_waiting(when: str) -> None:
+def test_reducer_that_ends_the_process_leaves_no_caller_waiting(when: str) -> None:
     """All states are read together, all callers woken together; one reducer is interrupted."""
 
     async def reduce(event: Any, state: Any) -> tuple[Any, Any]:
@@ -260,7 +260,7 @@ def test_reducer_that_ends_the_process_leaves_nobody_else_waiting(when: str) -> 
     tasks = {name: loop.create_task(session(engine, name, *events[name])) for name in events}
     with pytest.raises(KeyboardInterrupt):
         loop.run_until_complete(tasks["c"])
-    with pytest.raises(KeyboardInterrupt):  # who sent that event is told as well
+    with pytest.raises(KeyboardInterrupt):  # the caller of that event gets it as well
         loop.run_until_complete(tasks["a"])
     with pytest.raises(KeyboardInterrupt):
         tasks["a"].result()
@@ -289,7 +289,7 @@ def test_batch_that_ends_the_process_leaves_its_other_states_usable() -> None:
         batch = Batch(len(keys))
         for at, each in enumerate(keys):
             event = "interrupted" if at == 0 else "second"
-            engine.submit_part(Place(reducer, each), event, at, 0, batch)
+            engine.submit_to_batch(Target(reducer, each), event, at, 0, batch)
         await engine.run(batch)
 
     async def third(engine: Engine) -> Any:
@@ -303,7 +303,7 @@ def test_batch_that_ends_the_process_leaves_its_other_states_usable() -> None:
     loop.close()
 
 
-def test_change_that_cannot_be_made_is_told_to_its_caller(
+def test_caller_gets_the_error_of_a_change_that_cannot_be_encoded(
     run_stub: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario(store: Store) -> None:

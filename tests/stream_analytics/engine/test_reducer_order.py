@@ -1,4 +1,4 @@
-"""Turns: order per key, independence between keys, reducers that await, callers that leave."""
+"""Order per key, independence between keys, reducers that await, cancelled callers."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_reducer_that_awaits_delays_its_own_key_only(run: Run) -> None:
     run(scenario)
 
 
-def test_time_out_inside_a_reducer_is_the_reducer_s(run: Run) -> None:
+def test_timeout_inside_a_reducer_is_handled_by_the_reducer(run: Run) -> None:
     @kvs_pipeline(null_state=0)
     async def impatient(event: Any, state: Any) -> tuple[Any, Any]:
         try:
@@ -95,7 +95,7 @@ def test_time_out_inside_a_reducer_is_the_reducer_s(run: Run) -> None:
     run(scenario)
 
 
-def test_time_out_that_a_reducer_lets_pass_is_its_error(run_stub: Run) -> None:
+def test_timeout_that_a_reducer_does_not_catch_is_its_error(run_stub: Run) -> None:
     @kvs_pipeline(null_state=0)
     async def impatient(event: Any, state: Any) -> tuple[Any, Any]:
         async with asyncio.timeout(0.01 if event == "slow" else None):
@@ -112,19 +112,19 @@ def test_time_out_that_a_reducer_lets_pass_is_its_error(run_stub: Run) -> None:
     run_stub(scenario)
 
 
-class Unfit(Exception):
-    """What a part of a reducer raises here."""
+class ReducerError(Exception):
+    """The error that parts of a reducer raise in these tests."""
 
 
 @pytest.mark.parametrize("first", ["quick", "parts", "unfit part"])
 @pytest.mark.parametrize("together", [True, False])
 def test_task_group_inside_a_reducer(run: Run, first: str, together: bool) -> None:
-    """Also where the events before needed none, and where one of its tasks fails."""
+    """Also if earlier events used none, and if one of its tasks fails."""
 
     async def part(number: int, unfit: bool) -> int:
         await asyncio.sleep(0)
         if unfit:
-            raise Unfit(number)
+            raise ReducerError(number)
         return number
 
     @kvs_pipeline(null_state=0)
@@ -149,7 +149,7 @@ def test_task_group_inside_a_reducer(run: Run, first: str, together: bool) -> No
         for event, result in zip(events, results, strict=True):
             if event == "unfit part":
                 assert isinstance(result, ExceptionGroup), f"{event}: {result!r}"
-                assert all(isinstance(error, Unfit) for error in result.exceptions)
+                assert all(isinstance(error, ReducerError) for error in result.exceptions)
                 continue
             total += 1 if event == "quick" else 30
             expected.append(total)
@@ -161,7 +161,7 @@ def test_task_group_inside_a_reducer(run: Run, first: str, together: bool) -> No
     run(scenario)
 
 
-def test_caller_that_is_cancelled_harms_no_other(run: Run) -> None:
+def test_cancelled_caller_does_not_affect_others(run: Run) -> None:
     released = asyncio.Event()
 
     @kvs_pipeline(null_state=[])
@@ -189,7 +189,7 @@ def test_caller_that_is_cancelled_harms_no_other(run: Run) -> None:
     run(scenario)
 
 
-def test_caller_that_times_out_while_the_store_is_slow_harms_no_other(run_stub: Run) -> None:
+def test_caller_that_times_out_on_a_slow_store_does_not_affect_others(run_stub: Run) -> None:
     async def scenario(_: Store) -> None:
         store = GatedStore()
         KVS.add_item("default", store)
@@ -212,7 +212,7 @@ def test_caller_that_times_out_while_the_store_is_slow_harms_no_other(run_stub: 
     run_stub(scenario)
 
 
-def test_events_that_wait_for_one_key_are_written_together(run_stub: Run) -> None:
+def test_queued_events_of_one_key_are_written_together(run_stub: Run) -> None:
     async def scenario(_: Store) -> None:
         store = GatedStore()
         KVS.add_item("default", store)
@@ -229,7 +229,7 @@ def test_events_that_wait_for_one_key_are_written_together(run_stub: Run) -> Non
     run_stub(scenario)
 
 
-def test_state_is_read_once_while_it_is_live(run_stub: Run) -> None:
+def test_cached_state_is_read_once(run_stub: Run) -> None:
     async def scenario(_: Store) -> None:
         store = GatedStore()
         KVS.add_item("default", store)

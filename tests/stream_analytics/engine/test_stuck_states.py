@@ -1,4 +1,4 @@
-"""A reducer that does not come back holds up its own state, and for a limited time."""
+"""A reducer that does not return blocks only its own state, and for a limited time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lo_kvs.stream_analytics.pipeline import Pipeline
 
 @student_event_reducer(null_state={"count": 0})
 async def waits(event: Any, state: Any) -> Any:
-    """Waits for ever on the event "stuck"."""
+    """Waits forever on the event "stuck"."""
     if event["client"]["event"] == "stuck":
         await asyncio.Event().wait()
     state["count"] += 1
@@ -64,7 +64,7 @@ async def ended(tasks: list[asyncio.Task[Any]]) -> None:
 
 
 @pytest.mark.parametrize("how", ["events", "batches", "pipeline"])
-def test_a_stuck_state_leaves_room_for_others(
+def test_a_stuck_state_does_not_block_others(
     run_stub: Run, block: dict[str, Any], how: str
 ) -> None:
     block["waiting_events"] = 50
@@ -93,8 +93,8 @@ def test_a_stuck_state_leaves_room_for_others(
     run_stub(scenario)
 
 
-def test_callers_that_are_cancelled_free_their_places(run_stub: Run, block: dict[str, Any]) -> None:
-    """Many states are stuck, so that there is no room left; then their callers give up."""
+def test_cancelled_callers_release_their_slots(run_stub: Run, block: dict[str, Any]) -> None:
+    """Many states are stuck, so that the engine is full; then their callers are cancelled."""
     block["waiting_events"] = 50
 
     async def scenario(store: Store) -> None:
@@ -116,7 +116,7 @@ def test_callers_that_are_cancelled_free_their_places(run_stub: Run, block: dict
 
 
 def test_events_of_cancelled_callers_are_dropped(run_stub: Run) -> None:
-    """The room is not full, and yet the events do not pile up."""
+    """The engine is not full, and still the events do not pile up."""
 
     async def scenario(store: Store) -> None:
         engine = engine_for(store)
@@ -138,7 +138,7 @@ def test_events_of_cancelled_callers_are_dropped(run_stub: Run) -> None:
     run_stub(scenario)
 
 
-def test_callers_that_stay_are_answered_in_their_order(run: Run, block: dict[str, Any]) -> None:
+def test_remaining_callers_get_results_in_order(run: Run, block: dict[str, Any]) -> None:
     """Others between them are cancelled while the reducer runs on the first event."""
     go_on = asyncio.Event()
     seen: list[int] = []
@@ -240,6 +240,6 @@ def test_errors_of_the_reducer_itself_stay_its_own(run_stub: Run, block: dict[st
 
 
 @pytest.mark.parametrize("timeout", [0, -1, "5", True, float("nan"), float("inf"), 10**6])
-def test_time_limits_that_cannot_be(timeout: Any) -> None:
-    with pytest.raises(ValueError, match="timeout: expected seconds from"):
+def test_invalid_time_limits(timeout: Any) -> None:
+    with pytest.raises(ValueError, match="timeout: expected seconds between"):
         student_event_reducer(timeout=timeout)

@@ -1,4 +1,4 @@
-"""Many who wait are woken in one handle, and each as asyncio would have woken it."""
+"""Many callers are woken in one callback, each as asyncio would have woken it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from lo_kvs.stream_analytics.engine.wakeups import AT_A_TIME, TELL, Failed, Wakeups
+from lo_kvs.stream_analytics.engine.wakeups import HAS_CALLBACKS, WAKEUPS_PER_ROUND, Failed, Wakeups
 
 WHO: contextvars.ContextVar[int] = contextvars.ContextVar("WHO")
 
 
-def test_python_tells_who_waits() -> None:
-    """Else everything works, but no faster than asyncio does it."""
-    assert TELL
+def test_futures_expose_their_callbacks() -> None:
+    """Otherwise everything works, but no faster than with asyncio."""
+    assert HAS_CALLBACKS
 
 
-def test_all_are_woken_in_their_order_with_their_own_context() -> None:
+def test_all_are_woken_in_order_with_their_own_context() -> None:
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
         wakeups = Wakeups(loop, list)
@@ -47,14 +47,14 @@ def test_all_are_woken_in_their_order_with_their_own_context() -> None:
             failed = Failed(LookupError(-number))
             wakeups.answer(future, failed if number % 2 else number)
         loop.call_soon(turn)
-        assert not any(future.done() for future in futures)  # nobody runs at once
+        assert not any(future.done() for future in futures)  # no caller runs immediately
         await asyncio.gather(*tasks)
         assert seen == [(n, -n if n % 2 else n, 0) for n in range(50)]
 
     asyncio.run(scenario())
 
 
-def test_what_they_have_left_to_do_is_done_for_some_at_a_time() -> None:
+def test_submitted_work_runs_after_each_round() -> None:
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
         woken: list[int] = []
@@ -65,7 +65,7 @@ def test_what_they_have_left_to_do_is_done_for_some_at_a_time() -> None:
             woken.append(await future)
             assert wakeups.waking
 
-        count = 2 * AT_A_TIME + 1
+        count = 2 * WAKEUPS_PER_ROUND + 1
         futures = [loop.create_future() for _ in range(count)]
         tasks = [asyncio.create_task(wait(future)) for future in futures]
         await asyncio.sleep(0)
@@ -74,12 +74,12 @@ def test_what_they_have_left_to_do_is_done_for_some_at_a_time() -> None:
         await asyncio.gather(*tasks)
         assert not wakeups.waking
         assert woken == list(range(count))
-        assert done_after == [AT_A_TIME, 2 * AT_A_TIME, count]
+        assert done_after == [WAKEUPS_PER_ROUND, 2 * WAKEUPS_PER_ROUND, count]
 
     asyncio.run(scenario())
 
 
-def test_who_was_cancelled_is_left_alone() -> None:
+def test_cancelled_callers_are_skipped() -> None:
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
         wakeups = Wakeups(loop, list)
@@ -99,8 +99,8 @@ def test_who_was_cancelled_is_left_alone() -> None:
     asyncio.run(scenario())
 
 
-def test_who_is_cancelled_by_one_who_is_woken_before() -> None:
-    """Both have their answers by then."""
+def test_caller_cancelled_by_an_earlier_caller() -> None:
+    """Both have their results by then."""
 
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
@@ -127,11 +127,11 @@ def test_who_is_cancelled_by_one_who_is_woken_before() -> None:
     asyncio.run(scenario())
 
 
-def test_futures_are_new_ones_also_where_they_were_made_ahead() -> None:
+def test_futures_created_ahead_are_not_reused() -> None:
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
         wakeups = Wakeups(loop, list)
-        first = [wakeups.future() for _ in range(AT_A_TIME + 1)]
+        first = [wakeups.future() for _ in range(WAKEUPS_PER_ROUND + 1)]
         new: list[asyncio.Future[int]] = []
 
         async def wait(future: asyncio.Future[int]) -> None:
@@ -150,29 +150,29 @@ def test_futures_are_new_ones_also_where_they_were_made_ahead() -> None:
     asyncio.run(scenario())
 
 
-def test_who_asks_for_the_answer_in_other_ways() -> None:
+def test_other_ways_to_wait_for_a_future() -> None:
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
         wakeups = Wakeups(loop, list)
-        several, nobody = loop.create_future(), loop.create_future()
+        several, unused = loop.create_future(), loop.create_future()
         called: list[Any] = []
         several.add_done_callback(lambda future: called.append(future.result()))
         several.add_done_callback(lambda future: called.append(-future.result()))
-        gathered = asyncio.gather(several, nobody)
-        for future in (several, nobody):
+        gathered = asyncio.gather(several, unused)
+        for future in (several, unused):
             wakeups.answer(future, 7)
         assert list(await gathered) == [7, 7]
         assert called == [7, -7]
-        assert await nobody == 7
+        assert await unused == 7
 
     asyncio.run(scenario())
 
 
-def test_callback_that_fails_is_told_and_stops_nobody() -> None:
+def test_failing_callback_is_reported_and_stops_no_other() -> None:
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
-        told: list[dict[str, Any]] = []
-        loop.set_exception_handler(lambda _, context: told.append(context))
+        reported: list[dict[str, Any]] = []
+        loop.set_exception_handler(lambda _, context: reported.append(context))
         wakeups = Wakeups(loop, list)
         bad, good = loop.create_future(), loop.create_future()
 
@@ -183,14 +183,14 @@ def test_callback_that_fails_is_told_and_stops_nobody() -> None:
         wakeups.answer(bad, 1)
         wakeups.answer(good, 2)
         assert await good == 2
-        assert [str(context["exception"]) for context in told] == ["1"]
+        assert [str(context["exception"]) for context in reported] == ["1"]
 
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("count", [3, AT_A_TIME + 2])
-def test_task_that_ends_the_process_leaves_nobody_waiting(count: int) -> None:
-    """Neither who has its answer already, nor who has none yet."""
+@pytest.mark.parametrize("count", [3, WAKEUPS_PER_ROUND + 2])
+def test_task_that_ends_the_process_leaves_no_caller_waiting(count: int) -> None:
+    """Neither callers with a result, nor callers without one."""
     loop = asyncio.new_event_loop()
     answers: list[int] = []
     done_after: list[list[int]] = []

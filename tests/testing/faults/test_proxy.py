@@ -119,9 +119,7 @@ def test_reset_is_an_error_and_the_server_never_gets_it(
     assert proxy.counts == {Fault.RESET: 1}
 
 
-def test_black_hole_answers_nothing_any_more_and_passes_nothing_on(
-    proxy: FaultProxy, direct: redis.Redis
-) -> None:
+def test_black_hole_stops_replies_and_requests(proxy: FaultProxy, direct: redis.Redis) -> None:
     proxy.inject(Fault.BLACK_HOLE)
     with Line(proxy) as line:
         line.sendall(INCREMENT)
@@ -210,7 +208,7 @@ def test_stall_holds_the_request_and_goes_on(proxy: FaultProxy, direct: redis.Re
     assert proxy.counts == {Fault.STALL: 1}
 
 
-def test_stalled_request_runs_though_its_client_has_gone(
+def test_stalled_request_runs_after_its_client_disconnected(
     proxy: FaultProxy, direct: redis.Redis
 ) -> None:
     proxy.inject(Fault.STALL)
@@ -229,7 +227,7 @@ def test_drip_brings_the_reply_byte_by_byte(proxy: FaultProxy, direct: redis.Red
         while len(b"".join(parts)) < len("$200\r\n\r\n") + 200:
             parts.append(line.recv(65_536))
         assert b"".join(parts) == b"$200\r\n" + b"x" * 200 + b"\r\n"
-        # 97 parts; a reader that is held up now and then finds a few of them together.
+        # 97 parts; a slow reader sometimes reads a few of them together.
         assert len(parts) > 40
         assert Counter(map(len, parts)).most_common(1)[0][0] == 1
         line.sendall(INCREMENT)
@@ -317,7 +315,7 @@ def test_only_the_chosen_requests_count(redis_server: RedisServer, direct: redis
 
 
 @pytest.mark.parametrize("faults", [{Fault.DRIP: 0.6, Fault.RESET: 0.5}, {Fault.DRIP: -0.1}])
-def test_probabilities_that_are_none_are_refused(faults: dict[Fault, float]) -> None:
+def test_invalid_probabilities_are_rejected(faults: dict[Fault, float]) -> None:
     with pytest.raises(ValueError, match="add up to 1"):
         FaultProxy("127.0.0.1", 1, faults=faults)
 

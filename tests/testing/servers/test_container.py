@@ -86,7 +86,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[ContainerStandIn]:
     return ContainerStandIn.started
 
 
-def test_server_in_a_container_serves_and_goes(started: list[ContainerStandIn]) -> None:
+def test_server_in_a_container_serves_and_is_removed(started: list[ContainerStandIn]) -> None:
     with RedisServer(password="secret") as server:
         (container,) = started
         assert server.pid == container.process.pid
@@ -109,14 +109,14 @@ def test_files_outlive_the_container(started: list[ContainerStandIn]) -> None:
     assert len(started) == 2
 
 
-def test_container_that_ends_at_once_is_told_with_its_log(
+def test_container_that_exits_is_reported_with_its_log(
     started: list[ContainerStandIn],
 ) -> None:
     with pytest.raises(NoRedisServer, match="no-such-option"):
         RedisServer("--no-such-option", "1").start()
 
 
-def test_server_of_somebody_else_is_not_taken_for_the_container(
+def test_foreign_server_is_not_taken_for_the_container(
     started: list[ContainerStandIn], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with RedisServer(program=find_program()) as other:

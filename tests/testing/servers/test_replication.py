@@ -52,7 +52,7 @@ def test_follow_with_a_password() -> None:
         assert replication(one)["connected_slaves"] == "1"
 
 
-def test_a_refusal_is_told() -> None:
+def test_an_error_reply_is_reported() -> None:
     with (
         RedisServer() as one,
         RedisServer("--rename-command", "REPLICAOF", "") as other,

@@ -11,7 +11,7 @@ from lo_kvs.testing import NoRedisServer, SentinelSetup
 from lo_kvs.testing.servers.server import PROGRAM_VARIABLE
 
 
-def test_fails_over_and_leaves_nothing() -> None:
+def test_fails_over_and_cleans_up() -> None:
     with SentinelSetup(replicas=1, password="word", sentinel_password="other") as setup:
         first = setup.primary()
         with redis.Redis.from_url(first.url) as client:
@@ -31,7 +31,7 @@ def test_fails_over_and_leaves_nothing() -> None:
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
-def test_what_was_started_ends_where_a_sentinel_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_started_servers_end_if_a_sentinel_fails_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
     from lo_kvs.testing.servers import sentinel
 
     setup = SentinelSetup(replicas=0, sentinels=1)

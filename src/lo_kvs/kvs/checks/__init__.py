@@ -1,1 +1,1 @@
-"""TODO."""
+"""Checks of the Redis servers that the configured stores use."""

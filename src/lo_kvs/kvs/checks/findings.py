@@ -1,4 +1,4 @@
-"""What a look at a Redis server comes to: findings, each with its severity and a way out."""
+"""The results of checking a Redis server: findings, each with a severity and a fix."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 class Severity(IntEnum):
     """How bad a finding is; the larger, the worse.
 
-    OK       as it should be
-    UNKNOWN  could not be determined: the server does not let this user see it
-    WARNING  it works, and what was acknowledged may be lost, or stores disturb each other
+    OK       no problem
+    UNKNOWN  could not be determined: the user may not see it
+    WARNING  it works, but acknowledged data may be lost, or stores disturb each other
     ERROR    it does not work
     """
 
@@ -25,36 +25,36 @@ class Severity(IntEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found out about a server.
+    """One result of checking a server.
 
-    check    what was looked at, in a word or two: `eviction`
-    stores   the names of the stores that it matters to
-    what     what is the case
-    way_out  what to do about it; empty where nothing need be done
+    check   the subject of the check, in a word or two: `eviction`
+    stores  the names of the stores that it concerns
+    what    the result
+    fix     what to do about it; empty if nothing needs to be done
     """
 
     severity: Severity
     check: str
     stores: tuple[str, ...]
     what: str
-    way_out: str = ""
+    fix: str = ""
 
     def __str__(self) -> str:
-        return f"{self.what}; {self.way_out}" if self.way_out else self.what
+        return f"{self.what}; {self.fix}" if self.fix else self.what
 
 
 @dataclass(frozen=True)
 class ServerReport:
-    """Everything that was found out about one server.
+    """All findings about one server.
 
-    place      its address, for people; no password
-    identity   what tells it from other servers, whatever address it goes by
-    db         the number of the database that is used there
+    place      its address, for messages; without the password
+    identity   identifies the server, whatever address it is reached by
+    db         the number of the database that is used
     stores     the names of the stores that use it
-    cluster    whether it is a node of a cluster
-    ping_us    median time of a PING, in microseconds; `None`: it could not be reached, or
-               the user has no right to it
-    script_us  the same of a script that does nothing
+    cluster    whether it is a cluster node
+    ping_us    median time of a PING, in microseconds; `None` if it cannot be reached, or the
+               user may not use PING
+    script_us  the same for a script that does nothing
     """
 
     place: str
@@ -73,7 +73,7 @@ class ServerReport:
 
     @property
     def reached(self) -> bool:
-        """Whether the server answered at all."""
+        """Whether the server answered."""
         return not any(finding.check == REACHABLE for finding in self.bad)
 
     @property
@@ -82,7 +82,7 @@ class ServerReport:
         return [finding for finding in self.findings if finding.severity == Severity.ERROR]
 
     def as_json(self) -> dict[str, Any]:
-        """The report as JSON values."""
+        """The report as JSON values. `way_out` is the old name of `fix`, kept until 1.0."""
         return {
             "place": self.place,
             "db": self.db,
@@ -96,21 +96,25 @@ class ServerReport:
                     "check": finding.check,
                     "stores": list(finding.stores),
                     "what": finding.what,
-                    "way_out": finding.way_out,
+                    "fix": finding.fix,
+                    "way_out": finding.fix,
                 }
                 for finding in self.findings
             ],
         }
 
 
-#: The check whose error means that nothing else is known of the server.
+#: The check whose error means that nothing else is known about the server.
 REACHABLE = "reachable"
 
 
 def prefix_clashes(prefixes: Mapping[str, str]) -> list[Finding]:
-    """The stores of one database, by name with their prefixes, that see each other's keys."""
+    """Warnings about the stores of one database that see each other's keys.
+
+    prefixes  the prefix of each store, by its name
+    """
     found: list[Finding] = []
-    way_out = "give each store a `prefix` that no other store's prefix begins with"
+    fix = "give each store a `prefix` that no other store's prefix starts with"
     ordered = sorted(prefixes, key=lambda name: (len(prefixes[name]), name))
     for at, name in enumerate(ordered):
         for other in ordered[at + 1 :]:
@@ -124,10 +128,7 @@ def prefix_clashes(prefixes: Mapping[str, str]) -> list[Finding]:
                     "they read, overwrite and clear each other's keys"
                 )
             else:
-                has = f"its prefix {mine!r} begins" if mine else "it has no prefix, which begins"
-                what = (
-                    f"{name} lists and clears the keys of {other} in the same database: "
-                    f"{has} {others!r}"
-                )
-            found.append(Finding(Severity.WARNING, "prefixes", (name, other), what, way_out))
+                why = f"{others!r} starts with its prefix {mine!r}" if mine else "it has no prefix"
+                what = f"{name} lists and clears the keys of {other} in the same database: {why}"
+            found.append(Finding(Severity.WARNING, "prefixes", (name, other), what, fix))
     return found

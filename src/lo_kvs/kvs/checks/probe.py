@@ -1,9 +1,9 @@
-"""What a Redis server tells about itself, asked in two round trips, with nothing written.
+"""Queries a Redis server about itself and the user's rights, in two round trips, writing nothing.
 
-A right is looked for by using it in a way that changes nothing: SET with XX on a key that
-is not there, MSET with a key too many. A server looks at rights, memory and its own state
-before it looks at the arguments, so its answer says what a commit would meet. That works on
-every version and for every user, unlike ACL DRYRUN.
+A right is tested by using it without an effect: SET with XX on an absent key, MSET with a wrong
+number of arguments. A server checks rights, memory and its own state before the arguments, so
+its reply shows what a commit would get. This works on every version and for every user, unlike
+ACL DRYRUN.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from lo_kvs.kvs.redis.cluster.slots import Address, SlotTable
 from lo_kvs.kvs.redis.protocol.round_trips import ProtocolMismatch
 from lo_kvs.kvs.redis.protocol.server_errors import words_of
 
-#: What came, or why it did not.
+#: A reply, or the error instead of it.
 Answer: TypeAlias = Any | RedisError
 
-#: Commands that touch no key. The digest is of no script: NOSCRIPT means that it may be run.
+#: Commands without keys. No script has this digest: NOSCRIPT means that scripts may be run.
 KEYLESS: Final = (
     ("EVAL", "return 1", 0),
     ("EVALSHA", "0" * 40, 0),
     ("SCAN", "0", "COUNT", 1, "TYPE", "string"),
 )
 _NUMBER: Final = re.compile(r"[0-9]{1,18}")
-#: Errors that a PING may meet at a server that answers: no right to it, writes stopped.
+#: Error replies to a PING from a server that works: no right to PING, or writes stopped.
 THERE: Final = frozenset({"NOPERM", "MISCONF"})
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One right that a store needs, and what the server said when it was used.
+    """One right that a store needs and the user lacks.
 
-    command  its name
-    pattern  of the keys that the store uses it on; `None` for a command without keys
-    words    what the server said, where that was an error
+    command  the command's name
+    pattern  the keys that the store uses it on; `None` for a command without keys
+    words    the server's error reply
     """
 
     command: str
@@ -54,7 +54,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class Answers:
-    """What a server told. Times are in microseconds, medians."""
+    """The replies of a server. Times are medians in microseconds."""
 
     ping_us: float | None
     script_us: float | None
@@ -66,19 +66,19 @@ class Answers:
 
     @property
     def cluster(self) -> bool:
-        """Whether the server says that it is a node of a cluster."""
+        """Whether the server reports that it is a cluster node."""
         info = self.info if isinstance(self.info, Mapping) else {}
         hello = self.hello if isinstance(self.hello, Mapping) else {}
         return "cluster" in (info.get("redis_mode"), hello.get("mode"))
 
 
 def ask(client: Redis, prefixes: set[str], *, times: int = 1) -> Answers:
-    """Ask a server, for stores with these prefixes; times are of so many tries.
+    """Query a server for stores with these prefixes; `times` is how many commands are timed.
 
-    Raises what redis-py raises where the server cannot be reached, lets nobody in, or stops
+    Raises the redis-py error if the server cannot be reached, rejects the login, or stops
     answering.
     """
-    # It connects, so it is not timed.
+    # This one connects, so it is not timed.
     (pong,) = _round_trip(client, [("PING",)])
     if isinstance(pong, RedisError) and words_of(pong).split(" ")[0] not in THERE:
         raise pong
@@ -107,10 +107,9 @@ def ask(client: Redis, prefixes: set[str], *, times: int = 1) -> Answers:
 
 
 def slots_of(client: Redis, asked: Address) -> SlotTable:
-    """Which nodes serve the slots of the cluster that the server `asked` belongs to.
+    """The slot table of the cluster that the server `asked` belongs to.
 
-    Their addresses are those that the store uses. Raises `RedisError` where the server does not
-    tell.
+    It has the addresses that the store uses. Raises `RedisError` if the server returns an error.
     """
     (answer,) = _round_trip(client, [("CLUSTER", "SLOTS")])
     if isinstance(answer, RedisError):
@@ -121,11 +120,11 @@ def slots_of(client: Redis, asked: Address) -> SlotTable:
 
 
 def _uses(prefixes: set[str]) -> Iterator[tuple[str | None, tuple[Any, ...]]]:
-    """Each right that reading and committing need: on which keys, and a harmless use."""
+    """Each right that reads and commits need: its key pattern, and a command without effect."""
     yield from ((None, words) for words in KEYLESS)
     absent = uuid.uuid4().hex
     for prefix in sorted(prefixes):
-        # A key as reducers make them: a user may be limited to those.
+        # A key like those of reducers: the user may be limited to these.
         key = f"{prefix}Internal,lo-kvs.check,STUDENT:{absent}"
         yield f"{prefix}*", ("MGET", key)
         yield f"{prefix}*", ("GET", key)  # on a cluster, where keys are read one by one
@@ -142,9 +141,9 @@ def _uses(prefixes: set[str]) -> Iterator[tuple[str | None, tuple[Any, ...]]]:
 
 
 def _round_trip(client: Redis, commands: Sequence[tuple[Any, ...]]) -> list[Answer]:
-    """The answer to each command, errors among them, without a transaction around them."""
+    """The reply to each command, including errors, without a transaction."""
     with client.pipeline(transaction=False) as pipeline:
-        # As they came: redis-py's shapes of answers fail where a server answers oddly.
+        # Raw replies: redis-py's callbacks fail on unusual ones.
         pipeline.response_callbacks.clear()
         for words in commands:
             pipeline.execute_command(*words)  # type: ignore[no-untyped-call]
@@ -178,7 +177,7 @@ def _info(answer: Answer) -> Answer:
 
 
 def _setting(answer: Answer, name: str) -> Answer:
-    """The value of one setting, as text; an error where the server told of none."""
+    """The value of one setting, as text; an error if the server returned none."""
     found = _texts(answer)
     if isinstance(found, Mapping):
         return found.get(name, ResponseError(f"the server has no setting {name}"))
@@ -186,7 +185,7 @@ def _setting(answer: Answer, name: str) -> Answer:
 
 
 def _texts(answer: Answer) -> Answer:
-    """A mapping with text where RESP2 gives lists, and bytes."""
+    """The reply as a mapping of text, also where RESP2 returns a list of bytes."""
     if isinstance(answer, list | tuple):
         answer = dict(zip(answer[::2], answer[1::2], strict=False))
     if not isinstance(answer, Mapping):

@@ -1,4 +1,4 @@
-"""How what a Redis server tells about itself is judged."""
+"""The rules that turn a Redis server's replies into findings."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from lo_kvs.kvs.redis.protocol.server_errors import words_of
 
 VERSION_MIN: Final = (6, 2)
 SCRIPTS: Final = frozenset({"EVAL", "EVALSHA"})
-#: For large values; without them these go by scripts. MULTI and EXEC cannot be asked for alone.
+#: Used for large values; without them, scripts are used. MULTI and EXEC cannot be tested alone.
 TRANSACTIONS: Final = frozenset({"WATCH", "UNWATCH", "COPY"})
-#: What a server says that cannot take writes now, whoever asks.
+#: Errors of a server that currently accepts no writes from any user, with the fix.
 NO_WRITES: Final = {
     "OOM": "raise `maxmemory`, or remove keys",
-    "MISCONF": "mend the server's disk: it could not save, and takes no writes until it can",
+    "MISCONF": "fix the server's disk: saving failed, and no writes are accepted until it works",
     "NOREPLICAS": "bring the replicas back, or lower `min-replicas-to-write`",
 }
 
 
 def judge(answers: Answers, entries: Sequence[Entry]) -> Iterator[Finding]:
-    """Every finding about a server that was reached and that these stores use."""
+    """All findings about a server that was reached, for the stores that use it."""
     names = tuple(entry.name for entry in entries)
     yield _reached(answers, names)
     yield _version(answers, names)
@@ -47,7 +47,7 @@ def judge(answers: Answers, entries: Sequence[Entry]) -> Iterator[Finding]:
 
 
 def version_of(text: object) -> tuple[int, ...] | None:
-    """`7.0.15` as numbers, and `None` where that is no version."""
+    """`7.0.15` as numbers, or `None` if the text is not a version."""
     found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", str(text))
     return tuple(int(part) for part in found.groups("0")) if found else None
 
@@ -66,13 +66,13 @@ def _version(answers: Answers, names: tuple[str, ...]) -> Finding:
     hello = answers.hello if isinstance(answers.hello, Mapping) else {}
     said = info.get("redis_version", hello.get("version"))
     program, shown = "Redis", said
-    # Valkey calls itself Redis 7.2.4 for the sake of old clients, and says both.
+    # Valkey reports Redis 7.2.4 for old clients, besides its own version.
     if "valkey_version" in info or hello.get("server") == "valkey":
         program, shown = "Valkey", info.get("valkey_version", said)
     version = version_of(said)
     if version is None:
         way = "6.2 is the oldest that is supported"
-        what = f"could not determine the version: the server says {said!r}"
+        what = f"could not determine the version: the server reports {said!r}"
         return Finding(Severity.UNKNOWN, "version", names, what, way)
     if version < VERSION_MIN:
         return Finding(
@@ -87,9 +87,9 @@ def _version(answers: Answers, names: tuple[str, ...]) -> Finding:
 
 def _role(answers: Answers, names: tuple[str, ...]) -> Finding:
     roles = [
-        str(told["role"])
-        for told in (answers.info, answers.hello)
-        if isinstance(told, Mapping) and "role" in told
+        str(reply["role"])
+        for reply in (answers.info, answers.hello)
+        if isinstance(reply, Mapping) and "role" in reply
     ]
     if not roles:
         return _unknown("role", names, "whether it is a replica", answers.hello)
@@ -98,7 +98,7 @@ def _role(answers: Answers, names: tuple[str, ...]) -> Finding:
     primary = ""
     if isinstance(answers.info, Mapping) and "master_host" in answers.info:
         primary = f" of {answers.info['master_host']}:{answers.info.get('master_port')}"
-    what = f"it is a replica{primary}: it takes no writes"
+    what = f"it is a replica{primary}: it accepts no writes"
     return Finding(
         Severity.ERROR, "role", names, what, "name the primary in `redis_connection`, or promote it"
     )
@@ -116,14 +116,14 @@ def _persistence(answers: Answers, info: Mapping[str, Any], names: tuple[str, ..
             hidden = "whether data is persisted"
         return _unknown("persistence", names, hidden, answers.save)
     if str(answers.save).strip():
-        what = f"snapshots are made (save {answers.save}): a crash loses what came after the last"
+        what = f"snapshots are on (save {answers.save}): a crash loses writes since the last one"
         return Finding(Severity.OK, "persistence", names, what)
     return Finding(
         Severity.WARNING,
         "persistence",
         names,
-        "nothing is persisted, so a restart of the server loses every state",
-        "set `appendonly yes` there, or save points",
+        "nothing is persisted: a restart of the server loses every state",
+        "set `appendonly yes` or `save` on the server",
     )
 
 
@@ -143,16 +143,16 @@ def _saves(info: Mapping[str, Any], names: tuple[str, ...]) -> Iterator[Finding]
             "saves",
             names,
             f"the last {what} failed",
-            "see the server's log: its disk may be full, or its folder not writable",
+            "see the server's log: the disk may be full, or its directory not writable",
         )
     if not failed and "rdb_last_bgsave_status" in info:
-        yield Finding(Severity.OK, "saves", names, "none has failed")
+        yield Finding(Severity.OK, "saves", names, "no save has failed")
 
 
 def _eviction(info: Mapping[str, Any], names: tuple[str, ...]) -> Iterator[Finding]:
     policy = info.get("maxmemory_policy")
     if policy is None:
-        yield _unknown("eviction", names, "the `maxmemory-policy`", "INFO does not say it")
+        yield _unknown("eviction", names, "the `maxmemory-policy`", "INFO does not contain it")
     elif policy == "noeviction":
         yield Finding(Severity.OK, "eviction", names, "maxmemory-policy is noeviction")
     else:
@@ -172,7 +172,7 @@ def _eviction(info: Mapping[str, Any], names: tuple[str, ...]) -> Iterator[Findi
             Severity.WARNING,
             "evicted keys",
             names,
-            f"{evicted:,} keys were evicted since the server started; they may have been states",
+            f"{evicted:,} keys were evicted since the server started; states may be lost",
             "set `maxmemory-policy noeviction` and enough `maxmemory`",
         )
 
@@ -195,32 +195,32 @@ def _scripts_and_rights(answers: Answers, entries: Sequence[Entry]) -> Iterator[
         way = f"allow them for this user (ACL SETUSER … ~{pattern})"
         whose, lacking = "the store's keys", _names_of(pattern, entries)
         if pattern == f"{RESERVED_PREFIX}*":
-            whose, lacking = "the records that keep commits from being made twice", names
+            whose, lacking = "the records that prevent applying a commit twice", names
         elif pattern == "*":
             way += ", or give the store a `prefix` that the user's key patterns allow"
         what = f"no right to {whose}, {pattern} ({words})"
         yield Finding(Severity.ERROR, "rights", lacking, what, way)
     if not commands - SCRIPTS - TRANSACTIONS and not patterns:
-        yield Finding(Severity.OK, "rights", names, "the user may do all that the stores need")
+        yield Finding(Severity.OK, "rights", names, "the user has all rights that the stores need")
     for code, words in refusals.items():
         way = NO_WRITES[code]
-        yield Finding(Severity.ERROR, "writes", names, f"it takes no writes now: {words}", way)
+        yield Finding(Severity.ERROR, "writes", names, f"it accepts no writes: {words}", way)
 
 
 def _commands(withheld: set[str], names: tuple[str, ...]) -> Iterator[Finding]:
-    """What the commands that the user may not use are needed for."""
+    """Findings about the commands that the user may not use."""
     scripts = sorted(withheld & SCRIPTS)
     if scripts:
         way = f"allow it for this user (ACL SETUSER … {_granted(scripts)})"
-        what = f"Lua is not allowed: no right to {', '.join(scripts)}"
+        what = f"Lua scripts are not allowed: no right to {', '.join(scripts)}"
         yield Finding(Severity.ERROR, "Lua", names, what, way)
     else:
         yield Finding(Severity.OK, "Lua", names, "scripts are allowed")
     transactions = sorted(withheld & TRANSACTIONS)
-    what = "they go by transactions"
+    what = "written with WATCH/MULTI"
     if transactions:
         what = (
-            f"they go by Lua, which takes the server longer: no right to {', '.join(transactions)} "
+            f"written with Lua, which is slower: no right to {', '.join(transactions)} "
             "(ACL SETUSER … +watch +unwatch +multi +exec +copy)"
         )
     yield Finding(Severity.OK, "large values", names, what)
@@ -232,7 +232,7 @@ def _commands(withheld: set[str], names: tuple[str, ...]) -> Iterator[Finding]:
 
 
 def _names_of(pattern: str, entries: Sequence[Entry]) -> tuple[str, ...]:
-    """The names of the stores whose keys all match `pattern`, their prefix and a star."""
+    """The names of the stores whose key pattern, `prefix*`, is `pattern`."""
     return tuple(
         entry.name for entry in entries if f"{entry.options.get('prefix', '')}*" == pattern
     )

@@ -1,4 +1,4 @@
-"""Whether two configured stores lie in one place, so that one sees the other's keys."""
+"""Finds out whether two configured stores share their data, so that one sees the other's keys."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from lo_kvs.redis_connection import named_settings
 
 
 def shared_place(one: Entry, other: Entry, key_prefix: str = "") -> str | None:
-    """What two stores share, for the keys that begin with `key_prefix`; `None`: nothing.
+    """What two stores share, for keys that start with `key_prefix`; `None` for nothing.
 
-    Redis servers are asked who they are (a second at most), because one server goes by many
-    addresses. What a server does not tell counts as another server, unless the addresses
-    are the same.
+    Redis servers are asked for their identity (1 s at most), because one server can have many
+    addresses. If a server does not report it, servers with different addresses count as different.
     """
     if one.name == other.name:
-        return "they are one store"
+        return "they are the same store"
     if one.type == other.type == "filesystem":
         path = Path(one.options["path"]).resolve()
         same = path == Path(other.options["path"]).resolve()
-        return f"both keep their files in {path}" if same else None
+        return f"both store their files in {path}" if same else None
     if {one.type, other.type} <= REDIS_TYPES:
         return _shared_names(one, other, key_prefix)
     return None
@@ -36,11 +35,9 @@ def _shared_names(one: Entry, other: Entry, key_prefix: str) -> str | None:
         return None
     place = named_settings(one.options.get("connection")).place
     if mine == others:
-        return f"both lie at {place}, with " + (f"the prefix {mine!r}" if mine else "no prefix")
-    return (
-        f"both lie at {place}, and with the prefixes {mine!r} and {others!r} "
-        "one lists keys of the other"
-    )
+        return f"both use {place} with " + (f"the prefix {mine!r}" if mine else "no prefix")
+    prefixes = f"the prefixes {mine!r} and {others!r}"
+    return f"both use {place}, and with {prefixes} one lists keys of the other"
 
 
 def _one_database(one: Entry, other: Entry) -> bool:
@@ -55,6 +52,6 @@ def _one_database(one: Entry, other: Entry) -> bool:
 
 
 def _same_on_clusters(key_prefix: str) -> str:
-    """As much of the prefix as stands in the names of keys on a cluster as well: no braces."""
+    """The part of the prefix that key names on a cluster start with as well, without braces."""
     kind, comma, _ = key_prefix.partition(",")
     return f"{kind}," if comma and kind in KINDS else key_prefix

@@ -1,7 +1,7 @@
-"""Looks at every Redis server that the configured stores use, and says what it found.
+"""Checks every Redis server that the configured stores use, at startup and for `lo-kvs check`.
 
-At startup the findings are logged. A store with `require: true` refuses to start on a
-warning or an error; what could not be determined is never a reason to refuse.
+At startup the findings are logged. A store with `require: true` does not start after a warning
+or an error; a finding that could not be determined never prevents the start.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from lo_kvs.redis_connection.tls import TLSRefused
 logger = logging.getLogger(__name__)
 
 #: Seconds to connect, and to wait for a reply: a start must not hang on a server.
-PATIENCE_S: Final = 1.0
-#: A check must not be what keeps a program from starting: whatever a server, or what is taken for
-#: one, makes of the client, is a finding.
-ODD: Final = (
+CHECK_TIMEOUT_S: Final = 1.0
+#: A check must not prevent a program from starting: any error that a server, or something else
+#: at its address, causes in the client becomes a finding.
+CLIENT_ERRORS: Final = (
     RedisError,
     OSError,
     EOFError,
@@ -51,10 +51,10 @@ ODD: Final = (
 
 
 def startup_faults(entries: Sequence[Entry]) -> list[str]:
-    """Look at the servers of these stores, log what is amiss, and say what forbids the start.
+    """Check the servers of these stores, log problems, and return those that prevent the start.
 
-    That is every warning and error for a store that has `require: true`; those are not logged
-    besides. Raises `StartupCheck` where the settings of a connection have faults.
+    These are all warnings and errors of stores with `require: true`; they are not logged as
+    well. Raises `StartupCheck` if the settings of a connection are invalid.
     """
     faults: list[str] = []
     required = {entry.name for entry in entries if entry.options.get("require")}
@@ -77,11 +77,11 @@ def startup_faults(entries: Sequence[Entry]) -> list[str]:
 
 
 def look(entries: Sequence[Entry], *, times: int = 1) -> list[ServerReport]:
-    """A report on each server that these stores use; stores without a server are left out.
+    """A report on each server that these stores use; stores without a server are skipped.
 
-    Servers are looked at side by side: all that do not answer cost a second together.
-    `times` is how many PINGs and scripts are timed. Raises `StartupCheck` where the settings
-    of a connection have faults.
+    Servers are checked in parallel: all that do not answer take one second together. `times` is
+    how many PINGs and scripts are timed. Raises `StartupCheck` if the settings of a connection
+    are invalid.
     """
     on_redis = [entry for entry in entries if entry.type in REDIS_TYPES]
     if not on_redis:
@@ -100,8 +100,8 @@ def look(entries: Sequence[Entry], *, times: int = 1) -> list[ServerReport]:
 def look_at_server(
     where: RedisSettings, entries: Sequence[Entry], *, times: int = 1
 ) -> ServerReport:
-    """The report on one server, for the stores that use it. Never raises for its sake."""
-    client = factory.blocking_client(where, PATIENCE_S)
+    """The report on one server, for the stores that use it. Errors become findings."""
+    client = factory.blocking_client(where, CHECK_TIMEOUT_S)
     names = tuple(entry.name for entry in entries)
     db = int(client.connection_pool.connection_kwargs.get("db") or 0)
     prefixes = {str(entry.options.get("prefix", "")) for entry in entries}
@@ -109,7 +109,7 @@ def look_at_server(
     try:
         answers = ask(client, prefixes, times=times)
         findings = [_cleaned(each, secrets) for each in judge(answers, entries)]
-    except ODD as error:
+    except CLIENT_ERRORS as error:
         found = _cleaned(_unreachable(error, names), secrets)
         return ServerReport(where.place, where.place, db, names, [found])
     finally:
@@ -130,12 +130,12 @@ def look_at_server(
 
 
 def _look_at_all(where: RedisSettings, entries: Sequence[Entry], times: int) -> list[ServerReport]:
-    """The report on the server, and on every primary where it is one of a cluster.
+    """The report on the server and, if it is a cluster node, on every primary of the cluster.
 
-    The primaries are looked at under the addresses that the store uses for them.
+    The primaries are checked at the addresses that the store uses.
     """
     seeds = [where.at(*node) for node in where.seed_nodes()] if where.cluster else [where]
-    for seed in seeds:  # any node knows the others; one that is down is skipped
+    for seed in seeds:  # any node knows the others; unreachable ones are skipped
         where, first = seed, look_at_server(seed, entries, times=times)
         if first.reached:
             break
@@ -143,16 +143,16 @@ def _look_at_all(where: RedisSettings, entries: Sequence[Entry], times: int) -> 
         return [first]
     (asked,) = where.seed_nodes()[:1]
     names = first.stores
-    client = factory.blocking_client(where, PATIENCE_S)
+    client = factory.blocking_client(where, CHECK_TIMEOUT_S)
     try:
         slots = slots_of(client, asked)
-    except ODD as error:
+    except CLIENT_ERRORS as error:
         what = f"could not determine the other nodes of the cluster ({words_of(error)})"
         found = _cleaned(Finding(Severity.UNKNOWN, "cluster", names, what), secrets_of(where))
         return [dataclasses.replace(first, findings=[*first.findings, found])]
     finally:
         client.close()
-    # A replica leads to its cluster as well as a primary does, but no data is written there.
+    # A replica can be a seed node, but no data is written to it.
     others = [where.at(*node) for node in slots.primaries if node != asked]
     reports = [first] if asked in slots.primaries or not others else []
     if others:
@@ -168,32 +168,32 @@ def _look_at_all(where: RedisSettings, entries: Sequence[Entry], times: int) -> 
 
 
 def _cleaned(finding: Finding, secrets: Secrets) -> Finding:
-    """The finding without what a server may have made known of our secrets."""
-    what, way_out = secrets.clean(finding.what), secrets.clean(finding.way_out)
-    return dataclasses.replace(finding, what=what, way_out=way_out)
+    """The finding without secrets that the server may have echoed."""
+    what, fix = secrets.clean(finding.what), secrets.clean(finding.fix)
+    return dataclasses.replace(finding, what=what, fix=fix)
 
 
 def _unreachable(error: Exception, names: tuple[str, ...]) -> Finding:
     meaning = classify(error)
-    way_out = meaning.remedy
+    fix = meaning.remedy
     what = f"it cannot be reached: {words_of(error)}"
     if isinstance(error, BusyLoadingError):
-        what, way_out = f"it is not ready: {words_of(error)}", "wait until it has loaded its data"
+        what, fix = f"it is not ready: {words_of(error)}", "wait until it has loaded its data"
     elif isinstance(error, ResponseError):
-        what = f"it refuses: {words_of(error)}"
-        way_out = way_out or "see the server's log, or the settings in `redis_connection`"
+        what = f"it returned an error: {words_of(error)}"
+        fix = fix or "see the server's log, or the settings in `redis_connection`"
     elif isinstance(error, AuthenticationError):
-        what = f"it lets nobody in with this user and password: {words_of(error)}"
-        way_out = "mend `redis_username` and `redis_password`"
+        what = f"authentication failed: {words_of(error)}"
+        fix = "check `redis_username` and `redis_password`"
     elif isinstance(error, TLSRefused):
         what = f"it cannot be reached: {error}"
-    return Finding(Severity.ERROR, REACHABLE, names, what, way_out)
+    return Finding(Severity.ERROR, REACHABLE, names, what, fix)
 
 
 def _with_clashes(reports: Sequence[ServerReport], entries: Sequence[Entry]) -> list[ServerReport]:
-    """The reports, with the stores that share a database told on one of its servers."""
+    """The reports, with prefix clashes of stores that share a database added to one of them."""
     prefixes = {entry.name: str(entry.options.get("prefix", "")) for entry in entries}
-    told: set[tuple[str, ...]] = set()
+    reported: set[tuple[str, ...]] = set()
     complete: list[ServerReport] = []
     for report in reports:
         sharing = {
@@ -202,7 +202,7 @@ def _with_clashes(reports: Sequence[ServerReport], entries: Sequence[Entry]) -> 
             if (each.identity, each.db) == (report.identity, report.db)
             for name in each.stores
         }
-        clashes = [found for found in prefix_clashes(sharing) if found.stores not in told]
-        told.update(found.stores for found in clashes)
+        clashes = [found for found in prefix_clashes(sharing) if found.stores not in reported]
+        reported.update(found.stores for found in clashes)
         complete.append(dataclasses.replace(report, findings=[*report.findings, *clashes]))
     return complete

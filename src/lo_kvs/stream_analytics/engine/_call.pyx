@@ -1,6 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
 # cython: binding=False, embedsignature=True, embedsignature.format=clinic, autotestdict=False
-"""The compiled twin of `running`."""
+"""The compiled version of `call.run_purely`."""
 
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_XDECREF
@@ -21,7 +21,7 @@ cdef extern from "Python.h":
 
 
 def run(function, event, Fold fold not None, bint wanted, /):
-    # The state is in no variable: only the reducer holds it.
+    # The state is not kept in a variable, so that only the reducer refers to it.
     cdef object waiting = function(event, fold.next_state())
     cdef PyObject* result = NULL
     cdef PyObject* internal
@@ -31,9 +31,9 @@ def run(function, event, Fold fold not None, bint wanted, /):
     if state == PYGEN_NEXT:
         Py_XDECREF(result)
         waiting.close()
-        raise RuntimeError("a reducer without an `await` waits all the same")
-    waiting = None  # a finished coroutine holds nothing, and yet
-    # Whoever else held the pair, or a half, or a part of one, would be counted.
+        raise RuntimeError("the reducer has no `await` but suspended")
+    waiting = None  # drop the finished coroutine, in case it still refers to the result
+    # Any other reference to the pair, a half or a part of a half shows in the counts.
     if PyTuple_CheckExact(result) and PyTuple_GET_SIZE(result) == 2 and Py_REFCNT(result) == 1:
         internal = PyTuple_GET_ITEM(result, 0)
         external = PyTuple_GET_ITEM(result, 1)

@@ -1,10 +1,10 @@
-# Types of what is compiled; the code stands in batch.py.
+# C types for the compiled module; the code is in batch.py.
 
 from lo_kvs.stream_analytics.engine.wakeups cimport Wakeups
 
 cdef class Batch:
     cdef public list errors, states
-    cdef dict _ranks
+    cdef dict _error_indexes
     cdef public Py_ssize_t left
     cdef object _complete
     cdef bint _stopped
@@ -18,7 +18,7 @@ cdef class Batch:
 
 cdef class BatchShare:
     cdef public Batch batch
-    cdef list _places
+    cdef list _positions
     cdef Py_ssize_t _answers
     cpdef add(self, Py_ssize_t at, Py_ssize_t reducer_index)
     cpdef answer(self, object error)

@@ -1,18 +1,18 @@
-"""The cache of states that no event waits for: the least recently used leave first."""
+"""An LRU cache of the states without queued events, bounded by memory."""
 
 from __future__ import annotations
 
 from typing import Final
 
-#: What a state takes besides its keys, its text and its members: its entries in tables.
-#: Measured as growth of the process (CPython 3.11, 60,000 states), as is the next figure.
+#: Overhead of a state besides its keys, its text and its members: entries in tables. Measured
+#: as growth of the process (CPython 3.11, 60,000 states), as is the next figure.
 STATE_BYTES: Final = 1400
-#: What a member of an object or a list takes when it has been read, besides its text.
+#: Overhead of a decoded member of an object or a list, besides its text.
 MEMBER_BYTES: Final = 140
 
 
 class Cached:
-    """What can be in a cache: a place between what was used before it and after it."""
+    """An entry of the cache: a node of a doubly linked list, with its size."""
 
     __slots__ = ("_after", "_before", "_own_size", "_size", "_text_size")
 
@@ -24,11 +24,11 @@ class Cached:
         self._text_size = 0
 
     def measure(self, data: bytes | None) -> None:
-        """Note the memory that a state with this text takes, about.
+        """Estimate the memory of a state with this text.
 
-        Text and object hold the same characters, and there is a comma for each member but
-        the first. They are counted anew where the text's size has changed by an eighth. One
-        character that is not ASCII makes each character of its string wider in memory.
+        The text and the decoded object contain the same characters, and there is a comma for
+        each member but the first. They are counted again when the text's size changed by an
+        eighth. One non-ASCII character makes each character of its string wider in memory.
         """
         if data is None:
             self._size, self._text_size = self._own_size, 0
@@ -41,14 +41,14 @@ class Cached:
 
 
 def _has_wide(data: bytes) -> bool:
-    """Whether a character beyond U+FFFF is there: it begins with one of these bytes in UTF-8."""
+    """Whether there is a character above U+FFFF: in UTF-8 it starts with one of these bytes."""
     return any(first in data for first in (b"\xf0", b"\xf1", b"\xf2", b"\xf3", b"\xf4"))
 
 
 class Cache:
-    """Bounded by memory; 0 keeps nothing.
+    """An LRU cache bounded by memory; with a limit of 0 it stays empty.
 
-    bytes  what is in it takes, about
+    bytes  the estimated memory of its entries
     """
 
     __slots__ = ("_bytes_max", "_ends", "bytes")
@@ -56,12 +56,12 @@ class Cache:
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self.bytes = 0
-        # A ring: after this one the least recently used, before it the latest.
+        # A ring: the entry after this one was used least recently, the one before it last.
         self._ends = Cached()
         self._ends._before = self._ends._after = self._ends
 
     def put(self, used: Cached) -> None:
-        """It has just been used."""
+        """Add an entry that was just used."""
         ends = self._ends
         latest = ends._before
         used._before, used._after = latest, ends
@@ -69,14 +69,14 @@ class Cache:
         self.bytes += used._size
 
     def take_out(self, cached: Cached) -> None:
-        """It is about to be used."""
+        """Remove an entry that is about to be used."""
         before, after = cached._before, cached._after
         before._after, after._before = after, before  # type: ignore[union-attr]
         cached._before = cached._after = None
         self.bytes -= cached._size
 
     def surplus(self) -> Cached | None:
-        """Take out the least recently used, where there is more than may be."""
+        """Remove and return the least recently used entry if the cache is over its limit."""
         if self.bytes <= self._bytes_max or self._ends._after is self._ends:
             return None
         oldest = self._ends._after

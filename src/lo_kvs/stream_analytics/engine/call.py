@@ -1,7 +1,7 @@
-"""Running a reducer that waits for nothing, without a task, and seeing what it holds after.
+"""Calls a reducer that has no `await`, without a task.
 
-There are two twins: `_running` is compiled; it spares each event an exception, and sees by
-reference counts what nobody but the caller holds any more, which spares a copy.
+There are two versions. The compiled one, `_call`, avoids an exception per event. It also finds
+out by reference counts which results only the caller holds, which avoids a copy.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from lo_kvs.stream_analytics.engine.fold import Event, Fold, ReducerFunction
 
 
 def run_purely(function: ReducerFunction, event: Event, fold: Fold, wanted: bool, /) -> Any:
-    """Have the fold take what a reducer without an `await` returns for `event` and its state.
+    """Run a reducer without an `await` on `event`, and apply its result to the fold.
 
-    The fold is told which halves are plain JSON that only the result holds, every part of
-    them; `False` where that is not sure. Returns and raises what `Fold.apply` does, and what
-    the reducer raises.
+    Returns and raises what `Fold.apply` does, and raises what the reducer raises. The compiled
+    version also passes which halves of the result are plain JSON that nothing else refers to.
     """
     running = cast("Generator[Any, None, Any]", function(event, fold.next_state()))
     try:
@@ -26,7 +25,7 @@ def run_purely(function: ReducerFunction, event: Event, fold: Fold, wanted: bool
     except StopIteration as finished:
         return fold.apply(finished.value, wanted)
     running.close()
-    raise RuntimeError("a reducer without an `await` waits all the same")
+    raise RuntimeError("the reducer has no `await` but suspended")
 
 
 if codec.COMPILED:

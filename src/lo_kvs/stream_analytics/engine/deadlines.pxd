@@ -1,4 +1,4 @@
-# Types of what is compiled; the code stands in clock.py.
+# C types for the compiled module; the code is in deadlines.py.
 
 from lo_kvs.stream_analytics.engine.backpressure cimport Backpressure
 
@@ -10,7 +10,7 @@ cdef class EventDeadlines:
     cdef public object now
     cdef public bint ticking
     cpdef start(self)
-    cpdef in_trouble(self)
-    cpdef deadline(self, double came)
+    cpdef mark_unavailable(self)
+    cpdef deadline(self, double submitted_at)
     cpdef attempt(self)
     cpdef bint is_prompt(self, attempt) except -1

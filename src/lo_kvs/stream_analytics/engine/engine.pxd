@@ -1,4 +1,4 @@
-# Types of what is compiled; the code stands in engine.py.
+# C types for the compiled module; the code is in engine.py.
 
 cimport cython
 
@@ -10,7 +10,7 @@ from lo_kvs.stream_analytics.engine.state_slot cimport StateSlot
 from lo_kvs.stream_analytics.engine.backpressure cimport Backpressure
 from lo_kvs.stream_analytics.engine.wakeups cimport Wakeups
 
-cdef class Place:
+cdef class Target:
     cdef public Reducer reducer
     cdef public object keys
     cdef public StateSlot slot
@@ -24,12 +24,12 @@ cdef class Engine(EngineBase):
     cdef list _missing, _ready
     cpdef submit(self, StateSlot slot, object event)
     cpdef StateSlot slot(self, object reducer, object keys)
-    @cython.locals(slot=StateSlot, part=BatchShare)
-    cpdef submit_part(self, Place place, object event, Py_ssize_t at, Py_ssize_t reducer_index, Batch batch)
+    @cython.locals(slot=StateSlot, share=BatchShare)
+    cpdef submit_to_batch(self, Target target, object event, Py_ssize_t at, Py_ssize_t reducer_index, Batch batch)
     @cython.locals(slot=StateSlot)
     cpdef wake_all(self, list states)
     @cython.locals(slot=StateSlot)
-    cpdef list taken_in(self, Batch batch)
+    cpdef list take_states(self, Batch batch)
     @cython.locals(ready=list, folded=list, at=Py_ssize_t, slot=StateSlot)
     cpdef advance_ready(self)
     cpdef bint is_here(self)
@@ -38,7 +38,7 @@ cdef class Engine(EngineBase):
     cpdef sweep(self)
     @cython.locals(state=StateSlot, oldest=StateSlot)
     cpdef became_idle(self, EventQueue slot)
-    cdef _forget(self, StateSlot slot)
+    cdef _evict(self, StateSlot slot)
     cdef _wake(self, StateSlot slot)
     cpdef _fail_missing(self, list missing, error)
 

@@ -1,4 +1,4 @@
-# Types of what is compiled; the code stands in event_queue.py.
+# C types for the compiled module; the code is in event_queue.py.
 
 cimport cython
 
@@ -10,12 +10,12 @@ from lo_kvs.stream_analytics.engine.wakeups cimport Failed, Wakeups
 cdef class EventQueue(Cached)
 
 cdef class EngineBase:
-    cdef public EventDeadlines clock
+    cdef public EventDeadlines deadlines
     cdef public Wakeups wakeups
     cdef public object reducer_timeout
     cpdef answered(self, Py_ssize_t before, Py_ssize_t after)
     cpdef became_idle(self, EventQueue slot)
-    cpdef spawn(self, object work, object lost)
+    cpdef spawn(self, object work, object on_failure)
     cpdef end_process(self, object error)
 
 cdef class EventQueue(Cached):
@@ -26,7 +26,7 @@ cdef class EventQueue(Cached):
     cdef public object keys
     @cython.locals(waiting=list)
     cpdef add(self, object event, object caller)
-    @cython.locals(waiting=list, most=Py_ssize_t, end=Py_ssize_t, at=Py_ssize_t, came=double)
+    @cython.locals(waiting=list, most=Py_ssize_t, end=Py_ssize_t, at=Py_ssize_t, submitted_at=double)
     cpdef Py_ssize_t end(self) except -1
     @cython.locals(waiting=list, at=Py_ssize_t)
     cpdef bint fail_expired(self) except -1
@@ -39,6 +39,6 @@ cdef class EventQueue(Cached):
     cpdef fail_folded(self, object error)
     cpdef fail_all(self, object error)
     @cython.locals(
-        count=Py_ssize_t, before=Py_ssize_t, at=Py_ssize_t, part=BatchShare, waiting=list
+        count=Py_ssize_t, before=Py_ssize_t, at=Py_ssize_t, share=BatchShare, waiting=list
     )
     cpdef answer(self)

@@ -1,4 +1,4 @@
-"""The events that wait for one state: who waits for each, and until when."""
+"""The queue of events of one state, each with its caller, its result and its submission time."""
 
 from __future__ import annotations
 
@@ -16,59 +16,59 @@ from lo_kvs.stream_analytics.engine.deadlines import EventDeadlines
 from lo_kvs.stream_analytics.engine.fold import Event, StateKeys
 from lo_kvs.stream_analytics.engine.wakeups import Failed, Wakeups
 
-#: Events folded into one commit at most, so that the first of them is answered soon; of a
-#: batch, whose events are answered together, so that the event loop turns now and then.
+#: How many events one commit folds at most, so that the first one gets its result soon. For a
+#: batch, whose events get their results together, so that the event loop is not blocked.
 FOLD_EVENTS_MAX: Final = 256
 FOLD_OF_BATCH_MAX: Final = 1024
-#: A state with so many events looks for those whose callers were cancelled; with twice as many as
-#: were left then, again.
+#: From this queue length on, events of cancelled callers are dropped; again when the queue has
+#: doubled since.
 SWEEP_EVENTS: Final = 1024
 
 
 class EngineBase:
-    """What a state and its events need of the engine that keeps them.
+    """What a state and its events need from their engine.
 
-    clock    tells when events come, and until when they are tried
-    wakeups  wakes those who wait
-    reducer_timeout  seconds that a reducer may take for one event, if it has no limit of its own
+    deadlines        when events were submitted, and until when they are retried
+    wakeups          resolves the futures of callers
+    reducer_timeout  seconds that a reducer without a limit of its own may take for one event
     """
 
-    __slots__ = ("clock", "reducer_timeout", "wakeups")
+    __slots__ = ("deadlines", "reducer_timeout", "wakeups")
 
     def __init__(
-        self, clock: EventDeadlines, wakeups: Wakeups, reducer_timeout: float | None
+        self, deadlines: EventDeadlines, wakeups: Wakeups, reducer_timeout: float | None
     ) -> None:
-        self.clock = clock
+        self.deadlines = deadlines
         self.wakeups = wakeups
         self.reducer_timeout = reducer_timeout
 
     def answered(self, before: int, after: int) -> None:
-        """A state had so many events that wait, and has so many now."""
+        """The number of queued events of one state changed from `before` to `after`."""
         raise NotImplementedError
 
     def became_idle(self, slot: Any) -> None:
-        """No event waits for the state any more."""
+        """The state has no queued events any more."""
         raise NotImplementedError
 
     def spawn(
-        self, work: Coroutine[Any, Any, None], lost: Callable[[BaseException], object]
+        self, work: Coroutine[Any, Any, None], on_failure: Callable[[BaseException], object]
     ) -> None:
-        """Run `work` in a task. Where that ends before its work is done, call `lost(error)`."""
+        """Run `work` in a task. If the task ends early, call `on_failure(error)`."""
         raise NotImplementedError
 
     def end_process(self, error: BaseException) -> None:
-        """Raise `error`, which a reducer raised to end the process, out of the event loop."""
+        """Raise `error`, which a reducer raised to end the process, from the event loop."""
         raise NotImplementedError
 
 
 class EventQueue(Cached):
-    """The events of one state, in their order.
+    """The queued events of one state, in order.
 
-    waiting  the events, each followed by who waits for its answer, by the answer once there is
-             one, and by when it came: a list for each would be a lot to look after
-    folded   so many of them, the first ones, have their answer
-    stop     where those end, in `waiting`, that a task is folding
-    keeper   the engine that holds the state
+    waiting  four items per event: the event, its caller, its result once it has one, and the time
+             it was submitted. One flat list costs the garbage collector less than a list of lists
+    folded   how many events at the head of the queue have a result
+    stop     the end, in `waiting`, of the events that a task is folding
+    engine   the engine that the state belongs to
     keys     the keys of the state
     """
 
@@ -84,48 +84,50 @@ class EventQueue(Cached):
         self._sweep_at = 4 * SWEEP_EVENTS
 
     def add(self, event: Event, caller: asyncio.Future[Json] | BatchShare) -> None:
-        """One event more waits, and `caller` for its answer."""
+        """Queue an event; `caller` gets its result."""
         waiting = self.waiting
         waiting.append(event)
         waiting.append(caller)
         waiting.append(None)
-        waiting.append(self.engine.clock.now)
+        waiting.append(self.engine.deadlines.now)
         if len(waiting) > self._sweep_at:
             self.sweep()
 
     def end(self) -> int:
-        """Where those end, in `waiting`, that are folded now."""
+        """The end, in `waiting`, of the events to fold now."""
         waiting = self.waiting
         most = FOLD_OF_BATCH_MAX if type(waiting[1]) is BatchShare else FOLD_EVENTS_MAX
         end = 4 * min(len(waiting) // 4, most)
-        came = waiting[3]
+        submitted_at = waiting[3]
         first = (
-            None if self.engine.clock.unavailable_since < came else self.engine.clock.deadline(came)
+            None
+            if self.engine.deadlines.unavailable_since < submitted_at
+            else self.engine.deadlines.deadline(submitted_at)
         )
-        if first is not None:  # what is written together has one deadline
+        if first is not None:  # events that are written together share one deadline
             for at in range(7, end, 4):
-                if not agree(first, first + waiting[at] - came, self.engine.clock.now):
+                if not agree(first, first + waiting[at] - submitted_at, self.engine.deadlines.now):
                     return at - 3
         return end
 
     def fail_expired(self) -> bool:
-        """Answer those whose time is up, in their order. Returns whether any event is left."""
+        """Fail the events whose deadline has passed, in order. Returns whether events are left."""
         waiting = self.waiting
         self.folded = 0
         for at in range(0, len(waiting), 4):
-            until = self.engine.clock.deadline(waiting[at + 3])
-            if until is None or until > self.engine.clock.now:
+            until = self.engine.deadlines.deadline(waiting[at + 3])
+            if until is None or until > self.engine.deadlines.now:
                 break
-            waiting[at + 2] = Failed(_too_late(self.keys.internal))
+            waiting[at + 2] = Failed(_timed_out(self.keys.internal))
             self.folded += 1
         self.answer()
         return bool(self.waiting)
 
     def sweep(self) -> None:
-        """Drop the events that were not begun, and whose callers were cancelled.
+        """Drop events that were not started and whose callers were cancelled.
 
-        The first event stays: the state's turn is about it. `waiting` stays the same list, as a
-        task may be folding it.
+        The first event stays, as it is being processed. `waiting` stays the same list, as a task
+        may be folding it.
         """
         waiting = self.waiting
         before = len(waiting)
@@ -144,30 +146,30 @@ class EventQueue(Cached):
         self.engine.answered(before // 4, len(waiting) // 4)
 
     def renew(self) -> None:
-        """The events have all their time again: what held them up is no trouble of the store."""
-        now = self.engine.clock.attempt()[0]
+        """Restart the deadlines of the events: the delay was not caused by the store."""
+        now = self.engine.deadlines.attempt()[0]
         self.waiting[3::4] = [now] * (len(self.waiting) // 4)
 
     def fail_folded(self, error: BaseException) -> None:
-        """The write of those that were folded failed; errors of their own stay."""
+        """The write of the folded events failed with `error`; events that failed keep their own."""
         for at in range(2, 4 * self.folded, 4):
             if type(self.waiting[at]) is not Failed:
                 self.waiting[at] = Failed(error)
 
     def fail_all(self, error: BaseException) -> None:
-        """Answer every event with `error`."""
+        """Fail every event with `error`."""
         self.folded = len(self.waiting) // 4
         self.waiting[2::4] = [Failed(error)] * self.folded
         self.answer()
 
     def answer(self) -> None:
-        """Tell those who wait for the events that were folded; none of them runs at once."""
+        """Resolve the callers of the folded events. Their code runs later."""
         waiting, count = self.waiting, self.folded
         for at in range(0, 4 * count, 4):
             caller, answer = waiting[at + 1], waiting[at + 2]
             if type(caller) is BatchShare:
-                part = caller  # of a type that is known, which spares a call by name
-                part.answer(answer.error if type(answer) is Failed else None)
+                share = caller  # typed, so that the compiled code calls the method directly
+                share.answer(answer.error if type(answer) is Failed else None)
             else:
                 self.engine.wakeups.answer(caller, answer)
         self.folded = 0
@@ -176,8 +178,8 @@ class EventQueue(Cached):
         self.engine.answered(before, before - count)
 
 
-def _too_late(key: str) -> Unavailable:
+def _timed_out(key: str) -> Unavailable:
     return TimedOut(
-        f"gave up: the events before this one, on {shorten(key)}, were not written before its "
-        "time was up. Nothing of this event was sent"
+        f"gave up: the earlier events of {shorten(key)} were not written before the deadline of "
+        "this event. Nothing of this event was sent"
     )

@@ -1,4 +1,4 @@
-# Types of what is compiled; the code stands in fold.py.
+# C types for the compiled module; the code is in fold.py.
 
 cdef class Reducer:
     cdef public str name
@@ -14,7 +14,7 @@ cdef class Fold:
     cdef public bint copies
     cdef public object data, state
     cpdef begin(self, object data, object state)
-    cpdef begin_again(self)
+    cpdef restart(self)
     cpdef next_state(self)
     cpdef bint is_lost(self)
     cpdef apply(self, object result, bint wanted, bint internal_owned=*, bint external_owned=*)

@@ -1,12 +1,11 @@
-"""A fold: events reduced one after another on one state, to be written once.
+"""A fold: reduces events one after another on one state, to be written once.
 
-Everybody sees what they would have seen if each event had been written by itself: a reducer
-gets the state as it would be read from the store, each caller gets the External state as of
-its event, or its own error, and an event that fails changes nothing.
+The results are the same as if each event had been written by itself: a reducer gets the state
+as it would be read from the store, each caller gets the External state as of its event or its
+own error, and an event that fails changes nothing.
 
-Nothing here waits. What a reducer returned is copied, where a shallow look shows that this
-is enough, and else written as JSON text and read again, so that no part of a state belongs
-to a reducer, an event or a caller as well.
+Nothing here waits. What a reducer returned is copied if it is plain JSON, otherwise encoded and
+decoded, so that no part of a state is shared with a reducer, an event or a caller.
 """
 
 from __future__ import annotations
@@ -25,19 +24,19 @@ from lo_kvs.kvs.redis.protocol.packing import change_of
 Event: TypeAlias = Any
 ReducerFunction: TypeAlias = Callable[[Event, Any], Awaitable[tuple[Any, Any]]]
 
-#: Stands for a state that has to be read from its text first.
+#: The state is not decoded yet.
 UNREAD: Final[Any] = object()
 
 
 class Reducer:
-    """A reducer function, and how its states begin.
+    """A reducer function with its null state.
 
     name      the function's name in keys and messages
     null      the JSON text of its null state
     awaits    whether it has an `await`: then it runs in a task, and may wait
-    timeout   seconds that it may take for one event, if it awaits; `None`: as the settings say
-    declines  whether it has ever left one of its states unwritten: then it gets copies, as
-              what was lent to it would have to be made again
+    timeout   seconds that it may take for one event, if it awaits; `None`: the setting applies
+    declines  whether it ever left one of its states unwritten: then it gets copies, as a state
+              that was passed to it would have to be computed again
     """
 
     __slots__ = ("awaits", "declines", "function", "name", "null", "timeout")
@@ -61,12 +60,11 @@ class StateKeys(NamedTuple):
 
 
 class Fold:
-    """What events have made of one state so far. One for each state, used again and again.
+    """The intermediate result of folding events into one state. Each slot reuses one object.
 
-    data      the text of the Internal state, `None` where there is none; when `state` is
-              newer, it is what the text was before
-    state     that state as an object that nobody else holds, or UNREAD
-    copies    whether reducers get copies from here on, so that no state is lost
+    data    the text of the Internal state, `None` if absent; an older text if `state` is newer
+    state   the state as an object that nothing else refers to, or UNREAD
+    copies  whether reducers get copies from now on, so that no state is lost
     """
 
     __slots__ = (
@@ -90,27 +88,27 @@ class Fold:
         self.begin(None, UNREAD)
 
     def begin(self, data: bytes | None, state: Any) -> None:
-        """What is stored is `data`, and `state` says the same as an object, or is UNREAD."""
+        """Start from the stored `data`; `state` is the same as an object, or UNREAD."""
         self._base = data
         self._external: Any = None
         self._stale = False  # `state` is newer than `data`
-        self._shown_lent = False  # the External state to be written is the object that is lent
+        self._shown_lent = False  # the External state to write is the object the reducer got
         self._writes_internal = False
         self._writes_external = False
         self.copies = self._reducer.declines
         self.data = data
         self.state: Any = state
 
-    def begin_again(self) -> None:
-        """Nothing has been reduced yet; from here on reducers get copies."""
+    def restart(self) -> None:
+        """Start again from the same state; from now on reducers get copies."""
         self.begin(self._base, UNREAD)
         self.copies = True
 
     def next_state(self) -> Any:
-        """The state for the next event; the reducer may do with it what it likes.
+        """The state for the next event; the reducer may modify it.
 
-        It is the held object itself, lent: what a reducer that fails makes of it is made
-        good from the text, or by reducing the events before it once more.
+        It is the object itself, not a copy. After a reducer fails, the state is restored from
+        its text, or by reducing the earlier events again.
         """
         state = self.state
         if state is UNREAD:
@@ -118,7 +116,7 @@ class Fold:
             state = decode(self._internal_key, data)
         if self.copies:
             copy = plain_copy(state)
-            if copy is not NOT_PLAIN:  # old data can hold what is read and not written
+            if copy is not NOT_PLAIN:  # old data may contain values that can only be read
                 self.state = state
                 return copy
         self._shown_lent = self._stale and self._external is state
@@ -126,17 +124,17 @@ class Fold:
         return state
 
     def is_lost(self) -> bool:
-        """Whether a reducer was lent what no text says, and did not give back something newer."""
+        """Whether a reducer got a state that exists as no text, and returned no newer one."""
         return self._shown_lent or (self._stale and self.state is UNREAD)
 
     def apply(  # noqa: PLR0912 - the cases of one pair, side by side
         self, result: Any, wanted: bool, internal_owned: bool = False, external_owned: bool = False
     ) -> Any:
-        """Take over what the reducer returned for an event. Returns the External state for
-        the caller, if it is wanted, or `False` where the reducer wrote none.
+        """Apply what the reducer returned for an event.
 
-        A half that is owned is plain JSON that nobody else holds, and is not copied. Raises
-        `NotJSON`, or `TypeError` where it is no pair; then nothing has changed.
+        Returns the External state for the caller if it is `wanted`, or `False` if the reducer
+        wrote none. An owned half is plain JSON that nothing else refers to, and is not copied.
+        Raises `NotJSON`, or `TypeError` if the result is not a pair; then nothing has changed.
         """
         if not isinstance(result, (tuple, list)) or len(result) != 2:
             raise TypeError(
@@ -161,7 +159,7 @@ class Fold:
             if shown is NOT_PLAIN:
                 shown_data = _text(self._external_key, external)
                 shown = decode(self._external_key, shown_data) if wanted else False
-        # Both halves are JSON: from here on nothing fails.
+        # Both halves are JSON: nothing below fails.
         if internal is not False:
             self._writes_internal = True
             self._stale = data is None
@@ -171,7 +169,7 @@ class Fold:
         else:
             self._reducer.declines = True
             if self.data is None and not self._stale:
-                # A first event leaves the null state, even if its reducer wrote none.
+                # A first event writes the null state even if its reducer wrote none.
                 self._writes_internal = True
                 self.data = self._reducer.null
         if external is not False:
@@ -183,11 +181,10 @@ class Fold:
         return shown
 
     def change(self, verify: bool) -> Change | None:
-        """The change that writes it all, guarded by what the state was at the beginning.
+        """The change that writes the result, guarded by the state at the beginning.
 
-        What it was is the change's from here on: no event can be reduced any more.
-        Where there is nothing to write: `None`, or, with `verify`, a change that only looks
-        whether the state still is what it was.
+        The change takes over that data, so no further event can be reduced. If there is nothing
+        to write: `None`, or with `verify` a change that only checks that the state is unchanged.
         """
         puts: dict[str, bytes | None] = {}
         if self._writes_internal:
@@ -202,7 +199,7 @@ class Fold:
             puts[self._external_key] = (
                 external if type(external) is bytes else encode_plain(external)
             )
-        self._external = None  # it is in the change now, and no state keeps it
+        self._external = None  # only the change refers to it now
         if not puts and not verify:
             return None
         base, self._base = self._base, None
@@ -210,7 +207,7 @@ class Fold:
 
 
 def _awaits(function: ReducerFunction) -> bool:
-    """Whether a coroutine function can wait for anything, by its instructions."""
+    """Whether a coroutine function contains an `await`, by its bytecode."""
     code = getattr(function, "__code__", None)
     if not isinstance(code, CodeType):
         return True

@@ -1,4 +1,4 @@
-# Types of what is compiled; the code stands in routes.py.
+# C types for the compiled module; the code is in route.py.
 
 from lo_kvs.stream_analytics.engine.scope cimport named_student, text_of
 

@@ -1,32 +1,32 @@
-"""The way of one source's events: from what an event says to the states that it changes."""
+"""Routing: which reducers and states an event of one source goes to."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lo_kvs.stream_analytics.engine.engine import Place
+from lo_kvs.stream_analytics.engine.engine import Target
 from lo_kvs.stream_analytics.engine.scope import Kept, KeyedReducer, named_student, text_of
 
 
 class Route:
-    """The reducers of one source, in their order."""
+    """The reducers of one source, in order."""
 
     __slots__ = ("_kept", "_names", "_plans", "_reducers")
 
     def __init__(self, reducers: Sequence[KeyedReducer]) -> None:
         self._reducers = reducers
-        # The event fields that tell states apart.
+        # The event fields that select a state.
         self._names = sorted({name for each in reducers for name in each.event_fields})
-        self._kept: Kept[tuple[Place, ...]] = Kept()
+        self._kept: Kept[tuple[Target, ...]] = Kept()
         self._plans = self._kept.known
 
-    def plan(self, client: Mapping[str, Any], metadata: Mapping[str, Any]) -> tuple[Place, ...]:
+    def plan(self, client: Mapping[str, Any], metadata: Mapping[str, Any]) -> tuple[Target, ...]:
         """The reducers that an event goes through, each with the keys of its state.
 
-        Most events go where one before them went, so their plan is made already.
+        Plans are cached, as most events go to the same states as an earlier one.
         Raises `ScopeFieldError` for a scope that events cannot fill, `BadEvent` for a student
-        that is no text, and `InvalidKey` for a value that is too long.
+        ID that is not text, and `InvalidKey` for a value that is too long.
         """
         chosen: Any = named_student(metadata)
         if self._names:
@@ -36,15 +36,15 @@ class Route:
         if plan is None:
             plan = self._made(client, metadata)
             texts = [chosen] if isinstance(chosen, str) else [*chosen]
-            for place in plan:
-                texts += place.keys
+            for target in plan:
+                texts += target.keys
             self._kept.keep(chosen, plan, texts)
         return plan
 
-    def _made(self, client: Mapping[str, Any], metadata: Mapping[str, Any]) -> tuple[Place, ...]:
+    def _made(self, client: Mapping[str, Any], metadata: Mapping[str, Any]) -> tuple[Target, ...]:
         return tuple(
-            Place(keyed.reducer, keyed.keys(metadata, client))
+            Target(keyed.reducer, keyed.keys(metadata, client))
             for keyed in self._reducers
-            # An event that lacks a field that tells the states apart is not for it.
+            # Skip reducers whose scope needs a field that the event does not have.
             if all(name in client for name in keyed.event_fields)
         )

@@ -1,4 +1,4 @@
-# Types of what is compiled; the code stands in keyed.py.
+# C types for the compiled module; the code is in scope.py.
 
 cimport cython
 

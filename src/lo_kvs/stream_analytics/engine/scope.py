@@ -1,4 +1,4 @@
-"""A reducer and its scope: which of its states an event belongs to."""
+"""Scopes: which state of a reducer an event belongs to."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from lo_kvs.stream_analytics.fields import (
 )
 from lo_kvs.stream_analytics.keys import bounded_key, made_text
 
-#: Who an event without a student is counted for.
+#: The student ID of an event without a student.
 GUEST: Final = "[guest]"
-#: How many states' keys a reducer keeps, so that it need not make them for each event; how many
-#: characters all of them may have, and those of one state.
+#: How many states a reducer caches the keys of, to avoid building them for each event; the
+#: characters in all of them, and in those of one state.
 KEYS_KEPT_MAX: Final = 10_000
 CHARACTERS_KEPT_MAX: Final = 4_000_000
 CHARACTERS_OF_ONE_MAX: Final = 16_384
@@ -28,9 +28,9 @@ T = TypeVar("T")
 
 
 class Kept(Generic[T]):
-    """What was made for states of late, bounded in number and in characters.
+    """A cache of objects built for states, bounded in number and in characters.
 
-    known  what was made, by the fields that it was made for
+    known  the objects, by the field values that they were built for
     """
 
     __slots__ = ("_characters", "known")
@@ -40,7 +40,7 @@ class Kept(Generic[T]):
         self._characters = 0
 
     def keep(self, chosen: Any, made: T, texts: Iterable[str | None]) -> None:
-        """Keep what was made for the fields `chosen`; both of them hold these texts."""
+        """Cache `made` for the field values `chosen`; `texts` are the strings in both."""
         characters = sum(len(text) for text in texts if text is not None)
         if characters > CHARACTERS_OF_ONE_MAX:
             return
@@ -52,14 +52,11 @@ class Kept(Generic[T]):
 
 
 class BadEvent(ValueError):
-    """What came is no event, and why. Nothing was reduced."""
+    """The input is not a valid event; the message says why. Nothing was reduced."""
 
 
 class KeyedReducer:
-    """A reducer with its scope: which of its states an event belongs to.
-
-    A decorated function has it as its attribute `_kvs_keyed`.
-    """
+    """A reducer with its scope. A decorated function has it as its attribute `_kvs_keyed`."""
 
     def __init__(self, reducer: Reducer, scope: Scope) -> None:
         self.reducer = reducer
@@ -73,13 +70,13 @@ class KeyedReducer:
     ) -> StateKeys:
         """The keys of the state that an event belongs to.
 
-        Raises `ScopeFieldError`, and `InvalidKey` where a value is too long.
+        Raises `ScopeFieldError`, and `InvalidKey` if a value is too long.
         """
         return self.keys_of(student_of(metadata), event_fields)
 
     def keys_of(self, student: str, event_fields: Mapping[str, Any] | None) -> StateKeys:
-        """The same, where it is known whose event it is."""
-        # Making a key takes longer than reducing a small event, and few are new.
+        """The same for a known student."""
+        # Building a key takes longer than reducing a small event, and few keys are new.
         fields = event_fields or {}
         chosen = (student, *[text_of(fields.get(name)) for name in self.event_fields])
         keys = self._known.get(chosen)
@@ -102,29 +99,29 @@ class KeyedReducer:
                 values[field] = student
             else:
                 raise ScopeFieldError(
-                    f"events do not say which {field.value} they belong to; "
+                    f"events do not contain a {field.value}; "
                     "use KeyField.STUDENT and EventFields in a reducer's scope"
                 )
         return values
 
 
 def student_of(metadata: Mapping[str, Any] | None) -> str:
-    """Who the events of this source are counted for."""
+    """The student ID that the events of this source are counted for."""
     auth = member_of(metadata, "auth") if metadata else None
     student = member_of(auth, "safe_user_id") if is_mapping(auth) else None
     return GUEST if student is None else text_of(student)
 
 
 def text_of(value: object) -> str:
-    """The text of a value in keys; most are text. Raises `InvalidKey`."""
+    """The text of a value in keys. Raises `InvalidKey`."""
     return value if type(value) is str else made_text(value)
 
 
 def named_student(metadata: Mapping[str, Any]) -> str:
-    """The same for an event that came from elsewhere. Raises `BadEvent` for odd metadata.
+    """The same for an event from outside the process. Raises `BadEvent` for invalid metadata.
 
-    Counted for `[guest]`, the events of a source that names students in another way would
-    all go into one state.
+    If a source named students in another way, counting its events for `[guest]` would put all
+    of them into one state.
     """
     auth = member_of(metadata, "auth")
     if auth is None:
@@ -142,12 +139,12 @@ def named_student(metadata: Mapping[str, Any]) -> str:
 
 
 def is_mapping(value: object) -> bool:
-    """Whether it is a dict, or at least a mapping: the abstract class takes long to look."""
+    """Whether `value` is a mapping. Dicts are checked first, as the abstract class is slow."""
     return type(value) is dict or isinstance(value, Mapping)
 
 
 def member_of(mapping: Any, name: str) -> Any:
-    """`mapping.get(name)`; events are dicts, and those are asked in C."""
+    """`mapping.get(name)`; for a dict, the usual case, compiled to a direct call."""
     if type(mapping) is dict:
         known: dict[str, Any] = mapping
         return known.get(name)

@@ -1,4 +1,4 @@
-# Types of what is compiled; the code stands in session.py.
+# C types for the compiled module; the code is in session.py.
 
 cimport cython
 

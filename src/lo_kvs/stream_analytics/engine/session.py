@@ -1,4 +1,4 @@
-"""A session: the events of one source on one reducer, on their way to their states."""
+"""A session: applies the events of one source to the states of one reducer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lo_kvs.stream_analytics.engine.state_slot import StateSlot
 
 
 class Session:
-    """Takes the events of one source, for one reducer."""
+    """Submits the events of one source to one reducer."""
 
     __slots__ = ("_by_event", "_engine", "_keyed", "_slot", "_student")
 
@@ -25,14 +25,14 @@ class Session:
         self._slot: StateSlot | None = None
 
     def submit(self, event: Event, event_fields: Mapping[str, Any] | None) -> Awaitable[Json]:
-        """Reduce and commit `event`; await what `Engine.process` returns."""
-        # The store is looked up at each event: a test may have put in another one.
+        """Reduce and commit `event`. Await the result, the same as that of `Engine.process`."""
+        # The store is looked up for each event: a test may have replaced it.
         engine = self._engine = engine_of(default_store(), self._engine)
         if engine.backpressure.is_full():
-            return self._take_later(engine, event, event_fields)
+            return self._submit_later(engine, event, event_fields)
         return engine.submit(self._state(engine, event_fields), event)
 
-    async def _take_later(
+    async def _submit_later(
         self, engine: Engine, event: Event, event_fields: Mapping[str, Any] | None
     ) -> Json:
         await engine.backpressure.acquire()
@@ -40,7 +40,7 @@ class Session:
 
     def _state(self, engine: Engine, event_fields: Mapping[str, Any] | None) -> StateSlot:
         slot = self._slot
-        # Without fields of events the state is the same for all of them.
+        # Without event fields in the scope, all events go to the same state.
         if slot is None or slot.evicted or slot.engine is not engine or self._by_event:
             keyed = self._keyed
             slot = engine.slot(keyed.reducer, keyed.keys_of(self._student, event_fields))

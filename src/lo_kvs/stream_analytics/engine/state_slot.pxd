@@ -1,4 +1,4 @@
-# Types of what is compiled; the code stands in held_state.py.
+# C types for the compiled module; the code is in state_slot.py.
 
 cimport cython
 
@@ -12,14 +12,14 @@ cdef class StateSlot(EventQueue):
     cdef object _submit, _when_committed, _attempt
     cdef Fold _fold
     cdef public object data, state
-    cdef public BatchShare part
+    cdef public BatchShare share
     cdef public Reducer reducer
     cdef public bint running, known, fresh, evicted
-    cpdef let_go(self)
+    cpdef evict(self)
     cpdef found(self, object data)
     cpdef advance(self)
     cpdef bint fold_at_once(self) except -1
-    @cython.locals(clock=EventDeadlines)
+    @cython.locals(deadlines=EventDeadlines)
     cpdef committed(self, object outcome)
     cpdef fail(self, object error)
     @cython.locals(at=Py_ssize_t, fold=Fold, waiting=list)
@@ -27,8 +27,8 @@ cdef class StateSlot(EventQueue):
     cdef _failed(self, object error)
     cdef _reduced(self, Fold fold, object function, object event, bint wanted)
     @cython.locals(at=Py_ssize_t, waiting=list)
-    cdef _make_again(self, Fold fold, object function)
-    cpdef _fold_lost(self, object error)
-    @cython.locals(came=double)
-    cpdef hand_in(self)
-    cdef _go_on(self)
+    cdef _reduce_again(self, Fold fold, object function)
+    cpdef _fold_failed(self, object error)
+    @cython.locals(submitted_at=double)
+    cpdef submit_change(self)
+    cdef _continue(self)

@@ -1,7 +1,7 @@
-"""A state that is held in the process, and the events that wait for it.
+"""A slot of the engine: one cached state with its queue of events.
 
-Events of one state are reduced in order. While a commit of the state is under way its next
-events gather, and are then folded: reduced one after another, written once.
+Events of one state are reduced in order. While the state is being committed, new events queue
+up. They are then folded: reduced one after another and written once.
 """
 
 from __future__ import annotations
@@ -28,19 +28,20 @@ from lo_kvs.stream_analytics.engine.fold import (
 from lo_kvs.stream_analytics.engine.wakeups import Failed
 from lo_kvs.stream_analytics.errors import ReducerTimedOut
 
-#: Stands for an attempt that was not made while the store was in trouble.
+#: The attempt of a change that was submitted while the store was available.
 NEVER: Final = (-math.inf, -1)
 
 
 class StateSlot(EventQueue):
-    """One state of one reducer in this process, and the events that wait for it.
+    """One state of one reducer in this process, and its queued events.
 
-    running     whether the state is being read, reduced or committed
-    known, data whether the text is what was last seen in the store, and that text
-    fresh       whether it was seen there in this turn
-    state       what `data` says, as an object that nobody else holds, or UNREAD
-    part        the part of the batch that is being taken in, if it has one
-    forgotten   whether the engine has let go of it, so that nobody may use it again
+    running  whether the state is being read, reduced or committed
+    known    whether `data` is what was last seen in the store
+    data     the JSON text of the Internal state; `None` if absent
+    fresh    whether it was seen in the store in this round
+    state    `data` decoded, an object that nothing else refers to, or UNREAD
+    share    the share of the batch that is being submitted, if it has events here
+    evicted  whether the engine has dropped the slot, so that it must not be used again
     """
 
     __slots__ = (
@@ -52,9 +53,9 @@ class StateSlot(EventQueue):
         "evicted",
         "fresh",
         "known",
-        "part",
         "reducer",
         "running",
+        "share",
         "state",
     )
 
@@ -64,7 +65,7 @@ class StateSlot(EventQueue):
         super().__init__(engine, keys)
         self._submit = submit
         self._fold = Fold(reducer, keys)
-        self._when_committed = self.committed  # bound once, not at every commit
+        self._when_committed = self.committed  # bound once, not for every commit
         self._attempt = NEVER
         self.reducer = reducer
         self.running = False
@@ -73,49 +74,51 @@ class StateSlot(EventQueue):
         self.data: bytes | None = None
         self.state: Any = UNREAD
         self.evicted = False
-        self.part: BatchShare | None = None
+        self.share: BatchShare | None = None
 
-    def let_go(self) -> None:
-        """The engine does not hold it any more. Others may for a while, but not its content."""
+    def evict(self) -> None:
+        """The engine drops the slot. References to it may remain, so its content is freed here."""
         self.evicted = True
         self.data, self.state = None, UNREAD
         self._fold.begin(None, UNREAD)
 
     def found(self, data: bytes | None) -> None:
-        """The store holds `data`."""
+        """The store returned `data`."""
         self.known = self.fresh = True
         self.data, self.state = data, UNREAD
 
     def advance(self) -> None:
-        """Fold what waits, and hand in the change."""
+        """Fold the queued events, and submit the change."""
         if self.fold_at_once():
-            self.hand_in()
+            self.submit_change()
 
     def fold_at_once(self) -> bool:
-        """Fold what waits, where the reducer never awaits; then `hand_in` is to be called.
+        """Fold the queued events if the reducer never awaits; then call `submit_change`.
 
-        One that awaits runs in a task, which does both.
+        A reducer that awaits runs in a task, which does both.
         """
-        if self.engine.clock.unavailable_since >= self.waiting[3] and not self.fail_expired():
+        if self.engine.deadlines.unavailable_since >= self.waiting[3] and not self.fail_expired():
             self.engine.became_idle(self)
             return False
         if self.reducer.awaits:
-            self.engine.spawn(self._fold_in_task(), self._fold_lost)
+            self.engine.spawn(self._fold_in_task(), self._fold_failed)
             return False
         self._fold_here()
         return True
 
     def committed(self, outcome: Outcome) -> None:
-        """The change that was handed in has this outcome."""
+        """The submitted change has this outcome."""
         self.fresh = False
         if outcome is None:
             self.data, self.state = self._fold.data, self._fold.state
         elif isinstance(outcome, Conflict):
-            # Somebody else was faster: the same events again, on what stands there now. They
-            # have all their time again where that was answered at once. With deadlines of their
-            # own they would leave in small groups, and lose ever more.
-            clock = self.engine.clock
-            if clock.unavailable_since >= self.waiting[3] and clock.is_prompt(self._attempt):
+            # Lost the race: reduce the same events again on the current value. If the conflict
+            # was reported promptly, their deadlines restart. With different deadlines they would
+            # be sent in small groups, and lose more races.
+            deadlines = self.engine.deadlines
+            if deadlines.unavailable_since >= self.waiting[3] and deadlines.is_prompt(
+                self._attempt
+            ):
                 self.renew()
             self.found(outcome.current)
             self.advance()
@@ -124,46 +127,46 @@ class StateSlot(EventQueue):
             self.known = False
             self.fail_folded(outcome)
             if isinstance(outcome, Unavailable | OutcomeUnknown):
-                self.engine.clock.in_trouble()
+                self.engine.deadlines.mark_unavailable()
         self.answer()
-        self._go_on()
+        self._continue()
 
     def fail(self, error: BaseException) -> None:
-        """Answer every event that waits with `error`; nothing was written for them."""
+        """Fail every queued event with `error`; nothing was written for them."""
         self.known = False
         self.fail_all(error)
         self.engine.became_idle(self)
 
     def _fold_here(self) -> None:
-        """Fold what waits, in whatever task this is: the reducer has no `await`."""
+        """Fold the queued events in the current task: the reducer has no `await`."""
         fold, waiting, function = self._fold, self.waiting, self.reducer.function
         fold.begin(self.data, self.state)
-        self.state = UNREAD  # nobody but the fold holds it now
+        self.state = UNREAD  # only the fold refers to it now
         self.folded = 0
         for at in range(0, self.end(), 4):
             wanted = type(waiting[at + 1]) is not BatchShare
             waiting[at + 2] = self._reduced(fold, function, waiting[at], wanted)
             self.folded += 1
             if fold.is_lost():
-                self._make_again(fold, function)
+                self._reduce_again(fold, function)
 
     def _reduced(self, fold: Fold, function: ReducerFunction, event: Event, wanted: bool) -> Any:
-        """The answer to one event."""
+        """The result of one event."""
         try:
             return run(function, event, fold, wanted)
-        except BaseException as error:  # noqa: BLE001 - the event's own, whatever it is
+        except BaseException as error:  # noqa: BLE001 - the error of this event alone
             return self._failed(error)
 
     def _failed(self, error: BaseException) -> Failed:
-        """The answer to an event whose reducer raised `error`."""
+        """The result of an event whose reducer raised `error`."""
         if isinstance(error, KeyboardInterrupt | SystemExit):
             self.engine.end_process(error)
         return Failed(error)
 
-    def _make_again(self, fold: Fold, function: ReducerFunction) -> None:
-        """Reduce the events once more: the last of them has used up what those before had made."""
+    def _reduce_again(self, fold: Fold, function: ReducerFunction) -> None:
+        """Reduce the events again: the last one consumed the state that the earlier ones made."""
         waiting = self.waiting
-        fold.begin_again()
+        fold.restart()
         for at in range(0, 4 * self.folded, 4):
             if type(waiting[at + 2]) is not Failed:
                 wanted = type(waiting[at + 1]) is not BatchShare
@@ -177,7 +180,7 @@ class StateSlot(EventQueue):
         self.folded = 0
         reducer, task = self.reducer, asyncio.current_task()
         limit = self.engine.reducer_timeout if reducer.timeout is None else reducer.timeout
-        self.stop = self.end()  # sooner where callers are cancelled meanwhile
+        self.stop = self.end()  # less if callers are cancelled meanwhile
         while 4 * self.folded < self.stop:
             at = 4 * self.folded
             wanted = type(waiting[at + 1]) is not BatchShare
@@ -188,23 +191,23 @@ class StateSlot(EventQueue):
                 answer = fold.apply(await running, wanted)
             except asyncio.CancelledError as error:
                 if task is None or task.cancelling():
-                    raise  # not the reducer is cancelled, but what runs it
+                    raise  # the task itself is cancelled, not the reducer
                 answer = Failed(error)
             except GeneratorExit as error:
                 if _current_task() is not task:
-                    raise  # the task was thrown away, and is closed by the garbage collector
+                    raise  # the task was dropped, and the garbage collector closes it
                 answer = Failed(error)
-            except BaseException as error:  # noqa: BLE001 - the event's own, whatever it is
+            except BaseException as error:  # noqa: BLE001 - the error of this event alone
                 answer = self._failed(error)
             waiting[at + 2] = answer
             self.folded += 1
             while task is not None and task.cancelling():
-                task.uncancel()  # a TaskGroup that failed leaves that (Python 3.11 and 3.12)
+                task.uncancel()  # left over from a failed TaskGroup (Python 3.11 and 3.12)
         self.stop = 0
-        self.hand_in()
+        self.submit_change()
 
     async def _within(self, limit: float, running: Awaitable[Any]) -> Any:
-        """What the reducer returns within its time limit."""
+        """The reducer's result. Raises `ReducerTimedOut` after `limit` seconds."""
         timer = asyncio.timeout(limit)
         try:
             async with timer:
@@ -214,39 +217,41 @@ class StateSlot(EventQueue):
                 raise
             raise ReducerTimedOut(self.reducer.name, self.keys.internal, limit) from error
 
-    def _fold_lost(self, error: BaseException) -> None:
-        """The task that folds has ended before it handed in a change."""
+    def _fold_failed(self, error: BaseException) -> None:
+        """The task that folds ended before it submitted a change."""
         self.stop = 0
         self.fail(error)
 
-    def hand_in(self) -> None:
+    def submit_change(self) -> None:
         """Submit the fold's change.
 
-        Without one, the state is still held against the store, unless it has just come from
-        there: else a reducer that writes nothing would never see what others have written.
+        If there is none, the state is still compared with the store, unless it was just read
+        from there. Otherwise a reducer that writes nothing would never see other writers' changes.
         """
         try:
             change = self._fold.change(not self.fresh)
-        except Exception as error:  # noqa: BLE001 - no memory, say: all who wait must know
+        except Exception as error:  # noqa: BLE001 - e.g. out of memory; all callers get it
             self.fail(error)
             return
         if change is None:
             self.state = self._fold.state
             self.answer()
-            self._go_on()
+            self._continue()
             return
-        self.data = None  # the change alone holds it, until it has been packed
-        came = self.waiting[3]
+        self.data = None  # only the change refers to it, until it is packed
+        submitted_at = self.waiting[3]
         try:
-            if self.engine.clock.unavailable_since < came:
+            if self.engine.deadlines.unavailable_since < submitted_at:
                 self._submit(change, self._when_committed)
             else:
-                self._attempt = self.engine.clock.attempt()
-                self._submit(change, self._when_committed, self.engine.clock.deadline(came))
-        except Exception as error:  # noqa: BLE001 - the store was closed, say: all must know
+                self._attempt = self.engine.deadlines.attempt()
+                self._submit(
+                    change, self._when_committed, self.engine.deadlines.deadline(submitted_at)
+                )
+        except Exception as error:  # noqa: BLE001 - e.g. the store was closed; all callers get it
             self.fail(error)
 
-    def _go_on(self) -> None:
+    def _continue(self) -> None:
         self.fresh = False
         if self.waiting:
             self.advance()
@@ -257,5 +262,5 @@ class StateSlot(EventQueue):
 def _current_task() -> asyncio.Task[Any] | None:
     try:
         return asyncio.current_task()
-    except RuntimeError:  # no event loop runs
+    except RuntimeError:  # no running event loop
         return None

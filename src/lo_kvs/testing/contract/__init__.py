@@ -1,4 +1,4 @@
-"""StoreContract: what every store does, as tests that users run on stores of their own.
+"""StoreContract: the contract of every store, as tests that users run on their own stores.
 
     from lo_kvs.testing import StoreContract
 
@@ -45,4 +45,4 @@ __all__ = ["StoreContract", "StoreUnderTest", "same"]
 class StoreContract(
     ValueContract, KeyContract, CommitContract, WriterContract, BytesContract, LifeContract
 ):
-    """Every test of the contract. Subclass it, and say how a store is made."""
+    """Every test of the contract. Subclass it, and implement `make_store`."""

@@ -1,4 +1,4 @@
-"""What a subclass of the contract says about its store, and how a test gets one."""
+"""The base of the contract tests: what a subclass declares about its store."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ class StoreUnderTest:
 
     def make_store(self) -> Store:
         """An open store. The first one in a test is empty, further ones are at its place."""
-        raise NotImplementedError(f"{type(self).__name__} must say how to make a store")
+        raise NotImplementedError(f"{type(self).__name__} must implement make_store")
 
     def raw_get(self, key: str) -> bytes | None:
         """The bytes stored for `key`, got past the store; `None` where there are none."""
-        raise NotImplementedError(f"{type(self).__name__} must say how to read past the store")
+        raise NotImplementedError(f"{type(self).__name__} must implement raw_get")
 
     def raw_set(self, key: str, data: bytes) -> None:
         """Put `data` where the store keeps the value of `key`, past the store."""
-        raise NotImplementedError(f"{type(self).__name__} must say how to write past the store")
+        raise NotImplementedError(f"{type(self).__name__} must implement raw_set")
 
     def raw_ttl_ms(self, key: str) -> int | None:
         """The milliseconds that `key` has left, asked past the store; `None`: for good."""

@@ -1,4 +1,4 @@
-"""The contract's part on stored bytes: old ones, broken ones, large ones, and their TTL."""
+"""Contract tests for stored bytes: old, corrupt and large values, and their TTL."""
 
 from __future__ import annotations
 

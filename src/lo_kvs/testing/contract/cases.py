@@ -1,4 +1,4 @@
-"""Keys and values that stores have stumbled over, as data."""
+"""Hostile and unusual keys and values, as data for the contract tests."""
 
 # Letters that look like others are what this is about.
 # ruff: noqa: RUF001

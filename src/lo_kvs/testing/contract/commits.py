@@ -1,4 +1,4 @@
-"""The contract's part on commits: each change whole or not at all, each with its outcome."""
+"""Contract tests for commits: each change is atomic and has its own outcome."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract's part on keys: any text is one, each is its own, and nothing else is one."""
+"""Contract tests for keys: any text is valid, all are distinct, other types are rejected."""
 
 from __future__ import annotations
 

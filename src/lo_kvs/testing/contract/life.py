@@ -1,4 +1,4 @@
-"""The contract's part on a store's life: opened, cleared, closed, opened again."""
+"""Contract tests for opening, clearing, closing and reopening a store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract's part on values: what comes back is JSON, and nobody else's object."""
+"""Contract tests for values: results are JSON, and never shared objects."""
 
 from __future__ import annotations
 

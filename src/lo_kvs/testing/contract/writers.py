@@ -1,4 +1,4 @@
-"""The contract's part on many writers: no update is lost, none is made twice."""
+"""Contract tests for concurrent writers: no update is lost or applied twice."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Fault injection: a TCP proxy that breaks connections on purpose."""

@@ -1,4 +1,4 @@
-"""What the fault proxy can do to one connection between a client and Redis."""
+"""The faults of the proxy, and one proxied connection between a client and Redis."""
 
 from __future__ import annotations
 

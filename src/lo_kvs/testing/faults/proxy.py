@@ -1,4 +1,4 @@
-"""A TCP proxy between a client and Redis that loses things on purpose.
+"""A TCP proxy between a client and Redis that injects faults.
 
     async with FaultProxy(host, port, seed=7, faults={Fault.CUT_AFTER: 0.05}) as proxy:
         client = redis.asyncio.Redis(port=proxy.port)
@@ -77,7 +77,7 @@ class FaultProxy:
 
     async def __aenter__(self) -> Self:
         if self._port:
-            raise RuntimeError("this proxy has run already; make a new one")
+            raise RuntimeError("this proxy was used already; create a new one")
         self._listener = await asyncio.start_server(
             self._accept, HOST, self._wanted_port, limit=READ_MAX
         )

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Real servers for tests: Redis, clusters, replicas, Sentinels and TLS."""

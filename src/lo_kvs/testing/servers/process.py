@@ -43,7 +43,7 @@ class ServerProcess:
         configuration: Path | None = None,
     ) -> None:
         if not os.access(program, os.X_OK):
-            raise PermissionError(f"{os.fspath(program)} is no program that may be run")
+            raise PermissionError(f"{os.fspath(program)} is not executable")
         self._log = directory / "server.log"
         self._log_start = self._log.stat().st_size if self._log.exists() else 0
         if configuration is None:

@@ -1,4 +1,4 @@
-"""Replicas of test servers: who follows whom, promotion, and a network that is cut between them.
+"""Replicas of test servers: replication, promotion, and network partitions.
 
     with RedisServer() as primary, RedisServer() as replica:
         follow(replica, primary)

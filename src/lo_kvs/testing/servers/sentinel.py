@@ -61,7 +61,9 @@ class SentinelServer(RedisServer):
     def _launch(self, port: int) -> ServerProcess:
         program = find_program()
         if program is None:
-            raise NoRedisServer("Sentinels need a server program; a container will not do")
+            raise NoRedisServer(
+                "Sentinels need a server program on this machine; a container is not enough"
+            )
         # A Sentinel writes what it learns into its file, and begins there when it is restarted.
         file = self.directory / "sentinel.conf"
         if not file.exists():
@@ -215,5 +217,5 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
         except (redis.RedisError, OSError, KeyError):
             pass
         if time.monotonic() > deadline:
-            raise NoRedisServer(f"waited {_PATIENCE_S:g} s in vain for {what}")
+            raise NoRedisServer(f"timed out after {_PATIENCE_S:g} s waiting for {what}")
         time.sleep(_POLL_S)

