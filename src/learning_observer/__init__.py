@@ -12,16 +12,24 @@ Raises `ImportError` where `lo_kvs` is not installed, or the Learning Observer i
 from importlib import metadata, util
 
 
-def _refuse_the_real_one() -> None:
+def _version(distribution: str) -> str | None:
     try:
-        found = metadata.version("learning-observer")
+        return metadata.version(distribution)
     except metadata.PackageNotFoundError:
+        return None
+
+
+def _refuse_the_real_one() -> None:
+    found = _version("learning-observer")
+    if found is None:
         return
+    # Installed from source, lo-kvs has these files too.
+    ours = "lo-kvs" if _version("learning-observer-kvs") is None else "learning-observer-kvs"
     raise ImportError(
-        f"The Learning Observer {found} is installed here too, and learning-observer-kvs has files "
-        "of the same names. Run `pip uninstall learning-observer-kvs`, reinstall the Learning "
-        "Observer (`pip install --force-reinstall --no-deps`), and import lo_kvs instead. To use "
-        "lo_kvs inside the Learning Observer, see docs/differences.md"
+        f"The Learning Observer {found} is installed here too, and {ours} has files of the same "
+        f"names. Run `pip uninstall {ours}`, reinstall the Learning Observer (`pip install "
+        "--force-reinstall --no-deps ...`), then `pip install lo-kvs` and import lo_kvs instead. "
+        "To use lo_kvs inside the Learning Observer, see docs/differences.md"
     )
 
 

@@ -81,6 +81,8 @@ if TYPE_CHECKING:
     from lo_kvs.stream_analytics.pipeline import BadReducers, Pipeline
     from lo_kvs.stream_analytics.query import Missing, Row, states
 
+    __version__: str
+
 __all__ = [
     "KVS",
     "BadEvent",
@@ -169,15 +171,17 @@ _HOME: Final = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        try:
-            return metadata.version("lo-kvs")
-        except metadata.PackageNotFoundError:
-            raise AttributeError("lo_kvs has no __version__: it is not installed") from None
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+if not TYPE_CHECKING:  # a type checker reports names that are not there
+
+    def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            try:
+                return metadata.version("lo-kvs")
+            except metadata.PackageNotFoundError:
+                raise AttributeError("lo_kvs has no __version__: it is not installed") from None
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(_HOME[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 from unittest import mock
@@ -144,6 +146,27 @@ def test_settings_that_are_put_in_place_count_everywhere(module: Any) -> None:
     assert Limits.from_settings().waiting_events == 78
     module.settings = None
     assert host.settings() == {}
+
+
+def test_next_to_the_learning_observer_it_says_what_to_uninstall(tmp_path: Path) -> None:
+    """Here lo-kvs is installed from source, so the files of `learning_observer` are its own."""
+    about = tmp_path / "learning_observer-1.2.3.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: learning-observer\nVersion: 1.2.3\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", "import lo_kvs.kvs\nimport learning_observer.kvs"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    said = done.stderr.splitlines()[-1]
+    assert said.startswith("ImportError: The Learning Observer 1.2.3 is installed here too")
+    assert "`pip uninstall lo-kvs`" in said
+    assert "`pip install lo-kvs`" in said
 
 
 LOAD_ALL = """
