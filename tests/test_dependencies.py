@@ -42,9 +42,6 @@ except StartupCheck as fault:
         "lo_kvs.redis_connection",
         "lo_kvs.stream_analytics.helpers",
         "lo_kvs.reducers",
-        "learning_observer.kvs",
-        "learning_observer.redis_connection",
-        "learning_observer.stream_analytics.helpers",
     ],
 )
 def test_old_and_missing_packages(tmp_path: Path, module: str) -> None:

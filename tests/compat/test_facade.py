@@ -169,6 +169,28 @@ def test_next_to_the_learning_observer_it_says_what_to_uninstall(tmp_path: Path)
     assert "`pip install lo-kvs`" in said
 
 
+@every_module
+def test_packages_that_are_too_old_are_reported(
+    facade: ModuleType, ours: ModuleType, tmp_path: Path
+) -> None:
+    (tmp_path / "redis.py").write_text("__version__ = '5.0.1'\n")
+    needs_redis = ours.__name__ not in {"lo_kvs.settings", "lo_kvs.prestartup"}
+    program = f"""
+import sys
+sys.path.insert(0, {str(tmp_path)!r})
+from lo_kvs.prestartup import StartupCheck
+try:
+    import {facade.__name__}
+except StartupCheck as fault:
+    print(fault)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("redis 5.0.1 is too old") == needs_redis
+
+
 LOAD_ALL = """
 import importlib, json, pkgutil, sys
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -109,6 +111,19 @@ def test_installing_the_facade_brings_lo_kvs(installed: Installed, distributions
     installed.pip("install", "--quiet", *found, "learning-observer-kvs")
     assert installed.python_says(FACADE) == "lo_kvs.kvs.router"
     use(installed)
+
+
+def test_tests_in_the_sdist_need_lo_kvs_alone(
+    installed: Installed, distributions: Path, lo_kvs_wheel: Path, tmp_path: Path
+) -> None:
+    with tarfile.open(the_only(distributions, "lo_kvs-*.tar.gz")) as sdist:
+        sdist.extractall(tmp_path, filter="data")
+    tree = the_only(tmp_path, "lo_kvs-*")
+    shutil.rmtree(tree / "src")  # what is tried is what was installed
+    installed.install(lo_kvs_wheel)
+    collect = ["-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
+    said = run(installed.python, *collect, cwd=tree)
+    assert re.search(r"^\d{4,} tests collected in", said, re.MULTILINE), said[-2000:]
 
 
 def test_remove_the_facade_and_lo_kvs_works(

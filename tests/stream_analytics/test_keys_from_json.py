@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-import learning_observer
 from lo_kvs import reducers, settings
 from lo_kvs.kvs import InvalidKey
 from lo_kvs.kvs.changes import check_key
@@ -102,16 +101,16 @@ def block() -> Iterator[dict[str, Any]]:
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
-    """Writes a module loader such as a Learning Observer has."""
-    monkeypatch.setattr(learning_observer, "__path__", [*learning_observer.__path__, str(tmp_path)])
+    """Writes the module loader of a Learning Observer that runs in this process."""
+    running = ModuleType("learning_observer")
+    running.__path__ = [str(tmp_path)]
+    monkeypatch.setitem(sys.modules, "learning_observer", running)
 
     def write(text: str) -> None:
         (tmp_path / "module_loader.py").write_text(text)
 
     yield write
     sys.modules.pop("learning_observer.module_loader", None)
-    if hasattr(learning_observer, "module_loader"):
-        del learning_observer.module_loader
 
 
 LOADER = """
