@@ -34,7 +34,7 @@ faults: $(TESTING)  ## run the tests that break connections, servers and worker 
 
 real-logs: $(TESTING)  ## put the event logs in LOGS=dir through every store and a cluster, compare
 	@test -n '$(LOGS)' || { echo 'make real-logs needs the folder of the logs (*.study.log, *.study.log.gz): make real-logs LOGS=dir' >&2; exit 2; }
-	@test -d '$(LOGS)' || { echo 'LOGS=$(LOGS) is no folder' >&2; exit 2; }
+	@test -d '$(LOGS)' || { echo 'LOGS=$(LOGS): no such folder' >&2; exit 2; }
 	LOKVS_REAL_LOGS='$(abspath $(LOGS))' $(PY) -m pytest tests/test_real_logs.py
 
 bench: $(TESTING)  ## measure every target beside its baselines, some minutes; BENCH='--quick' and such
@@ -60,27 +60,28 @@ clean:  ## remove what was built, and .venv; stores (.lo_kvs) are kept
 	find src -name '*.so' -delete -o -name '*.c' -delete
 	find src lua tests benchmarks docs -name __pycache__ -prune -exec rm -rf {} +
 
-# PYTHONWARNINGS: setuptools warns of every editable install, whatever the folder holds.
-INSTALL := PYTHONWARNINGS=ignore $(PY) -m pip install --quiet --editable
+# It shows the steps, with seconds; all of the output is in $(VENV)/install.log.
+INSTALL := $(PY) tools/install.py
 
 $(RUNTIME): $(SOURCES) | $(PY)
-	$(INSTALL) .
+	@$(INSTALL) .
 	@touch $@
 
 $(TESTING): $(SOURCES) | $(PY)
-	$(INSTALL) '.[test,pmss,bench]'
+	@$(INSTALL) '.[test,pmss,bench]'
 	@touch $(RUNTIME) $@
 
 # Debian's python3 lacks ensurepip until python3-venv is installed, which takes root. Another pip on
 # the machine can fill the environment just as well.
 $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-		echo 'This needs Python 3.11 or later, and `$(PYTHON)` is not that: try make PYTHON=python3.12 ...' >&2; exit 1; }
+		echo '`$(PYTHON)` is older than Python 3.11. Name a newer one: make PYTHON=python3.12 ...' >&2; exit 1; }
+	@echo 'making the environment $(VENV) with $(PYTHON)'
 	@rm -rf $(VENV)
 	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { \
 		rm -rf $(VENV); \
 		$(PYTHON) -m venv --without-pip $(VENV) && \
 		$(PYTHON) -m pip --python $(PY) install --quiet pip; \
 	} || { rm -rf $(VENV); \
-		echo 'There is no way to make $(VENV) here: `$(PYTHON) -m venv` fails, and there is no pip.' >&2; \
+		echo 'cannot make $(VENV): `$(PYTHON) -m venv` fails, and $(PYTHON) has no pip' >&2; \
 		echo 'On Debian: apt-get install python3-venv' >&2; exit 1; }

@@ -73,7 +73,7 @@ def test_other_kinds_of_files_end_with_1_and_the_others_are_read(
 @pytest.mark.parametrize(
     ("lines", "told"),
     [
-        (["nope", "nope"], "log: no line of it is an event for these reducers\n"),
+        (["nope", "nope"], "log: no line is an event for these reducers\n"),
         (
             ['{"username": "s1", "event_type": "problem_check", "context": {}}'],
             "it looks like an edX tracking log; convert its lines: an event is {",
@@ -226,7 +226,7 @@ def test_redis_that_stops_in_the_middle(
         "Resume at pipe:121."
     )
     # What was sent to it in its last moment may be applied.
-    assert ("perhaps applied" in last) == (found["unknown"] > 0)
+    assert ("possibly applied" in last) == (found["unknown"] > 0)
     assert (tmp_path / "rejects").read_bytes() == b"".join(lines[120:])
 
 

@@ -115,6 +115,7 @@ def test_sdist_holds_the_source_and_nothing_generated(distributions: Path) -> No
         "src/lo_kvs/kvs/codec/_c.pyx",
         "src/lo_kvs/kvs/codec/_c.pyi",
         "tests/conftest.py",
+        "tools/install.py",
     } <= names
     assert not [name for name in names if name.endswith((".c", ".so", ".pyc"))]
     assert not [name for name in names if name.startswith("src/learning_observer")]

@@ -148,12 +148,14 @@ def simulate(
     ],
     students: Annotated[int, typer.Option(min=1, help="Students in the class.")] = 10,
     events: Annotated[int, typer.Option(min=0, help="Events in all.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Other seeds make other classes.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Random seed; the same seed produces the same class.")
+    ] = 0,
 ) -> None:
     """Write the event log of a simulated class.
 
-    It is packed where FILE ends in .gz; a file that was there before is replaced. The same
-    options write the same bytes.
+    FILE is compressed if its name ends in .gz; an existing FILE is replaced. The same options
+    write the same bytes.
 
       lo-kvs simulate class.study.log.gz --students 30 --events 20000
     """

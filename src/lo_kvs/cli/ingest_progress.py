@@ -1,72 +1,25 @@
-"""What people see while events are ingested: progress, and the lines that went wrong."""
+"""What `lo-kvs ingest` shows while it runs: the progress, and the lines that are rejected."""
 
 from __future__ import annotations
 
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
 from lo_kvs.cli.common import counted, say
-from lo_kvs.plain_text import harmless
+from lo_kvs.cli.meter import Meter
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     from lo_kvs.ingest.event_log import EventLogs
     from lo_kvs.ingest.job import Reject, Tally
 
-#: Rejects of each kind that are told in full; the others are counted.
+#: So many rejects of each kind are shown; the others are counted.
 TOLD_MAX: Final = 5
 
 
-class Meter:
-    """A progress bar on standard error, where that is a terminal; else nothing.
-
-    total  what `advanced` counts to, or `None` where nobody knows
-    """
-
-    def __init__(self, total: int | None) -> None:
-        self._progress: Progress | None = None
-        self._task: TaskID | None = None
-        if sys.stderr.isatty():
-            self._progress = _bar(total is not None)
-            self._task = self._progress.add_task("", total=total, events=0, events_s=0)
-
-    def __enter__(self) -> Self:
-        if self._progress is not None:
-            self._progress.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-
-    def advanced(self, done: int, tally: Tally) -> None:
-        """Show that `done` of the total is through."""
-        if self._progress is not None and self._task is not None:
-            events_s = tally.events_s
-            self._progress.update(
-                self._task, completed=done, events=tally.events, events_s=events_s
-            )
-
-    def say(self, text: str) -> None:
-        """A message, above the bar."""
-        if self._progress is None:
-            say(text)
-        else:
-            text = harmless(text, keep="\n\t")
-            self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
 class RejectsFailed(Exception):
-    """The file of rejects could not be written, so the run ends."""
+    """The file of rejects cannot be written, so the run ends."""
 
 
 class Report:
@@ -74,15 +27,15 @@ class Report:
 
     rejects  the file, or `None`; line N of `FILE.why` says why line N of it was rejected
 
-    Raises `OSError` where those cannot be opened, and `RejectsFailed` from `rejected` where
-    they cannot be written.
+    Raises `OSError` if these files cannot be opened. `rejected` raises `RejectsFailed` if they
+    cannot be written.
     """
 
     def __init__(self, logs: EventLogs, rejects: Path | None) -> None:
         self._logs = logs
         self._meter = Meter(logs.size)
-        self._told = {True: 0, False: 0}
-        self._damage_told = self._foreign_told = 0
+        self._shown = {True: 0, False: 0}
+        self._damage_shown = self._foreign_shown = 0
         self._path = rejects
         self._files = ExitStack()
         self._raw: BinaryIO | None = None
@@ -90,7 +43,7 @@ class Report:
 
     def __enter__(self) -> Self:
         if self._path is not None:
-            # Here: it loads the stores, and whoever asks for --help waits for them.
+            # Imported here: it loads the stores, which --help does not need.
             from lo_kvs.output_files import appended
 
             why = self._path.with_name(f"{self._path.name}.why")
@@ -111,7 +64,7 @@ class Report:
         self._files.close()
 
     def rejected(self, reject: Reject) -> None:
-        """Tell of a reject, and keep its line."""
+        """Show a reject, and keep its line."""
         line = f"{reject.item.place}: {reject.reason}"
         if self._raw is not None and self._why is not None:
             try:
@@ -120,21 +73,21 @@ class Report:
             except OSError as error:
                 reason = error.strerror or str(error)
                 raise RejectsFailed(f"cannot write to {self._path}: {reason}") from None
-        self._told[reject.skipped] += 1
-        if self._told[reject.skipped] <= TOLD_MAX:
+        self._shown[reject.skipped] += 1
+        if self._shown[reject.skipped] <= TOLD_MAX:
             self._meter.say(f"{'skipped' if reject.skipped else 'failed'}: {line}")
 
     def progressed(self, tally: Tally) -> None:
         """Show how far the run is."""
         self._meter.advanced(self._logs.consumed, tally)
-        self._tell_damage()
+        self._show_damage()
 
     def conclude(self) -> None:
-        """Tell what only the end shows."""
-        self._tell_damage()
+        """Show what is known only at the end."""
+        self._show_damage()
         for skipped, what in ((True, "skipped"), (False, "failed")):
-            if self._told[skipped] > TOLD_MAX:
-                say(f"{what}: {self._told[skipped] - TOLD_MAX:,} more{self._where()}")
+            if self._shown[skipped] > TOLD_MAX:
+                say(f"{what}: {self._shown[skipped] - TOLD_MAX:,} more{self._where()}")
         for name in self._logs.empty:
             say(f"{name}: there is nothing in it")
         for name, count in self._logs.nuls.items():
@@ -143,13 +96,13 @@ class Report:
     def _where(self) -> str:
         return "; --rejects FILE keeps them" if self._path is None else f"; see {self._path}.why"
 
-    def _tell_damage(self) -> None:
-        for damage in self._logs.damaged[self._damage_told :]:
+    def _show_damage(self) -> None:
+        for damage in self._logs.damaged[self._damage_shown :]:
             self._meter.say(f"not read to its end: {damage}")
-        self._damage_told = len(self._logs.damaged)
-        for kind in self._logs.foreign[self._foreign_told :]:
+        self._damage_shown = len(self._logs.damaged)
+        for kind in self._logs.foreign[self._foreign_shown :]:
             self._meter.say(f"not read: {kind}")
-        self._foreign_told = len(self._logs.foreign)
+        self._foreign_shown = len(self._logs.foreign)
 
 
 def _write(file: BinaryIO, data: bytes) -> None:
@@ -157,17 +110,3 @@ def _write(file: BinaryIO, data: bytes) -> None:
     left = memoryview(data)
     while left:
         left = left[file.write(left) :]
-
-
-def _bar(known: bool) -> Progress:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
-
-    columns = [
-        SpinnerColumn(),
-        *([BarColumn()] if known else []),
-        TextColumn("{task.fields[events]:,} events"),
-        TextColumn("{task.fields[events_s]:,.0f}/s"),
-        *([TimeRemainingColumn(compact=True), TextColumn("left")] if known else []),
-    ]
-    return Progress(*columns, console=Console(stderr=True), transient=True)

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 
 class Ending(NamedTuple):
-    """How a run ended before its end.
+    """How a run stopped before the end of its input.
 
     code    the exit code
     why     the reason, for people
-    resume  the first line that is not applied, or `None` where nothing was read
+    resume  the first line that is not applied, or `None` if nothing was read
     """
 
     code: int
@@ -40,7 +40,7 @@ class Ending(NamedTuple):
 
 
 def ending_of(job: Ingest, stopped: Stopped | None, target: Opened) -> Ending | None:
-    """How the run ended, or `None` where it reached the end of its input."""
+    """How the run ended, or `None` if it reached the end of its input."""
     if stopped is None:
         return (
             Ending(INTERRUPTED, "interrupted", next_place(job.tally)) if job.interrupted else None
@@ -52,7 +52,7 @@ def ending_of(job: Ingest, stopped: Stopped | None, target: Opened) -> Ending | 
 
 
 def stop_text(why: str, tally: Tally, resume: str | None, rejects: Path | None = None) -> str:
-    """What was applied, what may be, and where to resume."""
+    """What is applied, what may be applied, and where to resume."""
     applied = f"Applied {counted(tally.events - tally.beyond, 'event')}"
     text = f"Stopped: {why}. {applied}"
     text += f" (through {tally.last.place})." if tally.last is not None else "."
@@ -67,21 +67,21 @@ def stop_text(why: str, tally: Tally, resume: str | None, rejects: Path | None =
     end = tally.end.place if tally.end is not None else resume
     parts = []
     if tally.beyond:
-        parts.append(f"{counted(tally.beyond, 'event')} applied too")
+        parts.append(f"{counted(tally.beyond, 'event')} already applied")
     if tally.unknown:
-        parts.append(f"{counted(tally.unknown, 'event')} perhaps applied")
-    text += f" But of {resume} to {end}: {', '.join(parts)}; they would count twice."
+        parts.append(f"{counted(tally.unknown, 'event')} possibly applied")
+    text += f" From {resume} to {end}: {', '.join(parts)}; resuming there counts these twice."
     if rejects is not None:
-        text += f" {rejects} has the others: ingest it instead, then resume at {next_place(tally)}."
+        text += f" {rejects} has the others: ingest that file, then resume at {next_place(tally)}."
     return text
 
 
 def explain(tally: Tally, pipeline: Pipeline) -> Iterator[str]:
-    """Why files, or the whole run, gave no event that a reducer takes."""
+    """Why no reducer ran: for each such file, and for the whole run."""
     takes = ", ".join(repr(source) for source in sorted(pipeline.sources)) or "none"
     for name, first in tally.useless.items():
         kind = log_kinds.hint(first.item.raw, first.item.event)
-        yield f"{name}: no line of it is an event for these reducers" + (
+        yield f"{name}: no line is an event for these reducers" + (
             f"; it looks like {kind}" if kind else ""
         )
     if tally.sources and (tally.useless or not tally.reduced):
@@ -117,7 +117,7 @@ async def summarize(
         unused = not tally.reduced and tally.events + tally.skipped > 0
         wrong = tally.failed or logs.damaged or logs.foreign or tally.useless or unused
         code = AMISS if wrong else DONE
-    keys = None if code == STORE else await _count(target)  # a lost store is not asked again
+    keys = None if code == STORE else await _count(target)  # it would not answer
     if as_json:
         found: dict[str, Any] = {
             "events": tally.events,
@@ -149,7 +149,7 @@ async def summarize(
 
 
 def next_place(tally: Tally) -> str | None:
-    """The line after the last one of the last batch."""
+    """The line after the end of the last batch."""
     item = tally.end
     return None if item is None else f"{item.file}:{item.line + 1}"
 
@@ -170,13 +170,13 @@ def _lines(job: Ingest, target: Opened, keys: int | None) -> Iterator[str]:
         f"{counted(tally.skipped, 'line')} skipped, {counted(tally.failed, 'event')} failed"
     )
     if tally.no_source:
-        yield f"events that name no source, so that no reducer takes them: {tally.no_source:,}"
+        yield f"{counted(tally.no_source, 'event')} without metadata.source: no reducer ran on them"
     if keys is not None:
         yield f"{counted(keys, 'key')} in the store {target}"
 
 
 async def _count(target: Opened) -> int | None:
-    """The keys in the store, or `None` where it cannot be asked: the summary comes anyway."""
+    """The number of keys, or `None` if the store does not answer: the summary comes anyway."""
     from lo_kvs.kvs import KVSError
 
     count = 0
@@ -184,6 +184,6 @@ async def _count(target: Opened) -> int | None:
         async for _ in target.store.scan():
             count += 1
     except KVSError as error:
-        say(f"the keys cannot be counted: {error}")
+        say(f"cannot count the keys: {error}")
         return None
     return count

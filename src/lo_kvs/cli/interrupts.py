@@ -22,7 +22,7 @@ class Interrupts:
     cancel  ends the work that is under way; without it the first interrupt raises
             KeyboardInterrupt where the command is
     asked   called at the first interrupt instead, where a command has its own way to end
-    notice  what the user reads then
+    notice  what the user reads then; empty if `asked` shows it
     report  called at the second interrupt, for the last message of the command
 
     The second interrupt waits for nothing: not for the work, a store, or a thread.
@@ -73,7 +73,8 @@ class Interrupts:
         self.count += 1
         if self.count > 1:
             self._end()
-        _write(f"\n{self.notice}\n")
+        if self.notice:
+            _write(f"\n{self.notice}\n")
         end = self.asked or self.cancel
         if end is None:
             raise KeyboardInterrupt
