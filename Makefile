@@ -52,8 +52,8 @@ format: $(TESTING)  ## format the code, and repair what the linter can repair
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-build: $(TESTING)  ## build the wheel and the sdist into dist/
-	$(PY) -m build --outdir dist .
+build: $(TESTING)  ## build both distributions into dist/, wheels and sdists
+	$(PY) tools/release.py dist
 
 clean:  ## remove what was built, and .venv; stores (.lo_kvs) are kept
 	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks

@@ -36,13 +36,19 @@ except StartupCheck as fault:
 
 
 @pytest.mark.parametrize(
-    "module", ["kvs", "redis_connection", "stream_analytics.helpers", "reducers"]
+    "module",
+    [
+        "lo_kvs.kvs",
+        "lo_kvs.redis_connection",
+        "lo_kvs.stream_analytics.helpers",
+        "lo_kvs.reducers",
+    ],
 )
 def test_old_and_missing_packages(tmp_path: Path, module: str) -> None:
     (tmp_path / "redis").mkdir()
     (tmp_path / "redis" / "__init__.py").write_text("__version__ = '5.0.1'\n")
     (tmp_path / "hiredis.py").write_text("raise ImportError('No module named hiredis')\n")
-    done = run(CATCH.format(module=f"lo_kvs.{module}"), tmp_path)
+    done = run(CATCH.format(module=module), tmp_path)
     assert done.stdout.splitlines() == [
         "redis 5.0.1 is too old: 8.1 or later is needed; run pip install 'redis>=8.1'",
         (

@@ -132,7 +132,7 @@ def install(what: str, log: Path) -> int:
     display, steps = Display(), Steps()
     display.show("starting pip", "")
     with log.open("w", encoding="utf-8") as kept:
-        process = subprocess.Popen(  # noqa: S603 - pip, with what the Makefile names
+        process = subprocess.Popen(
             [*pip, "--editable", what],
             cwd=ROOT,
             env=environment,

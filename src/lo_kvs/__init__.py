@@ -16,11 +16,14 @@ Everything public is listed in `__all__`; docs/api.md describes it on one page.
 from __future__ import annotations
 
 import importlib
-import os
-from collections.abc import Iterable, Mapping
+import sys
+from importlib import metadata
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from lo_kvs.kvs import (
         KVS,
         Change,
@@ -62,6 +65,7 @@ if TYPE_CHECKING:
     )
     from lo_kvs.prestartup import StartupCheck
     from lo_kvs.redis_connection import RedisSettings
+    from lo_kvs.settings import Source
     from lo_kvs.stream_analytics.engine.scope import BadEvent
     from lo_kvs.stream_analytics.errors import ReducerTimedOut
     from lo_kvs.stream_analytics.fields import (
@@ -76,6 +80,8 @@ if TYPE_CHECKING:
     from lo_kvs.stream_analytics.keys_from_json import SourceNotAllowed, make_key_from_json
     from lo_kvs.stream_analytics.pipeline import BadReducers, Pipeline
     from lo_kvs.stream_analytics.query import Missing, Row, states
+
+    __version__: str
 
 __all__ = [
     "KVS",
@@ -139,49 +145,13 @@ __all__ = [
     "student_event_reducer",
 ]
 
-#: Where each public name is defined. A module is imported when one of its names is first used.
+#: Where the public names are defined that are not in `lo_kvs.kvs`. A module is imported when one
+#: of its names is first used.
 _MODULES: Final = {
-    "lo_kvs.kvs": (
-        "Change",
-        "ClearRefused",
-        "ClusterDown",
-        "Conflict",
-        "ConnectionLost",
-        "CorruptValue",
-        "EphemeralRedisKVS",
-        "FilesystemKVS",
-        "Guard",
-        "InMemoryKVS",
-        "InvalidArgument",
-        "InvalidKey",
-        "Json",
-        "KVS",
-        "KVSError",
-        "KVSRouter",
-        "MissingKVSParameters",
-        "NoPrimary",
-        "NotJSON",
-        "NotPermitted",
-        "NotReplicated",
-        "NotStarted",
-        "OutOfMemory",
-        "Outcome",
-        "OutcomeUnknown",
-        "PersistentRedisKVS",
-        "ReadOnlyServer",
-        "Refused",
-        "ServerBusy",
-        "ServerLoading",
-        "Store",
-        "StoreClosed",
-        "TLSFailed",
-        "TimedOut",
-        "TooFewReplicas",
-        "Unavailable",
-        "WrongType",
-    ),
     "lo_kvs.prestartup": ("StartupCheck",),
     "lo_kvs.redis_connection": ("RedisSettings",),
+    "lo_kvs.stream_analytics.engine.scope": ("BadEvent",),
+    "lo_kvs.stream_analytics.errors": ("ReducerTimedOut",),
     "lo_kvs.stream_analytics.fields": (
         "EventField",
         "KeyField",
@@ -192,48 +162,71 @@ _MODULES: Final = {
     "lo_kvs.stream_analytics.helpers": ("kvs_pipeline", "student_event_reducer"),
     "lo_kvs.stream_analytics.keys": ("make_key", "parse_key"),
     "lo_kvs.stream_analytics.keys_from_json": ("SourceNotAllowed", "make_key_from_json"),
-    "lo_kvs.stream_analytics.errors": ("ReducerTimedOut",),
-    "lo_kvs.stream_analytics.engine.scope": ("BadEvent",),
     "lo_kvs.stream_analytics.pipeline": ("BadReducers", "Pipeline"),
     "lo_kvs.stream_analytics.query": ("Missing", "Row", "states"),
 }
-_HOME: Final = {name: module for module, names in _MODULES.items() for name in names}
+_HOME: Final = {
+    **{name: "lo_kvs.kvs" for name in __all__ if name not in {"__version__", "configure"}},
+    **{name: module for module, names in _MODULES.items() for name in names},
+}
 
 
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import version
+if not TYPE_CHECKING:  # a type checker reports names that are not there
 
-        return version("lo-kvs")
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            try:
+                return metadata.version("lo-kvs")
+            except metadata.PackageNotFoundError:
+                raise AttributeError("lo_kvs has no __version__: it is not installed") from None
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(_HOME[name]), name)
 
 
 def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-def configure(
-    source: str | os.PathLike[str] | Mapping[str, Any],
-    overlays: Iterable[str | os.PathLike[str] | Mapping[str, Any]] = (),
-) -> None:
+class _Public(ModuleType):
+    """Sets public names where they are defined: `lo_kvs.KVS = router` takes effect everywhere."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in _HOME:
+            setattr(importlib.import_module(_HOME[name]), name, value)
+        else:
+            super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if name in _HOME:
+            delattr(importlib.import_module(_HOME[name]), name)
+        else:
+            super().__delattr__(name)
+
+
+sys.modules[__name__].__class__ = _Public
+
+
+def configure(source: Source, overlays: Source | Iterable[Source] = ()) -> None:
     """Load the settings, run the startup checks, and open the stores of `KVS`.
 
     source    the path of a creds.yaml (or `.pmss`) file, or a mapping with the same content:
               the blocks `kvs`, `redis_connection` and `reducers`
     overlays  more of them, the strongest first
 
-    Call it once, before `KVS()`. A later call loads other settings; stores that did not change
-    stay open. The checks connect to each Redis server for about a second at most.
+    Call it once, before `KVS()`. A later call loads other settings; stores whose settings did
+    not change stay open. The checks connect to the Redis servers, for about a second at most.
 
-    Raises `StartupCheck` with every fault that it found; nothing has changed then but the loaded
-    settings.
+    Raises `StartupCheck` with every fault. If the settings cannot be loaded, nothing has changed;
+    if a check fails, the settings are loaded and `KVS` has the stores that it had before.
 
         lo_kvs.configure({"kvs": {"default": {"type": "filesystem", "path": "states"}}})
     """
+    from lo_kvs import host
+
+    host.use_own()
     importlib.import_module("lo_kvs.kvs")  # registers its startup check
-    importlib.import_module("lo_kvs.stream_analytics.limits")  # and so does this
+    importlib.import_module("lo_kvs.stream_analytics.limits")  # and this one too
     from lo_kvs.prestartup import startup_checks_and_init
     from lo_kvs.settings import load_settings
 

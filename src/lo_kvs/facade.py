@@ -1,7 +1,7 @@
-"""Modules under a second name, for programs written against the Learning Observer.
+"""Modules under a second name, for programs written for the Learning Observer.
 
-The package `learning_observer` of this project consists of such modules, and a Learning
-Observer that uses this package's stores has some of them (docs/differences.md).
+The package `learning_observer` of this project consists of such modules. A Learning Observer
+that uses this package's stores has copies of some of them (docs/differences.md).
 """
 
 from __future__ import annotations
@@ -9,40 +9,58 @@ from __future__ import annotations
 import importlib
 import sys
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 from lo_kvs import host
 
+#: These two may be another package's own; all others need to know which ones count.
+_OF_THE_HOST: Final = ("lo_kvs.settings", "lo_kvs.prestartup")
+
 
 def forward(name: str, target: str) -> None:
-    """Let the module `name` be another name of the module `target`.
+    """Make the module `name` another name of the module `target`. It is the module's last line.
 
-    Its attributes are those of `target` at the time when they are looked up, and whoever sets
-    or deletes one does so there: `learning_observer.kvs.KVS = router` counts for reducers as
-    well. The submodules of `target` are not reached this way, so none is loaded twice.
+    Attributes are looked up in `target` each time, and set and deleted there:
+    `learning_observer.kvs.KVS = router` takes effect for reducers too. The module is never a
+    package, so no submodule of `target` is loaded a second time under another name.
     """
-    package = name.partition(".")[0]
-    if not target.startswith(("lo_kvs.settings", "lo_kvs.prestartup")):
-        host.use(package)
+    if target not in _OF_THE_HOST:
+        host.use(name.partition(".")[0])
+    importlib.import_module(target)
     module = sys.modules[name]
-    module.__dict__["_target"] = importlib.import_module(target)
+    for own in [each for each in vars(module) if not _is_special(each)]:
+        del vars(module)[own]  # what the file imports would hide the target's names
+    vars(module)[host.FORWARDS_TO] = target
     module.__class__ = _Forward
 
 
 class _Forward(ModuleType):
-    """A module without attributes of its own, but for those of the import system."""
+    """A module without attributes of its own, except for those of the import system."""
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["_target"], name)
+        if _is_special(name) and name != "__all__":
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        return getattr(_target(self), name)
 
     def __setattr__(self, name: str, value: object) -> None:
-        if name.startswith("__"):
+        if _is_special(name):
             super().__setattr__(name, value)
         else:
-            setattr(self.__dict__["_target"], name, value)
+            setattr(_target(self), name, value)
 
     def __delattr__(self, name: str) -> None:
-        delattr(self.__dict__["_target"], name)
+        if _is_special(name):
+            super().__delattr__(name)
+        else:
+            delattr(_target(self), name)
 
     def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *dir(self.__dict__["_target"])})
+        return list(getattr(self, "__all__", None) or dir(_target(self)))
+
+
+def _target(module: ModuleType) -> ModuleType:
+    return sys.modules[vars(module)[host.FORWARDS_TO]]
+
+
+def _is_special(name: str) -> bool:
+    return name.startswith("__") and name.endswith("__")

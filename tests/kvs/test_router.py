@@ -59,7 +59,7 @@ def test_before_startup() -> None:
 def test_imported_at_import_time_and_used_after_startup() -> None:
     program = """
 from lo_kvs.kvs import KVS
-from learning_observer import kvs, prestartup, settings
+from lo_kvs import kvs, prestartup, settings
 try:
     KVS()
 except kvs.NotStarted as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,6 @@ from typing import Any
 
 import pytest
 
-import learning_observer
 from lo_kvs import reducers, settings
 from lo_kvs.kvs import InvalidKey
 from lo_kvs.kvs.changes import check_key
@@ -101,16 +101,16 @@ def block() -> Iterator[dict[str, Any]]:
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
-    """Writes a module loader such as a Learning Observer has."""
-    monkeypatch.setattr(learning_observer, "__path__", [*learning_observer.__path__, str(tmp_path)])
+    """Writes the module loader of a Learning Observer that runs in this process."""
+    running = ModuleType("learning_observer")
+    running.__path__ = [str(tmp_path)]
+    monkeypatch.setitem(sys.modules, "learning_observer", running)
 
     def write(text: str) -> None:
         (tmp_path / "module_loader.py").write_text(text)
 
     yield write
     sys.modules.pop("learning_observer.module_loader", None)
-    if hasattr(learning_observer, "module_loader"):
-        del learning_observer.module_loader
 
 
 LOADER = """
@@ -208,6 +208,42 @@ def test_a_loader_that_cannot_be_imported(
     package("import a_module_that_is_not_there")
     with pytest.raises(ModuleNotFoundError, match="a_module_that_is_not_there"):
         make_key_from_json(COUNT)
+
+
+ALONE = """
+import sys
+
+class NotInstalled:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "learning_observer":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, NotInstalled())
+from lo_kvs.stream_analytics.keys_from_json import SourceNotAllowed, make_key_from_json
+try:
+    make_key_from_json({"source": "m.f", "KeyField.STUDENT": "s1"})
+except SourceNotAllowed as error:
+    print(error)
+"""
+
+
+def test_without_a_learning_observer_there_is_no_list() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert "'m.f' is not allowed: there is no list of allowed sources" in done.stdout
+
+
+def test_a_learning_observer_that_is_not_running_has_no_say(
+    block: dict[str, Any], package: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be installed beside lo_kvs; other programs do not import it."""
+    package("raise RuntimeError('imported')")
+    monkeypatch.delitem(sys.modules, "learning_observer")
+    with pytest.raises(SourceNotAllowed, match="there is no list"):
+        make_key_from_json(COUNT)
+    assert "learning_observer" not in sys.modules
 
 
 def deep() -> Any:

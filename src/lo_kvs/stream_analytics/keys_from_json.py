@@ -12,6 +12,7 @@ exists:
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
@@ -121,10 +122,13 @@ def _from_settings() -> Iterable[Source] | None:
 
 def _from_aggregators() -> Iterable[Source] | None:
     """The sources that dashboards show; `None` outside a Learning Observer."""
+    package = MODULE_LOADER.partition(".")[0]
+    if package not in sys.modules:
+        return None  # if it is installed, this is another program
     try:
         loader: Any = importlib.import_module(MODULE_LOADER)
     except ModuleNotFoundError as error:
-        if error.name not in {MODULE_LOADER, MODULE_LOADER.partition(".")[0]}:
+        if error.name not in {MODULE_LOADER, package}:
             raise  # the module exists, but one of its imports does not
         return None
     aggregators = getattr(loader, "course_aggregators", None)

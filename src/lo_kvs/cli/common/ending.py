@@ -65,6 +65,9 @@ def run(work: Callable[[], Coroutine[Any, Any, int]]) -> NoReturn:
         from lo_kvs.kvs.errors import KVSError, OutcomeUnknown, Refused, Unavailable
     except StartupCheck as fault:  # a package is too old
         raise typer.Exit(_complain(fault, USAGE)) from None
+    from lo_kvs import host
+
+    host.use_own()  # also if a module of reducers imports those of a Learning Observer
     library = logging.getLogger("lo_kvs")
     library.addHandler(library_warnings)
     interrupts.reset()
