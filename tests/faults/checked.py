@@ -15,7 +15,7 @@ from lo_kvs import settings
 from lo_kvs.kvs import KVS, kvs_startup_check
 
 PROGRAM = "from lo_kvs.cli import app; app()"
-PATIENCE_S = 60
+WAIT_MAX_S = 60
 
 
 class Checked(NamedTuple):
@@ -39,7 +39,7 @@ def checked(folder: Path, connection: dict[str, Any], **stores: dict[str, Any]) 
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=PATIENCE_S,
+        timeout=WAIT_MAX_S,
         check=False,
     )
     assert done.stderr == ""

@@ -20,7 +20,7 @@ import pytest
 import redis
 from tests.faults.tally import Tally
 from tests.faults.worker import COUNTERS, STUDENTS, key_of
-from tests.faults.workers import PATIENCE_S, Worker, released, tell, totals
+from tests.faults.workers import WAIT_MAX_S, Worker, released, tell, totals
 
 from lo_kvs.kvs.redis.key_names import cluster_name
 from lo_kvs.stream_analytics.helpers import KeyStateType
@@ -97,7 +97,7 @@ class Run:
         self, cluster: ClusterServers, seed: int, *, moves: int, cuts: int, **options: str
     ) -> None:
         self._cluster = cluster
-        self._patience_s = 5.0 if "asking" in options else PATIENCE_S / 2
+        self._patience_s = 5.0 if "asking" in options else WAIT_MAX_S / 2
         start = time.monotonic()
         rng = random.Random(seed)
         cluster.flush()

@@ -14,7 +14,7 @@ from typing import Any
 import redis
 from tests.faults.tally import Tally
 from tests.faults.worker import fault_count, metadata_of, one_more
-from tests.faults.workers import PATIENCE_S, tell
+from tests.faults.workers import WAIT_MAX_S, tell
 
 from lo_kvs.kvs import KVS, PersistentRedisKVS
 from lo_kvs.redis_connection import RedisSettings
@@ -94,7 +94,7 @@ class Load:
 
     async def answered_by_all(self, since: float) -> float:
         """Wait until each client got an answer after `since`; returns the longest gap."""
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + WAIT_MAX_S
         while not all(count.acknowledged[-1][0] > since for count in self.counts):
             assert time.monotonic() < deadline, "some client got no answer any more"
             for task in self._tasks:

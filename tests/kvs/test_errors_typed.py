@@ -110,15 +110,15 @@ def test_each_answer_of_a_server_has_its_type_and_its_code(answer: str) -> None:
             where = settings_for(port, retry_for=0.2)
             async with PersistentRedisKVS(connection=where) as store:
                 for call in (lambda: store.set("key", 1), lambda: store.get("key")):
-                    with pytest.raises(kind) as told:
+                    with pytest.raises(kind) as caught:
                         await call()
-                    assert type(told.value) is kind
-                    assert told.value.code == code
-                    text = str(told.value)
+                    assert type(caught.value) is kind
+                    assert caught.value.code == code
+                    text = str(caught.value)
                     assert text.startswith(f"127.0.0.1:{port}")
                     assert answer.removeprefix("ERR ") in text
                     assert ("gave up after 0.1" in text) is waits  # the last attempt takes its time
-                    assert isinstance(told.value.__cause__, redis.RedisError)
+                    assert isinstance(caught.value.__cause__, redis.RedisError)
                     if code in MEANINGS:
                         assert MEANINGS[code].remedy in text
 
@@ -160,10 +160,10 @@ def test_table_is_what_it_seems() -> None:
 def test_faults_without_a_code(fault: Exception, kind: type[Unavailable], verdict: Verdict) -> None:
     assert isinstance(fault, server_errors.FAULTS)
     assert classify(fault).verdict is verdict
-    told = server_errors.gave_up("host:1", fault, tried_s=10, tries=3)
-    assert type(told) is kind
-    assert told.code == ""
-    assert str(told).startswith("host:1: gave up after 10 s and 3 tries, the last fault was ")
+    given_up = server_errors.gave_up("host:1", fault, tried_s=10, tries=3)
+    assert type(given_up) is kind
+    assert given_up.code == ""
+    assert str(given_up).startswith("host:1: gave up after 10 s (3 attempts); last error: ")
     unknown = server_errors.gave_up("host:1", fault, tried_s=10, tries=1, unknown=True)
     assert type(unknown) is OutcomeUnknown
 
@@ -208,10 +208,10 @@ def test_unknown_outcome_keeps_its_cause(redis_server: RedisServer, redis_url: s
         ) as proxy:
             where = settings_for(proxy.port, retry_for=0.3)
             async with PersistentRedisKVS(connection=where) as store:
-                with pytest.raises(OutcomeUnknown, match="may have been done") as told:
+                with pytest.raises(OutcomeUnknown, match="may have been executed") as caught:
                     await store.set("key", 1)
-                assert isinstance(told.value.__cause__, RedisConnectionError)
-                assert told.value.code == ""
+                assert isinstance(caught.value.__cause__, RedisConnectionError)
+                assert caught.value.code == ""
                 with pytest.raises(ConnectionLost):
                     await store.get("key")
 

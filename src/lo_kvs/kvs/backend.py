@@ -96,14 +96,14 @@ class Backend(abc.ABC):
         self._check_open()
         return of_this_loop(self._lanes, lambda: Batcher(self._carry, GROUP_KEYS_MAX)).submit
 
-    def patience(self, since: float | None = None) -> Deadline:
+    def new_deadline(self, since: float | None = None) -> Deadline:
         """How long a call of several steps is tried that was made then; default: now."""
         return Deadline(self.try_for_s(), since)
 
     def retry_budget(self) -> RetryBudget:
         """How long the parts of one call, made now, may be tried in vain, all together.
 
-        As long as a call of one part is. Make each part in `with budget.part(store.in_vain) as
+        As long as a call of one part is. Make each part in `with budget.step(store.in_vain) as
         deadline:`, with that deadline for `read` or `commit`; `scan` takes the budget itself.
         """
         return RetryBudget(self.try_for_s())

@@ -19,7 +19,7 @@ from typing import Any
 
 from lo_kvs.kvs import codec
 from lo_kvs.kvs.backend import GROUP_KEYS_MAX, Backend
-from lo_kvs.kvs.batching.chunks import commit_in_parts
+from lo_kvs.kvs.batching.chunks import commit_in_chunks
 from lo_kvs.kvs.batching.deadlines import RetryBudget
 from lo_kvs.kvs.batching.turns import Turns
 from lo_kvs.kvs.changes import Change, Conflict, Guard, Outcome, check_key, listed
@@ -128,16 +128,16 @@ class Store(Backend, NoOperators):
 
     async def remove(self, key: str) -> bool:
         """Remove `key` and its value. Returns whether there was one."""
-        patience = self.patience()
+        deadline = self.new_deadline()
         (data,) = await self.read((key,))
         while data is not None:
             change = Change(key, data, {key: None})
-            (outcome,) = await self.commit([change], deadline=patience.deadline())
+            (outcome,) = await self.commit([change], deadline=deadline.for_step())
             if not isinstance(outcome, Conflict):
                 _raise_first([outcome])
                 return True
             data = outcome.current
-            patience.conflict()
+            deadline.conflict()
         return False
 
     async def update(self, key: str, change: Callable[[Json], Json]) -> Json:
@@ -256,7 +256,7 @@ class Store(Backend, NoOperators):
         for start in range(0, len(keys), GROUP_KEYS_MAX):
             if turns.due():
                 await turns.pause()
-            with budget.part(self.failed_attempts) as deadline:
+            with budget.step(self.failed_attempts) as deadline:
                 found += await self.read(keys[start : start + GROUP_KEYS_MAX], deadline=deadline)
         return found
 
@@ -276,7 +276,7 @@ class Store(Backend, NoOperators):
                 _changes(texts[start : start + GROUP_KEYS_MAX])
                 for start in range(0, len(texts), GROUP_KEYS_MAX)
             )
-            outcomes = await commit_in_parts(self, parts, deadline)
+            outcomes = await commit_in_chunks(self, parts, deadline)
         for part in outcomes:
             if any(part):
                 _raise_first(part)

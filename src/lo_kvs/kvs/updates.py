@@ -130,16 +130,16 @@ class Updates:
             raise
         return len(now)
 
-    async def _make(self, key: str, updates: list[Update], patience: Deadline) -> None:
-        (before,) = await self._store.read((key,), deadline=patience.deadline())
+    async def _make(self, key: str, updates: list[Update], deadline: Deadline) -> None:
+        (before,) = await self._store.read((key,), deadline=deadline.for_step())
         while True:
             after, answers = _fold(key, before, updates)
             if any(isinstance(answer, bytes) for answer in answers):
                 change = Change(key, before, {key: after})
-                (outcome,) = await self._store.commit((change,), deadline=patience.deadline())
+                (outcome,) = await self._store.commit((change,), deadline=deadline.for_step())
                 if isinstance(outcome, Conflict):
                     before = outcome.current
-                    patience.conflict()
+                    deadline.conflict()
                     continue
                 if outcome is not None:
                     raise outcome

@@ -222,7 +222,7 @@ def test_change_of_several_slots_is_refused(
         whole = Change("c", None, {"c": b"1"})
         refused, made = await store.commit([parted, whole])
         assert isinstance(refused, Refused)
-        assert f"'{guard}' and '{other}' lie in different slots" in str(refused)
+        assert f"'{guard}' and '{other}' are in different slots" in str(refused)
         assert made is None
         assert await store.keys() == ["c"]
         outcomes: list[Outcome] = []
@@ -271,12 +271,12 @@ def test_commits_that_replicas_do_not_confirm(cluster: ClusterServers) -> None:
 
     async def main() -> None:
         durability = Counted(replicas=1, timeout=0.01)
-        traffic = ClusterClient(settings_of(cluster), prefix="", ttl_ms=0, durability=durability)
+        client = ClusterClient(settings_of(cluster), prefix="", ttl_ms=0, durability=durability)
         outcomes: list[Outcome] = []
         for at in range(60):
-            traffic.submit(Change(f"key {at}", None, {f"key {at}": b"1"}), outcomes.append)
-        traffic.submit(Change("key 0", None, {"key 0": b"2"}), outcomes.append)
-        await traffic.aclose()
+            client.submit(Change(f"key {at}", None, {f"key {at}": b"1"}), outcomes.append)
+        client.submit(Change("key 0", None, {"key 0": b"2"}), outcomes.append)
+        await client.aclose()
         short = [each for each in outcomes if isinstance(each, NotReplicated)]
         assert [(each.wanted, each.got) for each in short] == [(1, 0)] * 60
         assert [each for each in outcomes if not isinstance(each, NotReplicated)] == [
@@ -339,10 +339,10 @@ def test_keys_that_move_to_a_node_that_was_listed_before(cluster: ClusterServers
         keys = [f"key {at}" for at in range(600)]
         await store.multiset(dict.fromkeys(keys, 1))
         await store.keys()
-        traffic = store._running()  # type: ignore[attr-defined]
-        assert isinstance(traffic, ClusterClient)
+        client = store._running()  # type: ignore[attr-defined]
+        assert isinstance(client, ClusterClient)
         ports = [server.port for server in cluster.servers]
-        first, *_, last = [ports.index(port) for _, port in traffic._map.primaries]
+        first, *_, last = [ports.index(port) for _, port in client._topology.primaries]
         slots = {cluster.slot_of(key.encode()) for key in keys}
         moving = [slot for slot in slots if cluster.node_of(slot) == last][:5]
         listed: list[str] = []
@@ -496,8 +496,8 @@ def test_batches_of_events(cluster: ClusterServers) -> None:
             assert await store[f"Internal,m.count,STUDENT:s{at}"] == {"n": 20}
             assert await store[f"Internal,m.seen,STUDENT:s{at}"] == list(range(at, 600, 30))
         # What reducers keep of one student lies in one slot, and has one writer there.
-        traffic = store._running()  # type: ignore[attr-defined]
-        assert isinstance(traffic, ClusterClient)
-        assert len(traffic._writers) <= 30
+        client = store._running()  # type: ignore[attr-defined]
+        assert isinstance(client, ClusterClient)
+        assert len(client._writers) <= 30
 
     on_router(use, cluster)

@@ -77,12 +77,12 @@ def test_who_waits_for_others_of_his_slot_has_a_deadline_of_his_own(
                 "get": lambda n: store.get(f"{tag} {n}"),
             }
             with standing_still(own_cluster):
-                told = await times_of(calls[kind], calls=60, every=0.06)
-            assert {error for _, error in told} <= {Unavailable, TimedOut, OutcomeUnknown}
-            assert max(told)[0] < RETRY_FOR + GRACE
-            assert min(told)[0] > RETRY_FOR / 2
+                results = await times_of(calls[kind], calls=60, every=0.06)
+            assert {error for _, error in results} <= {Unavailable, TimedOut, OutcomeUnknown}
+            assert max(results)[0] < RETRY_FOR + GRACE
+            assert min(results)[0] > RETRY_FOR / 2
             # One call of the slot at a time: of most others nothing was sent.
-            assert sum(error is OutcomeUnknown for _, error in told) < 20
+            assert sum(error is OutcomeUnknown for _, error in results) < 20
             # Afterwards it goes on, with full patience.
             await store.set(f"{tag} 0", 1)
             assert await store.update(f"{tag} 0", plus) == 2
@@ -113,7 +113,7 @@ def test_who_waited_through_an_outage_is_served_in_order(own_cluster: ClusterSer
     asyncio.run(main())
 
 
-def test_deadline_of_its_own_behind_calls_that_are_tried_for_longer(
+def test_explicit_deadline_behind_calls_with_later_deadlines(
     own_cluster: ClusterServers,
 ) -> None:
     tag = tag_on(own_cluster, LOST)
@@ -174,7 +174,7 @@ def test_many_keys_of_which_one_node_takes_none(
     asyncio.run(main())
 
 
-def test_replay_that_needs_a_read_has_one_deadline_for_both(
+def test_replay_and_its_read_share_one_deadline(
     own_cluster: ClusterServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The record answers the call that was sent again, and reading what it met then hangs."""

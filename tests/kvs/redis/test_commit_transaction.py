@@ -276,7 +276,7 @@ def test_a_transaction_that_was_made_in_part_is_unknown() -> None:
     writes = rounds.send([b"OK", b"OK", [None, None], b"none", b"none"])
     assert (looks.replies, writes.replies) == (5, 5)
     refused = hiredis.ReplyError("NOPERM this user has no permissions to run the 'set' command")
-    with pytest.raises(OutcomeUnknown, match="made in part only: NOPERM"):
+    with pytest.raises(OutcomeUnknown, match="only partly executed: NOPERM"):
         rounds.send([b"OK", b"QUEUED", b"QUEUED", b"QUEUED", [b"OK", refused, b"OK"]])
 
 

@@ -160,14 +160,14 @@ def count_tasks(
     monkeypatch: pytest.MonkeyPatch, kind: type[Dispatcher[Any, Any, Any]]
 ) -> list[None]:
     """One item for each task that carriers of this kind need from here on."""
-    carry_all: Callable[..., Awaitable[None]] = kind._carry_all
+    run_all: Callable[..., Awaitable[None]] = kind._run_all
     needed: list[None] = []
 
     def counted(*args: Any, **named: Any) -> Awaitable[None]:
         needed.append(None)
-        return carry_all(*args, **named)
+        return run_all(*args, **named)
 
-    monkeypatch.setattr(kind, "_carry_all", counted)
+    monkeypatch.setattr(kind, "_run_all", counted)
     return needed
 
 

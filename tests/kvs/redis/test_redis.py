@@ -30,7 +30,7 @@ from lo_kvs.kvs import (
 )
 from lo_kvs.kvs.changes import RESERVED_PREFIX
 from lo_kvs.kvs.configuration import entry_faults
-from lo_kvs.kvs.redis.server.client import PARTS, ServerClient
+from lo_kvs.kvs.redis.server.client import BUCKETS, ServerClient
 from lo_kvs.kvs.redis.server.writer import ENOUGH
 from lo_kvs.redis_connection import RedisSettings
 from lo_kvs.testing.servers.server import RedisServer
@@ -463,11 +463,11 @@ def test_lanes_and_groups_are_as_the_store_says(redis_url: str) -> None:
             PersistentRedisKVS(connection=where, group_changes=0)
         async with PersistentRedisKVS(connection=where, lanes=4, group_changes=10) as store:
             await store.multiset({f"key {at}": at for at in range(200)})
-            traffic = store._running()
-            assert isinstance(traffic, ServerClient)
+            client = store._running()
+            assert isinstance(client, ServerClient)
             # Each lane has made at least a tenth of what it had to make, in a call each.
-            assert [writer._calls._number >= 2 for writer in traffic._writers] == [True] * 4
-            assert sum(writer._calls._number for writer in traffic._writers) >= 20
+            assert [writer._calls._number >= 2 for writer in client._writers] == [True] * 4
+            assert sum(writer._calls._number for writer in client._writers) >= 20
             assert await store.multiget([f"key {at}" for at in range(200)]) == list(range(200))
 
     asyncio.run(main())
@@ -477,7 +477,7 @@ def test_lanes_and_groups_are_as_the_store_says(redis_url: str) -> None:
 def test_few_keys_are_dealt_to_all_lanes(redis_url: str, lanes: int) -> None:
     """Also where their hashes alone would have them all share one."""
     alike = {
-        hash(student) % PARTS: student
+        hash(student) % BUCKETS: student
         for student in (f"STUDENT:{number}" for number in range(1000))
         if hash(student) % lanes == 0
     }
