@@ -153,7 +153,7 @@ class PersistentRedisKVS(Store):
         await self._remove_part(part, budget)
 
     async def _remove_part(self, part: Sequence[tuple[str, None]], budget: RetryBudget) -> None:
-        with budget.part(self.failed_attempts) as deadline:
+        with budget.step(self.failed_attempts) as deadline:
             await self._put(part, deadline=deadline)
 
     async def aclose(self) -> None:
