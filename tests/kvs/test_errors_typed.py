@@ -193,8 +193,8 @@ def test_errors_can_be_pickled(error: KVSError) -> None:
 
 def test_text_of_what_is_not_replicated() -> None:
     assert str(NotReplicated(1, 0, aof=None, waited_s=1)) == (
-        "written, not yet replicated: 0 of 1 replica within 1 s; "
-        "it is in the store and may still be copied: do not send the event again"
+        "written, but not yet replicated: 0 of 1 replica within 1 s. "
+        "The change is in the store and may still be copied: do not send it again"
     )
     both = str(NotReplicated(2, 1, aof=False, waited_s=0.25))
     assert "1 of 2 replicas and not on the server's own disk within 0.25 s" in both

@@ -83,8 +83,8 @@ async def fail(where: RedisSettings) -> None:
                 with pytest.raises(KVSError) as error:
                     await use()
                 assert_silent(shown(error.value))
-            assert_silent(repr(store), store, *map(repr, store._traffic.values()))
-            for traffic in store._traffic.values():
+            assert_silent(repr(store), store, *map(repr, store._clients.values()))
+            for traffic in store._clients.values():
                 assert not isinstance(traffic, ClusterClient)
                 client: Any = traffic.connection.client()
                 assert_silent(repr(traffic.connection), repr(client), client.connection_pool)

@@ -274,7 +274,7 @@ def test_connections_end_with_their_event_loop(client: redis.Redis, where: Redis
     assert asyncio.run(store["counter"]) == 12
     gc.collect()  # an unclosed connection would be told now
     assert len(client.client_list()) == before
-    assert len(store._traffic) <= 1
+    assert len(store._clients) <= 1
 
 
 def test_closing_leaves_no_connection(client: redis.Redis, where: RedisSettings) -> None:
