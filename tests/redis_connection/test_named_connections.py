@@ -65,8 +65,8 @@ def test_name_that_nobody_described() -> None:
     unknown = {**STORES, "default": {"type": "redis", "connection": "sates"}}
     assert faults(unknown, redis_connections=block) == (
         (
-            "redis_connections: there is no 'sates'; known: states, cache. Add it there, or leave "
-            "`connection` out for the one in redis_connection"
+            "redis_connections: no connection 'sates'; known: states, cache. Add it there, or "
+            "remove the option `connection` to use redis_connection"
         ),
     )
     assert "known: none yet" in faults(STORES)[0]

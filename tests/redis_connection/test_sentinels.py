@@ -93,7 +93,7 @@ def test_service_that_nobody_knows(setup: SentinelSetup) -> None:
 
     async def main() -> None:
         async with PersistentRedisKVS(connection=where) as store:
-            with pytest.raises(Unavailable, match=r"127.0.0.1:\d+ knows no stats; "):
+            with pytest.raises(Unavailable, match=r"127.0.0.1:\d+ does not know stats; "):
                 await store.set("key", 1)
 
     asyncio.run(main())

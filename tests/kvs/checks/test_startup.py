@@ -110,7 +110,8 @@ FAULTS = {
     ),
     "flat list": Fault([{"default": STUB}, None], "kvs[1]: expected a pair [name, options]"),
     "duplicate": Fault(
-        [["default", STUB], ["default", REDIS]], "kvs.default: there is another entry with this name"
+        [["default", STUB], ["default", REDIS]],
+        "kvs.default: there is another entry with this name",
     ),
     "number as name": Fault({"default": STUB, 5: STUB}, "kvs: the name must be text, got 5"),
     "list as name": Fault(
@@ -260,7 +261,7 @@ FAULTS = {
     ),
     "option in url": Fault(
         {"default": REDIS},
-        "redis_connection: redis_url has an option that is unknown",
+        "redis_connection: redis_url has an unknown option",
         {"redis_url": "redis://:hunter2@localhost/0?colour=hunter2"},
     ),
 }

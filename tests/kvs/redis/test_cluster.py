@@ -363,7 +363,7 @@ def test_keys_that_move_to_a_node_that_was_listed_before(cluster: ClusterServers
 def test_prefix_with_braces_is_refused(
     cluster: ClusterServers, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(InvalidKey, match="choose a prefix without braces"):
+    with pytest.raises(InvalidKey, match="Choose a prefix without braces"):
         PersistentRedisKVS(prefix=prefix, connection=settings_of(cluster))
     block = {"redis_cluster": True, "redis_nodes": list(cluster.nodes)}
     monkeypatch.setattr(settings, "settings", {"redis_connection": block})
@@ -371,7 +371,7 @@ def test_prefix_with_braces_is_refused(
     async def first_use() -> None:
         async with PersistentRedisKVS(prefix=prefix) as store:
             for use in (lambda: store.set("a", 1), lambda: store.get("a"), store.keys):
-                with pytest.raises(InvalidKey, match="choose a prefix without braces"):
+                with pytest.raises(InvalidKey, match="Choose a prefix without braces"):
                     await use()
 
     asyncio.run(first_use())
