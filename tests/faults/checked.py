@@ -43,13 +43,13 @@ def checked(folder: Path, connection: dict[str, Any], **stores: dict[str, Any]) 
         check=False,
     )
     assert done.stderr == ""
-    told = json.loads(done.stdout)
-    assert told["exit_code"] == done.returncode
+    report = json.loads(done.stdout)
+    assert report["exit_code"] == done.returncode
     return Checked(
         done.returncode,
         [
             (found["severity"], found["check"], f"{found['what']}; {found['way_out']}")
-            for server in told["servers"]
+            for server in report["servers"]
             for found in server["findings"]
         ],
     )

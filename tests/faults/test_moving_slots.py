@@ -181,7 +181,7 @@ def test_counts_show_when_the_record_of_a_slot_is_not_found(
     assert sum(run.stored.values()) > run.acknowledged.total()
 
 
-def test_counting_stops_where_ask_is_not_followed(cluster: ClusterServers, seed: int) -> None:
+def test_counting_detects_ignored_ask_redirections(cluster: ClusterServers, seed: int) -> None:
     """The first test can fail: it waits for counts in slots whose keys have moved ahead."""
     with pytest.raises(AssertionError, match="nothing was counted there"):
         Run(cluster, seed, moves=1, cuts=0, asking="off")

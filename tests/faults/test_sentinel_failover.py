@@ -46,7 +46,7 @@ class Count:
     def lost(self) -> list[tuple[float, int]]:
         """What was acknowledged and is gone: numbers that were given a second time.
 
-        Fails where a number was skipped: then something was counted that nobody was told of.
+        Fails if a number was skipped: then something was counted that no caller was told of.
         """
         gone: list[tuple[float, int]] = []
         standing: list[tuple[float, int]] = []
@@ -204,11 +204,11 @@ def test_failovers_under_load(tally: Tally) -> None:
         gaps, lost = asyncio.run(break_all(setup))
     tell(f"gaps {gaps}, lost {lost}")
     assert max(gaps) < GAP_MAX_S, gaps
-    told = ", ".join(f"{gap:.1f}" for gap in gaps)
+    gap_list = ", ".join(f"{gap:.1f}" for gap in gaps)
     tally(
         "T10",
         len(gaps),
-        f"gaps {told} s; of what was not replicated {lost[1]} and {lost[2]} lost, nothing else",
+        f"gaps {gap_list} s; of what was not replicated {lost[1]} and {lost[2]} lost, nothing else",
     )
 
 

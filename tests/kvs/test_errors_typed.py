@@ -223,7 +223,7 @@ def test_unknown_outcome_keeps_its_cause(redis_server: RedisServer, redis_url: s
     [lambda store: store.get("key"), lambda store: store.set("key", 1), lambda store: store.keys()],
     ids=["get", "set", "keys"],
 )
-def test_nobody_listens(use: Callable[[Store], object]) -> None:
+def test_connection_refused(use: Callable[[Store], object]) -> None:
     async def main() -> None:
         where = settings_for(closed_port(), retry_for=0.2)
         async with PersistentRedisKVS(connection=where) as store:
@@ -257,7 +257,7 @@ def test_demoted_server_is_left_for_the_new_primary() -> None:
         asyncio.run(main(old, new))
 
 
-def test_replica_takes_no_writes_and_says_so() -> None:
+def test_replica_refuses_writes_with_a_clear_error() -> None:
     async def main(server: RedisServer) -> None:
         with redis.Redis(port=server.port) as client:
             client.replicaof("127.0.0.1", closed_port())

@@ -35,7 +35,7 @@ NO_HOSTS = {
 
 
 @pytest.mark.parametrize("host", NO_HOSTS)
-def test_host_that_is_none(host: str) -> None:
+def test_invalid_host(host: str) -> None:
     with pytest.raises(StartupCheck) as in_a_block:
         RedisSettings.from_mapping({"redis_host": host})
     with pytest.raises(StartupCheck) as by_hand:
@@ -53,7 +53,7 @@ def test_host_that_is_none(host: str) -> None:
         *("h h", "a..b", "620", "::1"),
     ],
 )
-def test_host_of_a_list_that_is_none(option: str, host: str) -> None:
+def test_invalid_host_in_a_list(option: str, host: str) -> None:
     with pytest.raises(StartupCheck) as found:
         RedisSettings.from_mapping({option: ["a:1", f"{host}:6379"]})
     assert f"{option}: item 2 is not a host:port" in str(found.value)
@@ -64,7 +64,7 @@ def test_host_of_a_list_that_is_none(option: str, host: str) -> None:
     "host",
     ["localhost", "127.0.0.1", "::1", "fe80::1%eth0", "redis_states", "a-b.example.", "bücher.de"],
 )
-def test_host_that_is_one(host: str) -> None:
+def test_valid_host(host: str) -> None:
     assert RedisSettings.from_mapping({"redis_host": host}).host == host
 
 
@@ -74,7 +74,7 @@ def test_kubernetes_variable_as_port() -> None:
 
 
 @pytest.mark.parametrize("service", ["u:hunter2@h", "redis://:hunter2@h", "a b", "$SERVICE"])
-def test_name_of_a_service_that_is_none(service: str) -> None:
+def test_invalid_service_name(service: str) -> None:
     with pytest.raises(StartupCheck) as found:
         RedisSettings.from_mapping({"redis_sentinels": ["a:1"], "redis_sentinel_service": service})
     assert "redis_sentinel_service is not a valid service name" in str(found.value)

@@ -202,7 +202,10 @@ FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "cluster with sentinels": (
         {**S, "cluster": True},
         [
-            "redis_cluster: a cluster does not use Sentinels; remove redis_sentinels or redis_cluster",
+            (
+                "redis_cluster: a cluster does not use Sentinels; remove redis_sentinels, or "
+                "redis_cluster"
+            ),
         ],
     ),
     "cluster on a socket": (
@@ -235,7 +238,7 @@ FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_fault_is_told(
+def test_fault_is_reported(
     name: str, certificates: Certificates, locked_key: str, tmp_path: Path
 ) -> None:
     text = tmp_path / "text"
@@ -254,19 +257,19 @@ def test_fault_is_told(
             return value
         return re.sub("|".join(rf"\b{word}\b" for word in files), lambda m: files[m[0]], value)
 
-    options, told = FAULTS[name]
+    options, expected = FAULTS[name]
     block = {f"redis_{option}": filled(value) for option, value in options.items()}
     with pytest.raises(StartupCheck) as found:
         RedisSettings.from_mapping(block, where="redis_connections.states")
     assert "hunter2" not in f"{found.value} {found.value!r}"
     lines = str(found.value).splitlines()
-    assert len(lines) == len(told)
-    for line, wanted in zip(lines, told, strict=True):
+    assert len(lines) == len(expected)
+    for line, wanted in zip(lines, expected, strict=True):
         assert line.startswith("redis_connections.states: redis_")
         assert filled(wanted) in line
 
 
-def test_all_are_told_at_once() -> None:
+def test_all_faults_are_reported_at_once() -> None:
     block = {
         "redis_tls": True,
         "redis_certificate": "/no/crt",
@@ -284,7 +287,7 @@ def test_all_are_told_at_once() -> None:
     assert all(line.startswith("redis_connection: ") for line in lines)
 
 
-def test_options_that_fit(certificates: Certificates, tmp_path: Path) -> None:
+def test_valid_options(certificates: Certificates, tmp_path: Path) -> None:
     both = tmp_path / "both.pem"
     both.write_text(
         Path(certificates.client).read_text() + Path(certificates.client_key).read_text()
@@ -329,7 +332,7 @@ def test_seeds_of_a_cluster() -> None:
         factory.client(url)
 
 
-def test_what_stands_in_a_url_and_beside_it() -> None:
+def test_option_in_the_url_and_in_the_block() -> None:
     where = RedisSettings.from_mapping(
         {"redis_url": "redis://a", "redis_db": 3, "redis_password": "hunter2"}
     )
@@ -337,7 +340,7 @@ def test_what_stands_in_a_url_and_beside_it() -> None:
     assert (options["host"], options["db"], options["password"]) == ("a", 3, "hunter2")
 
 
-def test_who_sets_deadlines_of_his_own_has_none_of_redis_py() -> None:
+def test_unbounded_clients_have_no_time_outs_of_redis_py() -> None:
     for url, seconds in (("redis://a", 4.0), ("redis://a?socket_timeout=7", 7.0)):
         where = RedisSettings.from_mapping({"redis_url": url, "redis_timeout": 4})
         assert factory.client(where).connection_pool.connection_kwargs["socket_timeout"] == seconds

@@ -139,10 +139,10 @@ def test_faults_of_a_block() -> None:
         with pytest.raises(StartupCheck) as fault:
             RedisSettings.from_mapping({option: value})
         assert option in str(fault.value)
-        told = fault.value
-        assert_silent(f"{told} {told!r}")
-        assert told.__cause__ is None
-        assert told.__context__ is None
+        error = fault.value
+        assert_silent(f"{error} {error!r}")
+        assert error.__cause__ is None
+        assert error.__context__ is None
 
 
 def run_check(folder: Path, blocks: dict[str, object]) -> tuple[int, str]:

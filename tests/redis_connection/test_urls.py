@@ -97,7 +97,7 @@ REFUSED_URLS = {
 
 
 @pytest.mark.parametrize("url", REFUSED_URLS)
-def test_url_that_means_something_else(url: str) -> None:
+def test_ambiguous_or_invalid_url(url: str) -> None:
     fault = fault_of(url)
     assert fault.startswith(("redis_url ", "the host in redis_url", "the p"))
     assert REFUSED_URLS[url] in fault
@@ -105,7 +105,7 @@ def test_url_that_means_something_else(url: str) -> None:
 
 
 @pytest.mark.parametrize("option", REFUSED)
-def test_option_of_redis_py_that_stores_cannot_have(option: str) -> None:
+def test_unsupported_option_of_redis_py(option: str) -> None:
     fault = fault_of(f"rediss://host/0?{option}=1")
     assert fault == f"redis_url cannot have the option {option}: {REFUSED[option]}"
 
@@ -153,7 +153,7 @@ def test_options_for_connections_get_there() -> None:
     }
 
 
-def test_address_of_version_6_is_shown_as_one() -> None:
+def test_ipv6_address_is_shown_in_brackets() -> None:
     assert RedisSettings(url="redis://[::1]:7/3").place == "[::1]:7"
     assert RedisSettings(host="::1", port=7).place == "[::1]:7"
 

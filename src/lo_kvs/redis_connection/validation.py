@@ -181,7 +181,10 @@ def _cluster_faults(settings: RedisSettings, url: URL) -> Iterator[str]:
             )
         return
     if settings.sentinels:
-        yield ("redis_cluster: a cluster does not use Sentinels; remove redis_sentinels or redis_cluster")
+        yield (
+            "redis_cluster: a cluster does not use Sentinels; remove redis_sentinels, or "
+            "redis_cluster"
+        )
     if settings.socket is not None or "socket" in url.fields:
         yield ("redis_cluster: a cluster cannot use a unix socket; use redis_host or redis_nodes")
     db = url.fields.get("db", settings.db)

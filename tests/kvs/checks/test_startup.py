@@ -281,7 +281,7 @@ def start(fault: Fault) -> str:
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_fault_is_told(name: str) -> None:
+def test_fault_is_reported(name: str) -> None:
     fault = FAULTS[name]
     text = start(fault)
     assert text.startswith("the `kvs` configuration cannot be used:\n  - ")

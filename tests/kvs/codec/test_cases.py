@@ -248,7 +248,7 @@ def test_a_cycle(codec: ModuleType) -> None:
     assert caught.value.path in {"$.list[1]", "$.list[2]"}
 
 
-def test_a_part_that_stands_twice_is_no_cycle(codec: ModuleType) -> None:
+def test_repeated_part_is_not_a_cycle(codec: ModuleType) -> None:
     part = [1]
     assert codec.encode_state({"a": part, "b": [part, part]}) == (b'{"a":[1],"b":[[1],[1]]}', True)
 
@@ -282,5 +282,5 @@ def test_a_plain_copy(codec: ModuleType, value: Any) -> None:
 
 
 @pytest.mark.parametrize("value", UNSURE, ids=lambda value: type(value).__name__)
-def test_a_value_that_is_not_plain_beyond_doubt(codec: ModuleType, value: Any) -> None:
+def test_value_that_may_not_be_plain(codec: ModuleType, value: Any) -> None:
     assert codec.plain_copy(value) is NOT_PLAIN

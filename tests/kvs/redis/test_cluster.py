@@ -118,7 +118,7 @@ def test_keys_that_moved_before_their_slot_are_asked_for(cluster: ClusterServers
     on_cluster(cluster, use)
 
 
-def test_keys_that_are_parted_while_they_move_are_waited_for(cluster: ClusterServers) -> None:
+def test_keys_on_two_nodes_during_a_move_are_retried(cluster: ClusterServers) -> None:
     slot, to = slot_and_other(cluster, INTERNAL)
 
     async def use(store: Store) -> None:
@@ -176,7 +176,7 @@ def calls_of(cluster: ClusterServers, command: str) -> int:
     return sum(int(line.split("calls=")[1].split(",")[0]) for line in lines)
 
 
-def test_script_that_was_forgotten_is_sent_once_to_each_node(cluster: ClusterServers) -> None:
+def test_lost_script_is_sent_once_to_each_node(cluster: ClusterServers) -> None:
     async def use(store: Store) -> None:
         items = {f"key {at}": at for at in range(300)}
         await store.multiset(items)
@@ -259,7 +259,7 @@ def test_way_of_a_key_looks_at_the_keys_beside_it(cluster: ClusterServers) -> No
     assert all("different slots" in text for text in refused)
 
 
-def test_commits_that_replicas_do_not_confirm(cluster: ClusterServers) -> None:
+def test_commits_not_confirmed_by_replicas(cluster: ClusterServers) -> None:
     """The cluster has none: what was made is told with what it lacks, once for a pipeline."""
     waits = 0
 
@@ -381,7 +381,7 @@ def test_prefix_with_braces_is_refused(
     assert cluster.ask(0, "DBSIZE") == 0
 
 
-def test_one_node_that_answers_is_enough_to_begin(cluster: ClusterServers) -> None:
+def test_one_reachable_node_is_enough_to_start(cluster: ClusterServers) -> None:
     nodes = (*(f"127.0.0.1:{closed_port()}" for _ in range(3)), cluster.nodes[1])
 
     async def main() -> None:
@@ -422,7 +422,7 @@ def test_no_node_answers() -> None:
     asyncio.run(main())
 
 
-def test_single_server_is_no_cluster(redis_url: str) -> None:
+def test_single_server_is_not_a_cluster(redis_url: str) -> None:
     place = RedisSettings(url=redis_url).place
     where = RedisSettings(cluster=True, nodes=(place,), retry_for=0.5)
 

@@ -63,7 +63,7 @@ def standing_still(cluster: ClusterServers) -> Iterator[None]:
 
 @pytest.mark.parametrize("timeout", [0.3, 5.0], ids=["many tries", "one try"])
 @pytest.mark.parametrize("kind", ["set", "update", "get"])
-def test_who_waits_for_others_of_his_slot_has_a_deadline_of_his_own(
+def test_changes_queued_in_a_slot_have_their_own_deadlines(
     own_cluster: ClusterServers, kind: str, timeout: float
 ) -> None:
     tag = tag_on(own_cluster, LOST)
@@ -90,7 +90,9 @@ def test_who_waits_for_others_of_his_slot_has_a_deadline_of_his_own(
     asyncio.run(main())
 
 
-def test_who_waited_through_an_outage_is_served_in_order(own_cluster: ClusterServers) -> None:
+def test_changes_that_waited_through_an_outage_keep_their_order(
+    own_cluster: ClusterServers,
+) -> None:
     tag = tag_on(own_cluster, LOST)
 
     async def main() -> None:
@@ -153,9 +155,7 @@ def test_explicit_deadline_behind_calls_with_later_deadlines(
 
 
 @pytest.mark.parametrize("timeout", [0.3, 5.0], ids=["many tries", "one try"])
-def test_many_keys_of_which_one_node_takes_none(
-    own_cluster: ClusterServers, timeout: float
-) -> None:
+def test_many_keys_with_one_unavailable_node(own_cluster: ClusterServers, timeout: float) -> None:
     """Those of the other nodes are written all the same, and it takes no longer."""
     items = {f"many {n}": n for n in range(3_000)}
     names = [f"many {n}".encode() for n in range(3_000)]
@@ -232,7 +232,7 @@ async def coming_and_going(cluster: ClusterServers, away_s: float) -> AsyncItera
 
 
 @pytest.mark.parametrize("name", ["multiget", "keys", "dump", "clear"])
-def test_a_node_that_comes_and_goes_does_not_drag_out_a_call_of_many_parts(
+def test_flapping_node_does_not_prolong_a_call_of_many_chunks(
     own_cluster: ClusterServers, name: str
 ) -> None:
     tag = tag_on(own_cluster, LOST)

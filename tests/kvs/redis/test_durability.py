@@ -115,7 +115,7 @@ def test_what_returned_is_on_the_replica(primary: RedisServer, replicated: Redis
     asyncio.run(main())
 
 
-def test_replica_that_stands_still(primary: RedisServer, replicated: RedisServer) -> None:
+def test_hanging_replica(primary: RedisServer, replicated: RedisServer) -> None:
     """Written, and said to be: not a conflict, not unknown, not to be sent again."""
 
     async def main() -> None:
@@ -238,7 +238,7 @@ def test_connection_lost_while_waiting(primary: RedisServer, replicated: RedisSe
     asyncio.run(main())
 
 
-def test_server_that_may_not_be_asked_to_wait(primary: RedisServer) -> None:
+def test_user_without_permission_for_wait(primary: RedisServer) -> None:
     """Without the right to WAIT nothing is written: that is seen before the first commit."""
     with redis.Redis(port=primary.port) as client:
         client.set("key", b"1")
@@ -311,7 +311,7 @@ def test_append_only_file() -> None:
         asyncio.run(main(server))
 
 
-def test_nobody_waits_unless_told_to() -> None:
+def test_no_waiting_by_default() -> None:
     async def main(server: RedisServer) -> None:
         async with PersistentRedisKVS(connection=settings_for(server.port)) as store:
             await store.set("key", 1)
@@ -329,7 +329,7 @@ async def count(event: object, state: dict[str, int]) -> tuple[dict[str, int], d
     return state, state
 
 
-def test_reducer_whose_state_is_not_yet_replicated_goes_on_from_it(
+def test_reducer_continues_from_a_state_that_is_not_yet_replicated(
     primary: RedisServer, replicated: RedisServer
 ) -> None:
     async def main() -> None:
@@ -379,7 +379,7 @@ def test_reducer_whose_state_is_not_yet_replicated_goes_on_from_it(
         ({"wait_timeout": float("nan")}, "`wait_timeout`"),
     ],
 )
-def test_options_that_make_no_sense(options: dict[str, float], match: str) -> None:
+def test_invalid_options(options: dict[str, float], match: str) -> None:
     with pytest.raises(KVSError, match=match):
         PersistentRedisKVS(**options)  # type: ignore[arg-type]
 

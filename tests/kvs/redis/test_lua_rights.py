@@ -94,7 +94,7 @@ def stored(client: redis.Redis) -> dict[bytes, bytes | None]:
 @pytest.mark.parametrize("ttl_ms", [0, 60_000])
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("withheld", ["unlink", "mset", "set", "mset -unlink", "get", "mget"])
-def test_a_call_is_made_or_refused_as_a_whole(
+def test_call_is_made_or_refused_as_a_whole(
     server: RedisServer, admin: redis.Redis, withheld: str, name: str, ttl_ms: int, earlier: bool
 ) -> None:
     grant(admin, "app", "reset", "on", ">pass", "~*", "+@all")

@@ -121,7 +121,7 @@ def test_dripping_replies_are_read_whole(redis_server: RedisServer, redis_url: s
     asyncio.run(main())
 
 
-def test_cancelled_caller_disturbs_nobody_on_its_connection(
+def test_cancelled_caller_does_not_disturb_its_connection(
     redis_server: RedisServer, redis_url: str
 ) -> None:
     async def main() -> None:
@@ -234,7 +234,7 @@ NOT_NOW = [
 
 
 @pytest.mark.parametrize("answer", NOT_NOW, ids=lambda answer: answer[1:].split()[0].decode())
-def test_server_that_says_not_now(answer: bytes) -> None:
+def test_server_with_a_temporary_error(answer: bytes) -> None:
     """Waiting helps, and when it does not, then nothing was done."""
 
     async def main() -> None:
@@ -294,7 +294,7 @@ def test_server_that_refuses(answer: bytes) -> None:
         b",1.5\r\n",
     ],
 )
-def test_answer_that_no_script_of_ours_gives(answer: bytes) -> None:
+def test_reply_that_no_script_of_ours_returns(answer: bytes) -> None:
     """Something else than Redis answers: the store asks again on a new connection, and where
     that goes on says so by the deadline.
     """
@@ -311,7 +311,7 @@ def test_answer_that_no_script_of_ours_gives(answer: bytes) -> None:
     asyncio.run(main())
 
 
-def test_reply_that_announces_more_than_there_can_be() -> None:
+def test_reply_that_announces_too_many_items() -> None:
     """The parser would make room for all of it, and hold the event loop up for seconds."""
 
     async def main() -> None:
