@@ -1,4 +1,4 @@
-"""What a caller can get wrong: each gets a typed error at once, and nothing is written."""
+"""Invalid arguments: each raises a typed error at once, and nothing is written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Somebody cancels every task of the event loop, as a graceful shutdown does, and goes on."""
+"""All tasks of the event loop are cancelled, as in a graceful shutdown; the store keeps working."""
 
 from __future__ import annotations
 

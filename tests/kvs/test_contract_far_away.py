@@ -1,4 +1,4 @@
-"""The contract on a server in another region: it must not demand that a store is quick.
+"""The contract on a server in another region: it must not require a fast store.
 
 Of its tests, those in which many calls wait for each other, or in which time plays a part.
 """

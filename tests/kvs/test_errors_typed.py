@@ -1,4 +1,4 @@
-"""Each error of a server comes out as a type of its own, with its code, and can be pickled."""
+"""Each server error is raised as its own type, with its code, and can be pickled."""
 
 from __future__ import annotations
 

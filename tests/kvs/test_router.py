@@ -1,4 +1,4 @@
-"""The router: what it makes, keeps, replaces and closes."""
+"""The router: which stores it creates, keeps, replaces and closes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Updates of one key from many tasks: each in its turn, written together, answered apart."""
+"""Updates of one key from many tasks: made in order, written together, answered separately."""
 
 from __future__ import annotations
 

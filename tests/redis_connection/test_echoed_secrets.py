@@ -1,4 +1,4 @@
-"""Servers that quote what they were sent: no password comes back in anything that we say."""
+"""Servers that quote commands: no password appears in any of our errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Servers and proxies that have no HELLO, or are not to be sent one."""
+"""Servers and proxies without HELLO, or for which HELLO is disabled."""
 
 from __future__ import annotations
 

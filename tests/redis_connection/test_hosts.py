@@ -1,4 +1,4 @@
-"""Hosts of servers, Sentinels and nodes: a slip is refused before anybody looks it up."""
+"""Invalid hosts of servers, Sentinels and nodes are refused before they are resolved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`redis_connections`: a store's entry names the Redis that it lies on."""
+"""`redis_connections`: a store's entry names the connection that it uses."""
 
 from __future__ import annotations
 

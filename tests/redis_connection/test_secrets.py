@@ -1,4 +1,4 @@
-"""No password is in what people or logs get to see: faults, errors, reprs, the command line."""
+"""No password appears in messages, errors, reprs, logs or the command line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from lo_kvs.redis_connection import RedisSettings, factory
 from lo_kvs.testing.servers.sentinel import SentinelServer
 from lo_kvs.testing.servers.server import RedisServer
 
-#: In every place where a secret can stand. A user's name is told to nobody either.
+#: In every option that can contain a secret. User names are not shown either.
 SECRETS = ("hunter2", "hunter3", "secret-user")
 USER, PASSWORD, SENTINEL_PASSWORD = "secret-user", "hunter2", "hunter3"
 

@@ -1,4 +1,4 @@
-"""The codec's cases as a table: what becomes which bytes, and what is refused where."""
+"""The codec's cases as a table: values with their bytes, and refused values with their path."""
 
 from __future__ import annotations
 

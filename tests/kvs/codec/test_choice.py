@@ -1,4 +1,4 @@
-"""Which twin runs: the compiled one where it is built, the pure one where it is asked for."""
+"""Which codec is used: the compiled one if it is built, the pure one on request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values that are made to break an encoder: written exactly, or refused with `NotJSON`."""
+"""Hostile values are written exactly, or refused with `NotJSON`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stores on a cluster: what is repaired, what is refused, what is listed."""
+"""Stores on a cluster: redirections and retries, refused changes, listing of keys."""
 
 from __future__ import annotations
 
@@ -260,7 +260,7 @@ def test_way_of_a_key_looks_at_the_keys_beside_it(cluster: ClusterServers) -> No
 
 
 def test_commits_not_confirmed_by_replicas(cluster: ClusterServers) -> None:
-    """The cluster has none: what was made is told with what it lacks, once for a pipeline."""
+    """The cluster has no replicas: changes are reported as not replicated, once per pipeline."""
     waits = 0
 
     class Counted(Durability):

@@ -1,4 +1,4 @@
-"""Deadlines on a cluster: of changes that wait for others of their slot, and of many parts."""
+"""Deadlines on a cluster: of changes queued in their slot, and of calls with many chunks."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_changes_queued_in_a_slot_have_their_own_deadlines(
             assert min(results)[0] > RETRY_FOR / 2
             # One call of the slot at a time: of most others nothing was sent.
             assert sum(error is OutcomeUnknown for _, error in results) < 20
-            # Afterwards it goes on, with full patience.
+            # Afterwards calls have their full deadline again.
             await store.set(f"{tag} 0", 1)
             assert await store.update(f"{tag} 0", plus) == 2
 
@@ -156,7 +156,7 @@ def test_explicit_deadline_behind_calls_with_later_deadlines(
 
 @pytest.mark.parametrize("timeout", [0.3, 5.0], ids=["many tries", "one try"])
 def test_many_keys_with_one_unavailable_node(own_cluster: ClusterServers, timeout: float) -> None:
-    """Those of the other nodes are written all the same, and it takes no longer."""
+    """Keys on the other nodes are still written, and the call takes no longer."""
     items = {f"many {n}": n for n in range(3_000)}
     names = [f"many {n}".encode() for n in range(3_000)]
     on_lost = [own_cluster.node_of(own_cluster.slot_of(name)) == LOST for name in names]
@@ -177,7 +177,7 @@ def test_many_keys_with_one_unavailable_node(own_cluster: ClusterServers, timeou
 def test_replay_and_its_read_share_one_deadline(
     own_cluster: ClusterServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The record answers the call that was sent again, and reading what it met then hangs."""
+    """The call's record answers the retry; then reading the conflicting value hangs."""
     tag = tag_on(own_cluster, LOST)
     reply = round_trips.reply_on
 

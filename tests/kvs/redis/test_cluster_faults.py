@@ -1,4 +1,4 @@
-"""Nodes of a cluster that die, stand still, or whose replies are lost."""
+"""Cluster nodes that are killed or hang, and lost replies."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def timed(work: Any) -> tuple[float, Any]:
 
 
 async def use_all_nodes(cluster: ClusterServers, store: Store, retry_for: float) -> None:
-    """Nodes that are well answer at once; what lies on the lost one fails at its deadline."""
+    """Healthy nodes answer at once; calls to the lost node fail at their deadline."""
     lost = keys_of(cluster, LOST, 40)
     well = keys_of(cluster, 0, 40) + keys_of(cluster, 2, 40)
     failing = [asyncio.create_task(timed(store.set(key, 1))) for key in lost]

@@ -1,4 +1,4 @@
-"""Commits of large values: they do what the script does, at most once, and in two round trips."""
+"""Commits of large values: the same results as the script, at most once, in two round trips."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The short way of a commit: one command and one reply, on the transport of a connection."""
+"""The fast path of a commit: one command and one reply, directly on the transport."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def packed(*words: Any) -> bytes:
 
 @contextlib.asynccontextmanager
 async def opened(server: RedisServer) -> AsyncIterator[tuple[Any, ReplyProtocol]]:
-    """A connection of redis-py, and an exchange on it."""
+    """A redis-py connection, and a ReplyProtocol on it."""
     client = factory.client(settings_for(server.port))
     connection: Any = await client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
     reply_protocol = ReplyProtocol.on(connection)
@@ -159,7 +159,7 @@ def tasks(monkeypatch: pytest.MonkeyPatch) -> list[None]:
 def count_tasks(
     monkeypatch: pytest.MonkeyPatch, kind: type[Dispatcher[Any, Any, Any]]
 ) -> list[None]:
-    """One item for each task that carriers of this kind need from here on."""
+    """One item for each task that dispatchers of this class start from here on."""
     run_all: Callable[..., Awaitable[None]] = kind._run_all
     needed: list[None] = []
 

@@ -62,7 +62,7 @@ def replicas_of(primary: RedisServer, count: int = 1, *options: str) -> Iterator
 
 @contextmanager
 def stopped(*servers: RedisServer) -> Iterator[None]:
-    """Their processes stand still."""
+    """Stop their processes."""
     for server in servers:
         os.kill(server.pid, signal.SIGSTOP)
     try:
@@ -116,7 +116,7 @@ def test_what_returned_is_on_the_replica(primary: RedisServer, replicated: Redis
 
 
 def test_hanging_replica(primary: RedisServer, replicated: RedisServer) -> None:
-    """Written, and said to be: not a conflict, not unknown, not to be sent again."""
+    """The change is written and reported as such: not a conflict, not unknown, not to be resent."""
 
     async def main() -> None:
         async with PersistentRedisKVS(

@@ -1,4 +1,4 @@
-"""Values that are too large for the server: refused before they are sent, and nobody else waits."""
+"""Values too large for the server are refused before they are sent; other calls do not wait."""
 
 from __future__ import annotations
 

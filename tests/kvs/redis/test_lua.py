@@ -1,4 +1,4 @@
-"""The scripts: what their headers say is what they do, and what Python expects of them."""
+"""The Lua scripts do what their headers say and what the Python code expects."""
 
 from __future__ import annotations
 

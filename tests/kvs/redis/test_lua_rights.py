@@ -1,4 +1,4 @@
-"""Users that lack a command which a commit needs: all of it is made, or nothing."""
+"""Users without permission for a command of a commit: all of it is made, or nothing."""
 
 from __future__ import annotations
 

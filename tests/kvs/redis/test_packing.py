@@ -1,4 +1,4 @@
-"""Packing calls: both twins make the same words, and take the same changes."""
+"""Packing: the compiled and the pure version give the same bytes and take the same changes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ changes = st.builds(Change, names, st.none() | st.binary() | st.just(Guard.ANY),
 
 
 def done(_: object) -> None:
-    """Nobody is told in these tests."""
+    """A callback that is not called in these tests."""
 
 
 def taken(

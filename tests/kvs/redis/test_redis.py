@@ -1,4 +1,4 @@
-"""What is the Redis stores' own: other programs' keys, prefixes, loops, forks, scripts."""
+"""The stores on Redis: other programs' keys, prefixes, event loops, forks, scripts."""
 
 from __future__ import annotations
 
@@ -399,7 +399,7 @@ def test_server_started_while_a_call_waits() -> None:
 
 
 def test_server_that_refuses_commands() -> None:
-    """Each refusal is told with the server's words, at once, and writes nothing."""
+    """Each refusal is raised at once with the server's error, and nothing is written."""
 
     async def main(server: RedisServer) -> None:
         with redis.Redis.from_url(server.url) as client:

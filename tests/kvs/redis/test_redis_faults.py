@@ -1,4 +1,4 @@
-"""Connections that break, and servers that are not there: what is promised about outcomes."""
+"""Broken connections and unavailable servers: outcomes are as promised."""
 
 # A store inside its proxy reads better nested.
 # ruff: noqa: SIM117
@@ -235,7 +235,7 @@ NOT_NOW = [
 
 @pytest.mark.parametrize("answer", NOT_NOW, ids=lambda answer: answer[1:].split()[0].decode())
 def test_server_with_a_temporary_error(answer: bytes) -> None:
-    """Waiting helps, and when it does not, then nothing was done."""
+    """A retry helps; if it does not, nothing was done."""
 
     async def main() -> None:
         async with server_that_answers(answer, answer, b"*1\r\n$1\r\nc\r\n") as port:
@@ -348,7 +348,7 @@ def test_lost_for_longer_than_the_deadline_is_unknown(
 
 
 def test_refused_after_a_lost_reply_is_unknown() -> None:
-    """The first attempt was made, and only its reply lost: nobody may say "nothing written"."""
+    """The first attempt was executed, only its reply is lost: never report "nothing written"."""
 
     async def main(server: RedisServer) -> None:
         with redis.Redis(port=server.port) as client:
