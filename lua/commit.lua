@@ -5,11 +5,11 @@
              first those that are read, and after them, in the same order, the others
 
   ARGV[1]    number  of this call; the writer counts up after each definite answer
-  ARGV[2]    record_ttl_ms  longer than the writer may go on sending this call again
+  ARGV[2]    record_ttl_ms  longer than the writer may retry this call
   ARGV[3]    ttl_ms  of the values that are put; 0: they do not expire
   ARGV[4]    read_count  how many KEYS after the first are read
   ARGV[5]    layout  one letter for the guard, then one for each put, then '.'
-               guard  a  put whatever stands there
+               guard  a  put unconditionally
                       n  put if the guard key is absent
                       v  put if it holds exactly the bytes that follow in ARGV
                       A  like a, of a key that is not read
