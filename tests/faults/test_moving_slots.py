@@ -97,7 +97,7 @@ class Run:
         self, cluster: ClusterServers, seed: int, *, moves: int, cuts: int, **options: str
     ) -> None:
         self._cluster = cluster
-        self._patience_s = 5.0 if "asking" in options else WAIT_MAX_S / 2
+        self._limit_s = 5.0 if "asking" in options else WAIT_MAX_S / 2
         start = time.monotonic()
         rng = random.Random(seed)
         cluster.flush()
@@ -145,7 +145,7 @@ class Run:
     def _wait_until(self, so: Callable[[], bool], otherwise: str) -> None:
         start = time.monotonic()
         while not so():
-            assert time.monotonic() < start + self._patience_s, otherwise
+            assert time.monotonic() < start + self._limit_s, otherwise
             time.sleep(0.001)
 
 
