@@ -1,15 +1,15 @@
---[[ commit: many changes, each whole or not at all, and the call at most once.
+--[[ commit: make many changes, each atomically, and the call at most once.
 
   KEYS[1]    record  what this writer's last call did: '[<number>,"<outcomes>"]', which is JSON
   KEYS[2…]   for each change: the guard key, then the keys put, but the guard not twice;
              first those that are read, and after them, in the same order, the others
 
   ARGV[1]    number  of this call; the writer counts up after each definite answer
-  ARGV[2]    record_ttl_ms  longer than the writer may go on sending this call again
+  ARGV[2]    record_ttl_ms  longer than the writer may retry this call
   ARGV[3]    ttl_ms  of the values that are put; 0: they do not expire
   ARGV[4]    read_count  how many KEYS after the first are read
   ARGV[5]    layout  one letter for the guard, then one for each put, then '.'
-               guard  a  put whatever stands there
+               guard  a  put unconditionally
                       n  put if the guard key is absent
                       v  put if it holds exactly the bytes that follow in ARGV
                       A  like a, of a key that is not read
@@ -41,7 +41,7 @@ local REPEAT, REPEAT_UNREAD, REMOVE, SET_GUARD, REMOVE_GUARD = 114, 82, 88, 103,
 local UNREAD = 97 -- capital letters stand for keys that are not read
 local PART = 4000 -- of a long list: unpack takes some 8,000
 
--- The server's own words, the code first: Redis 6.2 puts the line of the script before them.
+-- The server's error with its code first: Redis 6.2 puts the line of the script before it.
 local function words_of(reply)
   return (string.gsub(string.gsub(reply.err, '^@user_script: %d+: ', ''), '^%-', ''))
 end
@@ -51,9 +51,9 @@ local function foreign(key)
   return kind ~= 'none' and kind ~= 'string'
 end
 
--- Everything is looked at first, and nothing written: an error undoes no write before it.
--- All in one MGET, which is cheaper for a small value than to ask for the key's kind, and raises
--- no error where that is a list or hash. Only where nothing is found can such a one stand.
+-- Read everything before writing anything: an error does not undo earlier writes.
+-- Use one MGET: for small values it is cheaper than asking for the key's type, and it raises no
+-- error for a list or hash. Only keys without a value can be of another type.
 local read_end = 1 + read_count
 local found = call('MGET', unpack(KEYS, 1, min(PART, read_end)))
 for i = PART + 1, read_end, PART do
@@ -148,10 +148,10 @@ if others then
   answer = table.concat(outcomes)
 end
 
--- Then it is all written, or nothing. What keeps a server from writing shows at the first write;
--- it comes back as it is, since an error of redis.call loses its code on Redis 6.2. What this
--- user may not do shows at the first use of a command: each is tried before another has changed
--- a value.
+-- Then write everything or nothing. If the server cannot write, the first write fails; its error
+-- is returned as it is, because an error of redis.call loses its code on Redis 6.2. A missing
+-- permission shows at the first use of a command: each command is tried before another one has
+-- changed a value.
 local entry, full, again = '[' .. number .. ',"' .. answer .. '"]', false, false
 local tried = redis.pcall('SET', KEYS[1], entry, 'PX', record_ttl_ms)
 if tried.err then

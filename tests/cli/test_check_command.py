@@ -102,7 +102,7 @@ def test_warnings(lo_kvs: Any, tmp_path: Path) -> None:
         write(tmp_path, server.url, one=entry, two={"type": "redis_ephemeral", "expiry": 1})
         answer = lo_kvs("check")
         assert answer.code == 1, answer
-        # Told once, and as findings: the check does not stop at what would refuse a start.
+        # Results once, and as findings: the check does not stop at what would refuse a start.
         for line in (
             f"Redis at 127.0.0.1:{server.port}, database 0, for one, two:",
             "  warning  persistence  nothing is persisted: a restart ",

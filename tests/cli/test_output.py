@@ -159,7 +159,7 @@ def test_any_encoding_of_the_output_will_do(
         assert b"Traceback" not in found.stderr
 
 
-def test_dump_is_private_and_follows_no_link(lo_kvs: Any, hostile: Path) -> None:
+def test_dump_file_is_private_and_follows_no_link(lo_kvs: Any, hostile: Path) -> None:
     victim = hostile / "victim"
     victim.write_text("precious")
     public = hostile / "public"

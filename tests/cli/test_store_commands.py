@@ -129,10 +129,10 @@ def test_dump_leaves_out_invalid_json(lo_kvs: Any, tmp_path: Path, redis_url: st
     answer = lo_kvs("dump")
     assert answer.code == 1, answer
     assert json.loads(answer.out) == {"good": 1}
-    assert "left out: the value of 'bad' is no JSON" in answer.err
+    assert "left out: the value of 'bad' is not valid JSON" in answer.err
     answer = lo_kvs("get", "bad")
     assert (answer.code, answer.out) == (1, "")
-    assert "the value of 'bad' is no JSON" in answer.err
+    assert "the value of 'bad' is not valid JSON" in answer.err
     assert lo_kvs("get", "list").code == 1
 
 

@@ -1,7 +1,7 @@
-"""A disk that fails: the n-th call on files below a folder raises, in this process.
+"""BadDisk: makes the n-th file call below a folder fail, in this process.
 
-A write that fails has written half of its bytes before; a close that fails has closed, as on
-Linux. What is patched are the calls themselves, so a store is none the wiser.
+A failing write has written half of its bytes; a failing close has closed the file, as on Linux.
+The system calls themselves are patched, so the store needs no changes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CALLS = (
 
 
 class BadFile:
-    """An open file whose calls count, and fail, too."""
+    """An open file whose calls are counted and fail, too."""
 
     def __init__(self, file: Any, disk: BadDisk) -> None:
         self._file = file
@@ -58,8 +58,8 @@ class BadFile:
 class BadDisk:
     """`with BadDisk(folder, at=3, error=errno.EIO) as disk:` the third call below `folder` fails.
 
-    for_good  whether every call after it fails as well
-    calls     what was called, in order, up to and with the call that failed
+    for_good  whether every later call fails as well
+    calls     the calls in order, up to and including the one that failed
     """
 
     def __init__(self, folder: str, *, at: int, error: int, for_good: bool = False) -> None:
@@ -76,11 +76,11 @@ class BadDisk:
 
     @property
     def reached(self) -> bool:
-        """Whether there was a call that failed."""
+        """Whether a call has failed."""
         return self.done >= self._at
 
     def fails_now(self, call: str) -> bool:
-        """Count the call; whether it is to fail."""
+        """Count the call; return whether it must fail."""
         self.done += 1
         self.calls.append(call)
         return self.done == self._at or (self._for_good and self.done > self._at)

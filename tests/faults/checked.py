@@ -15,7 +15,7 @@ from lo_kvs import settings
 from lo_kvs.kvs import KVS, kvs_startup_check
 
 PROGRAM = "from lo_kvs.cli import app; app()"
-PATIENCE_S = 60
+WAIT_MAX_S = 60
 
 
 class Checked(NamedTuple):
@@ -39,17 +39,17 @@ def checked(folder: Path, connection: dict[str, Any], **stores: dict[str, Any]) 
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=PATIENCE_S,
+        timeout=WAIT_MAX_S,
         check=False,
     )
     assert done.stderr == ""
-    told = json.loads(done.stdout)
-    assert told["exit_code"] == done.returncode
+    report = json.loads(done.stdout)
+    assert report["exit_code"] == done.returncode
     return Checked(
         done.returncode,
         [
             (found["severity"], found["check"], f"{found['what']}; {found['way_out']}")
-            for server in told["servers"]
+            for server in report["servers"]
             for found in server["findings"]
         ],
     )

@@ -10,7 +10,7 @@ from typing import Final
 
 from tests.faults.stored import stored_counts
 from tests.faults.worker import COUNTERS, STUDENTS, key_of
-from tests.faults.workers import PATIENCE_S, Worker, released, tell, totals
+from tests.faults.workers import WAIT_MAX_S, Worker, released, tell, totals
 
 from lo_kvs.kvs import KVSError, OutcomeUnknown, Refused, Unavailable
 from lo_kvs.testing.faults.proxy import Fault, FaultProxy
@@ -90,7 +90,7 @@ def count_through_proxy(
 
     def until_struck() -> None:
         while proxy.counts.total() < faults:
-            assert time.monotonic() < start + PATIENCE_S, f"only {proxy.counts} till now"
+            assert time.monotonic() < start + WAIT_MAX_S, f"only {proxy.counts} till now"
             time.sleep(0.01)
 
     with proxy.run_in_thread():

@@ -56,7 +56,7 @@ def test_foreign_script_blocks_the_server(tally: Tally) -> None:
     async def main(server: RedisServer) -> int:
         patient = RedisSettings(host="127.0.0.1", port=server.port, retry_for=30)
         hasty = RedisSettings(host="127.0.0.1", port=server.port, retry_for=RETRY_FOR)
-        told = 0
+        errors = 0
         async with (
             PersistentRedisKVS(connection=patient) as waits,
             PersistentRedisKVS(connection=hasty) as gives_up,
@@ -76,21 +76,21 @@ def test_foreign_script_blocks_the_server(tally: Tally) -> None:
                         assert type(fault.value) is ServerBusy
                         assert fault.value.code == "BUSY"
                         assert "SCRIPT KILL" in str(fault.value)
-                        told += 1
+                        errors += 1
                     assert not going_on.done()
                     assert not reading.done()
                 async with asyncio.timeout(20):
                     assert await going_on == at
                     assert await reading is None
                 assert await gives_up["count"] == at
-        return told
+        return errors
 
     with RedisServer("--lua-time-limit", str(BUSY_AFTER_MS)) as server:
-        told = asyncio.run(main(server))
-    tally("T13", told + 2 * ROUNDS, "typed, retried, in time, each update once")
+        errors = asyncio.run(main(server))
+    tally("T13", errors + 2 * ROUNDS, "typed, retried, in time, each update once")
 
 
-def test_script_that_blocks_in_silence(tally: Tally) -> None:
+def test_blocking_script_without_replies(tally: Tally) -> None:
     """Before it says BUSY a server says nothing at all: what was sent may then be done later."""
 
     async def main(server: RedisServer) -> None:

@@ -29,7 +29,7 @@ from lo_kvs.testing.servers.server import RedisServer
 T = TypeVar("T")
 
 NEIGHBOURS = 4
-PATIENCE_S = 20.0
+WAIT_MAX_S = 20.0
 #: A test takes some seconds. Where a reply never comes, it fails after these, and does not hang.
 STUCK_S = 90.0
 #: A call takes some ten steps of the event loop; who is at work in each of them differs.
@@ -207,7 +207,7 @@ def clients(raw: redis.Redis) -> set[str]:
 
 @asynccontextmanager
 async def store_in_use(url: str) -> AsyncIterator[Store]:
-    where = RedisSettings(url=url, timeout=PATIENCE_S, retry_for=PATIENCE_S)
+    where = RedisSettings(url=url, timeout=WAIT_MAX_S, retry_for=WAIT_MAX_S)
     async with PersistentRedisKVS(connection=where) as store:
         KVS.add_item("default", store)
         # Both writers and the reader open their connections, and the server learns the scripts.
@@ -225,7 +225,7 @@ async def cancel_at_every_step(store: Store, case: Case, name: str) -> Counter[s
             await asyncio.sleep(0)
         in_time = task.done()
         task.cancel()
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(WAIT_MAX_S):
             (result,) = await asyncio.gather(task, return_exceptions=True)
             counts = await case.counts(store, key)
         if in_time:

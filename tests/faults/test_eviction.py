@@ -95,11 +95,11 @@ def test_eviction_loses_silently_and_is_warned_of(
     with RedisServer(*SOUND, "--maxmemory-policy", policy) as server:
         connection = {"redis_url": server.url}
         vanished = asyncio.run(work(server))
-        told = checked(tmp_path, connection, states=entry)
+        report = checked(tmp_path, connection, states=entry)
     tell(f"{policy}: {vanished} of {STATES} acknowledged states vanished")
     assert vanished > 100
-    assert told.code == 1
-    assert set(told.of("warning")) == {"eviction", "evicted keys"}
+    assert report.code == 1
+    assert set(report.of("warning")) == {"eviction", "evicted keys"}
     tally("T12", STATES, f"{policy}: {vanished} acknowledged states vanished; it was warned of")
 
 
@@ -130,8 +130,8 @@ def test_without_eviction_nothing_vanishes(
     with RedisServer(*SOUND, "--maxmemory-policy", "noeviction") as server:
         connection = {"redis_url": server.url}
         kept = asyncio.run(work(server))
-        told = checked(tmp_path, connection, states=entry)
+        report = checked(tmp_path, connection, states=entry)
     assert 0 < kept < STATES
-    assert told.code == 4
-    assert set(told.of("error")) == {"writes"}
+    assert report.code == 4
+    assert set(report.of("error")) == {"writes"}
     tally("T12", kept, f"noeviction, {kind}: OOM is answered, every acknowledged state is there")

@@ -268,7 +268,7 @@ def test_remove(
     tally("T15", 1, "remove: says whether there was one when it was removed")
 
 
-def test_key_that_expires_after_its_conflict_was_answered_to_nobody(
+def test_key_that_expires_after_a_lost_conflict_reply(
     redis_server: RedisServer, raw: redis.Redis, tally: Tally
 ) -> None:
     """The first attempt met other bytes, its reply was lost; the second finds only the record."""
@@ -310,7 +310,7 @@ def test_key_that_expires_after_its_conflict_was_answered_to_nobody(
     tally("T15", 1, "conflict whose reply was lost, then expiry: on what stands there")
 
 
-def test_short_lives_as_the_clock_has_it(
+def test_short_ttls_by_the_real_clock(
     redis_server: RedisServer, redis_url: str, seed: int, tally: Tally
 ) -> None:
     """Updates at random moments about the end of a life of 40 ms: one more, or one."""

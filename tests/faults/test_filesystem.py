@@ -1,8 +1,8 @@
 """The filesystem store on disks that fail and fill up: every call fails, once or for good.
 
-tests/kvs/filesystem/test_filesystem.py kills and fails one change at each step of the interpreter;
-here reads, writes, locks and closes fail as well, reading and recovery are struck too, and some
-limits are the kernel's own.
+tests/kvs/filesystem/test_filesystem.py kills and fails one change at each step of the interpreter.
+Here reads, writes, locks and closes fail as well, also during reading and recovery, and some
+limits are those of the kernel.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ IN_MEMORY = Path("/dev/shm")
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Path]:
-    """A folder in memory where there is such a thing; the disk's own pace is not the matter."""
+    """A folder in memory where available, because the speed of the disk does not matter here."""
     if not os.access(IN_MEMORY, os.W_OK | os.X_OK):
         yield tmp_path
         return
@@ -65,7 +65,7 @@ CHANGES = {
 DISKS = {
     "full once": (errno.ENOSPC, False),
     "bad once": (errno.EIO, False),
-    "bad for good": (errno.EIO, True),
+    "permanently bad": (errno.EIO, True),
 }
 
 
@@ -76,7 +76,7 @@ def after(change: Change) -> dict[str, Any]:
 
 @dataclass
 class Site:
-    """A store's folder, made once and copied for each attempt."""
+    """A store's folder, created once and copied for each attempt."""
 
     place: Path
     subdirs: bool
@@ -98,14 +98,16 @@ class Site:
 
 
 def leftovers(folder: Path, *parts: str) -> list[str]:
-    """Temporary files and journals, or what is in one of these folders."""
+    """The temporary files and journals, or the content of one of these folders."""
     own = folder / OWN_FOLDER
     return [path.name for part in parts or ("tmp", "journal") for path in (own / part).iterdir()]
 
 
 @pytest.mark.parametrize("fsync", [True, False])
 @pytest.mark.parametrize("subdirs", [True, False])
-def test_change_whichever_call_fails(subdirs: bool, fsync: bool, place: Path, tally: Tally) -> None:
+def test_change_is_atomic_whichever_call_fails(
+    subdirs: bool, fsync: bool, place: Path, tally: Tally
+) -> None:
     site = Site(place, subdirs, fsync)
     outcomes: Counter[str] = Counter()
     with asyncio.Runner() as runner:
@@ -118,7 +120,7 @@ def test_change_whichever_call_fails(subdirs: bool, fsync: bool, place: Path, ta
                 with BadDisk(str(folder), at=at, error=error, for_good=for_good) as bad:
                     (outcome,) = runner.run(store.commit([change]))
                 where = f"{name}, {disk}, call {at}: {bad.calls[:at][-1:]}, {outcome!r}"
-                # The disk is well again: what is there is what was said.
+                # The disk works again: the content matches the reported outcome.
                 seen = runner.run(store.dump())
                 assert runner.run(site.open(folder).dump()) == seen, where
                 match outcome:
@@ -145,11 +147,11 @@ def test_change_whichever_call_fails(subdirs: bool, fsync: bool, place: Path, ta
     assert outcomes["Unavailable"] > 100
     assert outcomes["OutcomeUnknown"] > 10
     options = f"subdirs {'on' if subdirs else 'off'}, fsync {'on' if fsync else 'off'}"
-    tally("T21", outcomes.total(), f"{options}: full or bad disk: old or new, as it was told")
+    tally("T21", outcomes.total(), f"{options}: full or bad disk: old or new, as reported")
 
 
-def test_recovery_whichever_call_fails(place: Path, tally: Tally) -> None:
-    """A change that was interrupted behind its journal is made, by whoever can at last."""
+def test_recovery_completes_whichever_call_fails(place: Path, tally: Tally) -> None:
+    """A change interrupted after its journal was written is completed by a later opening."""
     site = Site(place, subdirs=True, fsync=True)
     change = CHANGES["several"]
     touches: list[Callable[[FilesystemKVS], Any]] = [
@@ -188,8 +190,8 @@ READINGS: dict[str, tuple[Callable[[FilesystemKVS], Any], Any]] = {
 
 
 @pytest.mark.parametrize("for_good", [True, False])
-def test_reading_whichever_call_fails(place: Path, for_good: bool, tally: Tally) -> None:
-    """The right values, or an error: never a key that is taken for absent."""
+def test_reading_is_correct_whichever_call_fails(place: Path, for_good: bool, tally: Tally) -> None:
+    """Correct values or an error; a key is never reported as absent."""
     site = Site(place, subdirs=True, fsync=True)
     folder = site.copy()
     tried = 0
@@ -217,21 +219,21 @@ def test_reading_whichever_call_fails(place: Path, for_good: bool, tally: Tally)
             if not bad.reached:
                 break
         assert runner.run(site.open(folder).dump()) == OLD
-    tally("T21", tried, f"reading and opening, bad {'for good' if for_good else 'once'}")
+    tally("T21", tried, f"reading and opening, bad {'permanently' if for_good else 'once'}")
 
 
-# -- limits of the kernel's own --------------------------------------------------------------
+# -- limits of the kernel --------------------------------------------------------------------
 
 
 def in_child(work: Callable[[asyncio.Runner], None]) -> None:
-    """Run `work` in a process of its own, whose limits end with it."""
+    """Run `work` in a child process, so that its limits end with it."""
 
     async def nothing() -> None:
         pass
 
     def run() -> None:
         with asyncio.Runner() as runner:
-            runner.run(nothing())  # the loop's own files are open from now on
+            runner.run(nothing())  # opens the loop's own files now
             work(runner)
 
     pid = os.fork()
@@ -240,15 +242,15 @@ def in_child(work: Callable[[asyncio.Runner], None]) -> None:
         try:
             run()
             code = 0
-        except BaseException as error:  # noqa: BLE001 - the child ends here, whatever it was
+        except BaseException as error:  # noqa: BLE001 - the child ends here in any case
             os.write(2, f"{error!r}\n".encode())
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
-def test_file_that_the_kernel_lets_grow_no_further(tmp_path: Path, tally: Tally) -> None:
-    """Half of the bytes are written before the kernel refuses the rest."""
+def test_file_size_limit_of_the_kernel(tmp_path: Path, tally: Tally) -> None:
+    """The kernel accepts half of the bytes and refuses the rest."""
     limit = 64 * 1024
     folder = tmp_path / "store"
 
@@ -264,7 +266,7 @@ def test_file_that_the_kernel_lets_grow_no_further(tmp_path: Path, tally: Tally)
             assert "File too large" in str(outcome)
             assert runner.run(store.dump()) == {"a": 1, "b": 1}
             assert leftovers(folder) == []
-        # What fits still goes, in the same call as what does not.
+        # In the same call, a value that fits is still written.
         outcomes = runner.run(
             store.commit([Change("a", b"1", {"a": large}), Change("b", b"1", {"b": b"2"})])
         )
@@ -276,7 +278,7 @@ def test_file_that_the_kernel_lets_grow_no_further(tmp_path: Path, tally: Tally)
     tally("T21", 4, "file too large for the kernel: old, and the error says so")
 
 
-def test_process_that_may_open_no_more_files(tmp_path: Path, tally: Tally) -> None:
+def test_process_out_of_file_descriptors(tmp_path: Path, tally: Tally) -> None:
     folder = tmp_path / "store"
     spares = range(8)
 
@@ -284,7 +286,7 @@ def test_process_that_may_open_no_more_files(tmp_path: Path, tally: Tally) -> No
         store = FilesystemKVS(folder)
         runner.run(store.multiset({"a": 0, LONG: 0}))
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        told: Counter[str] = Counter()
+        outcomes: Counter[str] = Counter()
         for spare in spares:
             stood = runner.run(store.get("a"))
             used = {int(name) for name in os.listdir("/proc/self/fd")}  # noqa: PTH208
@@ -296,26 +298,26 @@ def test_process_that_may_open_no_more_files(tmp_path: Path, tally: Tally) -> No
                 (outcome,) = runner.run(store.commit([Change("a", codec.encode(stood), puts)]))
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-            told[type(outcome).__name__] += 1
+            outcomes[type(outcome).__name__] += 1
             found = runner.run(store.multiget(["a", LONG]))
             assert found[0] == found[1]
             assert found[0] == (spare + 1 if outcome is None else stood), (spare, outcome)
             assert leftovers(folder) == []
-        assert told["Unavailable"] >= 3, told
-        assert told["NoneType"] >= 2, told
+        assert outcomes["Unavailable"] >= 3, outcomes
+        assert outcomes["NoneType"] >= 2, outcomes
 
     in_child(write)
-    tally("T21", len(spares), "no file can be opened: old or new, as it was told")
+    tally("T21", len(spares), "no file can be opened: old or new, as reported")
 
 
-# -- what others, or a power cut without fsync, have taken away --------------------------------
+# -- files lost by other programs, or by a power failure without fsync ------------------------
 
 
 @pytest.mark.parametrize("gone", ["temporary file", "folder"])
-def test_journal_that_cannot_be_carried_out_as_it_stands(
+def test_journal_that_cannot_be_executed_completely(
     gone: str, place: Path, caplog: pytest.LogCaptureFixture, tally: Tally
 ) -> None:
-    """It blocks nobody for ever: what is left of the change is made, and what is not is said."""
+    """It does not block the store: the rest of the change is made, and the loss is logged."""
     site = Site(place, subdirs=True, fsync=True)
     change = Change("a", b"1", {"a": b"2", "x/y": b"2", "b": b"2"})
     tried = 0
@@ -347,4 +349,4 @@ def test_journal_that_cannot_be_carried_out_as_it_stands(
             runner.run(store.set("x/y", 3))
             assert runner.run(site.open(folder).dump()) == {**left, "x/y": 3}
     assert tried > 1
-    tally("T21", tried, f"a journal whose {gone} is gone: told, and nobody is blocked")
+    tally("T21", tried, f"a journal whose {gone} is gone: logged, and nothing is blocked")

@@ -1,4 +1,4 @@
-"""Several processes on one folder of the filesystem store, some of them killed while they write."""
+"""Several processes share one folder of the filesystem store; some are killed while writing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lo_kvs.kvs import Change, FilesystemKVS, KVSError, codec
 
 LONG = "n" * 300
 COUNTERS = ("counter", "other/counter")
-#: One change sets both: the same number stands in the two, always.
+#: One change sets both, so both always have the same number.
 PAIR = ("pair", LONG + "pair")
 OPTIONS = [(False, True), (True, False), (True, True)]
 IDS = ["flat, fsync", "subdirs, no fsync", "subdirs, fsync"]
@@ -49,7 +49,7 @@ async def count_pair(store: FilesystemKVS) -> None:
 
 
 async def count_at_random(store: FilesystemKVS, draw: random.Random) -> str:
-    """One more of something; returns of what."""
+    """Increment a random counter; return its name."""
     key = draw.choice([*COUNTERS, PAIR[0]])
     if key == PAIR[0]:
         await count_pair(store)
@@ -59,7 +59,7 @@ async def count_at_random(store: FilesystemKVS, draw: random.Random) -> str:
 
 
 class Counting:
-    """A process that counts until it is killed, with a letter in a pipe for each change made."""
+    """A process that counts until it is killed, and writes a letter to a pipe per change made."""
 
     def __init__(self, folder: Path, subdirs: bool, fsync: bool, seed: str) -> None:
         self.reader, writer = os.pipe()
@@ -75,12 +75,12 @@ class Counting:
         os.close(writer)
 
     def kill(self) -> Counter[str]:
-        """End it at once, and return what it had said it made."""
+        """Kill it; return the changes that it reported as made."""
         os.kill(self.pid, signal.SIGKILL)
         _, status = os.waitpid(self.pid, 0)
         with os.fdopen(self.reader, "rb") as pipe:
             letters = pipe.read().decode()
-        assert os.WIFSIGNALED(status), "it had ended by itself"
+        assert os.WIFSIGNALED(status), "it ended by itself"
         names = {key[:1]: key for key in (*COUNTERS, PAIR[0])}
         return Counter(names[letter] for letter in letters)
 
@@ -101,7 +101,7 @@ def test_writers_killed_while_others_write(
             time.sleep(draw.uniform(0.01, 0.05))  # the moment is what is tested
             victim = writers.pop(draw.randrange(len(writers)))
             acknowledged += victim.kill()
-            seen = asyncio.run(read_all(folder, subdirs))  # torn ones would be no JSON
+            seen = asyncio.run(read_all(folder, subdirs))  # torn values would not be JSON
             assert all(seen[key] >= acknowledged[key] for key in acknowledged), f"seed {seed}"
             writers.append(Counting(folder, subdirs, fsync, next(names)))
     finally:
@@ -114,7 +114,7 @@ def test_writers_killed_while_others_write(
     assert all(count >= 0 for count in extra.values()), f"seed {seed}: {extra}"
     assert sum(extra.values()) <= kills, f"seed {seed}: {extra}"
     assert all(acknowledged[key] > 10 for key in extra)
-    # Nobody's lock or journal is left in the way.
+    # No lock or journal is left over.
     asyncio.run(count_pair(FilesystemKVS(folder, subdirs=subdirs)))
     again = asyncio.run(read_all(folder, subdirs))
     assert again[PAIR[1]] == stored[PAIR[0]] + 1
@@ -153,10 +153,10 @@ def test_two_processes_count_exactly(
     pids = [run_in_child(count(name)) for name in range(2)]
     assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids] == [0, 0]
     stored = asyncio.run(read_all(folder, subdirs))
-    told: Counter[str] = Counter()
+    counted: Counter[str] = Counter()
     for name in range(2):
         own = asyncio.run(FilesystemKVS(folder, subdirs=subdirs).get(f"own/{name}"))
         assert len(own) == rounds * tasks
-        told.update(own)
-    assert stored == {**told, PAIR[1]: told[PAIR[0]]}
+        counted.update(own)
+    assert stored == {**counted, PAIR[1]: counted[PAIR[0]]}
     tally("T21", 2 * rounds * tasks, "two processes: the sums exact")

@@ -73,7 +73,7 @@ def settings_for(port: int, *, timeout: float, retry_for: float = RETRY_FOR_S) -
     return RedisSettings(host="127.0.0.1", port=port, timeout=timeout, retry_for=retry_for)
 
 
-async def told(store: Store, name: str, key: str) -> tuple[str, float]:
+async def result_of(store: Store, name: str, key: str) -> tuple[str, float]:
     """What a caller is told ("done", or the name of an error of ours), and after how long."""
     clock = asyncio.get_running_loop().time
     start = clock()
@@ -102,7 +102,7 @@ class Trial:
         self._server = server
         self._raw = client
         self._names = (f"key {number}." for number in itertools.count())
-        self.told: Counter[str] = Counter()
+        self.results: Counter[str] = Counter()
 
     async def through(self, fault: Fault, name: str, seconds: float, *, handshake: bool) -> None:
         """Strike every request; or, without the greeting, the scripts that the call is about.
@@ -122,14 +122,14 @@ class Trial:
         ) as proxy:
             where = settings_for(proxy.port, timeout=seconds)
             async with PersistentRedisKVS(connection=where) as store:
-                answer, took = await told(store, name, key)
+                answer, took = await result_of(store, name, key)
                 assert took < RETRY_FOR_S + LATE_S, f"{what}: {answer} after {took:.2f} s"
                 assert answer == (
                     "OutcomeUnknown" if changes and not handshake else "Unavailable"
                 ), what
                 proxy.faults_on = False
                 await self._still_works(store, key, name, answer, what)
-        self.told[answer] += 1
+        self.results[answer] += 1
 
     async def _still_works(self, store: Store, key: str, name: str, answer: str, what: str) -> None:
         # What was sent under an older number is refused from now on, however late it comes.
@@ -164,8 +164,8 @@ def test_only_errors_of_ours_within_the_deadline(
 
     start = time.monotonic()
     asyncio.run(main())
-    tell(f"{dict(trial.told)}, {time.monotonic() - start:.1f} s")
-    tally("T7", trial.told.total(), f"{dict(trial.told)}, on time; then at work again")
+    tell(f"{dict(trial.results)}, {time.monotonic() - start:.1f} s")
+    tally("T7", trial.results.total(), f"{dict(trial.results)}, on time; then at work again")
 
 
 def test_bytes_that_come_one_by_one_are_read_whole(
@@ -178,7 +178,7 @@ def test_bytes_that_come_one_by_one_are_read_whole(
 
                 async def one(name: str) -> None:
                     client.set(name, OLD)
-                    answer, _ = await told(store, name, name)
+                    answer, _ = await result_of(store, name, name)
                     assert answer == "done", name
                     if CALLS[name].leaves is not None:
                         assert await store.get(name) == CALLS[name].leaves
@@ -209,7 +209,7 @@ def never_accepting() -> Iterator[int]:
                 each.close()
 
 
-def test_port_where_nobody_accepts(
+def test_port_that_does_not_accept(
     redis_server: RedisServer, client: redis.Redis, tally: Tally
 ) -> None:
     async def main() -> None:
@@ -221,10 +221,10 @@ def test_port_where_nobody_accepts(
                 }
                 for name in CALLS:
                     client.set(f"key {name}", OLD)
-                all_told = await asyncio.gather(
-                    *(told(store, name, f"key {name}") for name, store in stores.items())
+                all_results = await asyncio.gather(
+                    *(result_of(store, name, f"key {name}") for name, store in stores.items())
                 )
-            for (answer, took), name in zip(all_told, CALLS, strict=True):
+            for (answer, took), name in zip(all_results, CALLS, strict=True):
                 assert answer == "Unavailable", name
                 assert took < RETRY_FOR_S + LATE_S, name
             async with FaultProxy("127.0.0.1", redis_server.port, port=port):
@@ -233,10 +233,10 @@ def test_port_where_nobody_accepts(
                         assert await store.update(f"key {name}", one_more) == OLD + 1
 
     asyncio.run(main())
-    tally("T7", len(TIMEOUTS_S) * len(CALLS), "port full, nobody accepts: told on time")
+    tally("T7", len(TIMEOUTS_S) * len(CALLS), "port full, nobody accepts: errors on time")
 
 
-def test_callers_who_come_meanwhile_are_told_as_well(
+def test_callers_during_an_outage_also_get_an_error(
     redis_server: RedisServer, redis_url: str
 ) -> None:
     """A call that waits for the group under way has its deadline from when it was handed in."""
@@ -250,7 +250,7 @@ def test_callers_who_come_meanwhile_are_told_as_well(
 
                 async def late(number: int) -> tuple[str, float]:
                     await asyncio.sleep(number * 0.05)
-                    return await told(store, "get" if number % 2 else "set", f"key {number}")
+                    return await result_of(store, "get" if number % 2 else "set", f"key {number}")
 
                 for answer, took in await asyncio.gather(*(late(number) for number in range(20))):
                     assert answer == "Unavailable"

@@ -218,7 +218,7 @@ def event_of(ids: tuple[str, ...]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ["stub", "subdirs", "redis", "redis with a prefix"])
-def test_ids_of_events_meet_no_others(
+def test_event_ids_do_not_collide(
     name: str, redis_url: str, tmp_path: Path, seed: int, tally: Tally
 ) -> None:
     open_store, wipe = opening(name, tmp_path / "store", redis_url)
@@ -253,7 +253,7 @@ async def each_has_its_state(store: Store, ids: list[tuple[str, ...]]) -> None:
         assert await PIPELINE.process(event) == 1
     kept: dict[str, Any] = await store.dump()
     assert len(kept) == 2 * len(ids)
-    told = {}
+    found_keys = {}
     for key, seen in kept.items():
         parts = parse_key(key)
         assert parts is not None
@@ -263,17 +263,15 @@ async def each_has_its_state(store: Store, ids: list[tuple[str, ...]]) -> None:
         assert fields == {}
         said = tuple(value for value in order if value is not None)
         assert seen == [list(said)] * 2, key
-        told[parts.state_type, said] = key
-    assert told.keys() == {(kind, each) for kind in KeyStateType for each in ids}
+        found_keys[parts.state_type, said] = key
+    assert found_keys.keys() == {(kind, each) for kind in KeyStateType for each in ids}
 
 
 BAD_IDS = ["\ud800", "S\udfff", "\ud83d\ude00"]
 
 
 @pytest.mark.parametrize("name", ["stub", "subdirs", "redis"])
-def test_id_that_can_be_in_no_key_fails_its_own_event(
-    name: str, redis_url: str, tmp_path: Path
-) -> None:
+def test_invalid_id_fails_only_its_own_event(name: str, redis_url: str, tmp_path: Path) -> None:
     open_store, _ = opening(name, tmp_path / "store", redis_url)
 
     async def scenario() -> None:

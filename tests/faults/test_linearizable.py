@@ -286,12 +286,12 @@ WITHOUT_ORDER: dict[str, History] = {
 
 
 @pytest.mark.parametrize("name", WITH_AN_ORDER)
-def test_history_that_has_an_order(name: str) -> None:
+def test_linearizable_history(name: str) -> None:
     assert is_linearizable(WITH_AN_ORDER[name])
 
 
 @pytest.mark.parametrize("name", WITHOUT_ORDER)
-def test_history_that_has_none(name: str) -> None:
+def test_history_that_is_not_linearizable(name: str) -> None:
     assert not is_linearizable(WITHOUT_ORDER[name])
 
 

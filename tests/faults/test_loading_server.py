@@ -51,7 +51,7 @@ async def rewritten(server: RedisServer) -> None:
 
 
 @pytest.mark.parametrize("kept_in", ["snapshot", "append-only file"])
-def test_server_that_loads_its_data(kept_in: str, tally: Tally) -> None:
+def test_loading_server(kept_in: str, tally: Tally) -> None:
     async def main(server: RedisServer) -> int:
         patient = RedisSettings(host="127.0.0.1", port=server.port, retry_for=60)
         hasty = RedisSettings(host="127.0.0.1", port=server.port, retry_for=RETRY_FOR)
@@ -96,4 +96,4 @@ def test_server_that_loads_its_data(kept_in: str, tally: Tally) -> None:
     ]
     with RedisServer(*kept, *slow) as server:
         tried = asyncio.run(main(server))
-    tally("T14", tried, f"{kept_in}: waited for, or told in time")
+    tally("T14", tried, f"{kept_in}: waited for, or failed in time")

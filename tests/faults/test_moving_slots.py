@@ -20,7 +20,7 @@ import pytest
 import redis
 from tests.faults.tally import Tally
 from tests.faults.worker import COUNTERS, STUDENTS, key_of
-from tests.faults.workers import PATIENCE_S, Worker, released, tell, totals
+from tests.faults.workers import WAIT_MAX_S, Worker, released, tell, totals
 
 from lo_kvs.kvs.redis.key_names import cluster_name
 from lo_kvs.stream_analytics.helpers import KeyStateType
@@ -97,7 +97,7 @@ class Run:
         self, cluster: ClusterServers, seed: int, *, moves: int, cuts: int, **options: str
     ) -> None:
         self._cluster = cluster
-        self._patience_s = 5.0 if "asking" in options else PATIENCE_S / 2
+        self._limit_s = 5.0 if "asking" in options else WAIT_MAX_S / 2
         start = time.monotonic()
         rng = random.Random(seed)
         cluster.flush()
@@ -145,7 +145,7 @@ class Run:
     def _wait_until(self, so: Callable[[], bool], otherwise: str) -> None:
         start = time.monotonic()
         while not so():
-            assert time.monotonic() < start + self._patience_s, otherwise
+            assert time.monotonic() < start + self._limit_s, otherwise
             time.sleep(0.001)
 
 
@@ -181,7 +181,7 @@ def test_counts_show_when_the_record_of_a_slot_is_not_found(
     assert sum(run.stored.values()) > run.acknowledged.total()
 
 
-def test_counting_stops_where_ask_is_not_followed(cluster: ClusterServers, seed: int) -> None:
+def test_counting_detects_ignored_ask_redirections(cluster: ClusterServers, seed: int) -> None:
     """The first test can fail: it waits for counts in slots whose keys have moved ahead."""
     with pytest.raises(AssertionError, match="nothing was counted there"):
         Run(cluster, seed, moves=1, cuts=0, asking="off")

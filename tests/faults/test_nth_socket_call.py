@@ -195,10 +195,10 @@ async def every_call(trial: Trial, act: Act, strike: Strike, retry_for: float) -
         while True:
             calls = SocketCalls(nth(n, strike))
             run = await trial.run(act, calls, retry_for=retry_for)
-            told = f"{act.name}, {strike}, call {n} of {retry_for} s: {calls.strikes}, {run}"
-            assert run.count in TRUE[run.answer], told
+            context = f"{act.name}, {strike}, call {n} of {retry_for} s: {calls.strikes}, {run}"
+            assert run.count in TRUE[run.answer], context
             if retry_for == LONG_S:
-                assert run.answer == "done", told
+                assert run.answer == "done", context
             if calls.strikes:
                 break
             if run.answer == "done":
@@ -256,7 +256,7 @@ def test_every_socket_call_fails_once_where_scripts_must_be_sent(trial: Trial) -
 
 @pytest.mark.parametrize("kind", ["attribute", "type"])
 @pytest.mark.parametrize("clustered", [False, True], ids=["single", "cluster"])
-def test_connection_that_breaks_once_more_while_it_is_closed(
+def test_connection_that_breaks_again_while_it_is_closed(
     redis_server: RedisServer,
     cluster: ClusterServers,
     monkeypatch: pytest.MonkeyPatch,

@@ -42,7 +42,7 @@ def test_full_memory_leaves_the_old_state_whole(seed: int, tally: Tally) -> None
                         continue
                     assert type(outcome) is OutOfMemory
                     assert outcome.code == "OOM"
-                    assert "raise maxmemory or remove keys; reads go on working" in str(outcome)
+                    assert "raise maxmemory or remove keys; reads still work" in str(outcome)
                     assert after == before
                     refused += 1
                 client.config_set("maxmemory", 1)  # full, whatever there is

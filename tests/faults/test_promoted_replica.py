@@ -83,7 +83,7 @@ async def assert_told_within_the_deadline(call: Awaitable[Any], word: str) -> fl
     return took
 
 
-def test_a_primary_that_has_become_a_replica(tally: Tally) -> None:
+def test_primary_that_became_a_replica(tally: Tally) -> None:
     refused = 0
 
     async def run(old: RedisServer, new: RedisServer) -> None:
@@ -131,7 +131,7 @@ def test_a_primary_that_has_become_a_replica(tally: Tally) -> None:
     )
 
 
-def test_a_partitioned_primary_that_wants_replicas(tally: Tally) -> None:
+def test_partitioned_primary_with_min_replicas(tally: Tally) -> None:
     async def run(primary: RedisServer, replica: RedisServer) -> None:
         async with store_at(primary.url, RETRY_S) as store:
             process = await fault_count(metadata_of("s1"))
@@ -199,7 +199,7 @@ def test_what_the_old_primary_took_alone_is_lost_and_nothing_revives_it(tally: T
     tally(
         "T9",
         len(STUDENTS),
-        f"{alone * len(STUDENTS)} events of a cut-off primary lost, as told; none revived",
+        f"{alone * len(STUDENTS)} events of a cut-off primary lost, as reported; none revived",
     )
 
 
@@ -267,7 +267,7 @@ class Failover:
 
 
 @pytest.mark.parametrize("replicated", [True, False], ids=["replicated", "not-replicated"])
-def test_a_call_that_is_sent_again_after_the_failover(replicated: bool, tally: Tally) -> None:
+def test_call_retried_after_the_failover(replicated: bool, tally: Tally) -> None:
     async def run(failover: Failover) -> None:
         async with store_at(failover.proxy.url, 60.0) as store:
             process = await fault_count(metadata_of("s1"))

@@ -109,7 +109,7 @@ class Run:
 def test_restarts_lose_nothing_acknowledged(seed: int, tally: Tally) -> None:
     kills = 3
     run = Run(DURABLE, seed=seed, kills=kills)
-    # Who has the patience notices nothing.
+    # A caller with a longer deadline notices nothing.
     assert run.errors == {}
     assert all(run.acknowledged[key] > 50 for key in KEYS)
     assert all(sum(report["acknowledged"].values()) > 50 for report in run.patient)

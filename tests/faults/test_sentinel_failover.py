@@ -14,7 +14,7 @@ from typing import Any
 import redis
 from tests.faults.tally import Tally
 from tests.faults.worker import fault_count, metadata_of, one_more
-from tests.faults.workers import PATIENCE_S, tell
+from tests.faults.workers import WAIT_MAX_S, tell
 
 from lo_kvs.kvs import KVS, PersistentRedisKVS
 from lo_kvs.redis_connection import RedisSettings
@@ -46,7 +46,7 @@ class Count:
     def lost(self) -> list[tuple[float, int]]:
         """What was acknowledged and is gone: numbers that were given a second time.
 
-        Fails where a number was skipped: then something was counted that nobody was told of.
+        Fails if a number was skipped: then something was counted that no caller was told of.
         """
         gone: list[tuple[float, int]] = []
         standing: list[tuple[float, int]] = []
@@ -94,7 +94,7 @@ class Load:
 
     async def answered_by_all(self, since: float) -> float:
         """Wait until each client got an answer after `since`; returns the longest gap."""
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + WAIT_MAX_S
         while not all(count.acknowledged[-1][0] > since for count in self.counts):
             assert time.monotonic() < deadline, "some client got no answer any more"
             for task in self._tasks:
@@ -204,11 +204,11 @@ def test_failovers_under_load(tally: Tally) -> None:
         gaps, lost = asyncio.run(break_all(setup))
     tell(f"gaps {gaps}, lost {lost}")
     assert max(gaps) < GAP_MAX_S, gaps
-    told = ", ".join(f"{gap:.1f}" for gap in gaps)
+    gap_list = ", ".join(f"{gap:.1f}" for gap in gaps)
     tally(
         "T10",
         len(gaps),
-        f"gaps {told} s; of what was not replicated {lost[1]} and {lost[2]} lost, nothing else",
+        f"gaps {gap_list} s; of what was not replicated {lost[1]} and {lost[2]} lost, nothing else",
     )
 
 

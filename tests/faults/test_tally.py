@@ -23,7 +23,7 @@ def test_table_is_in_the_order_of_the_faults() -> None:
     assert lines[2].endswith("       3  a gap of 2 s")
 
 
-def test_what_was_not_tried_is_not_told() -> None:
+def test_untried_faults_are_not_reported() -> None:
     tally = Tally()
     with pytest.raises(ValueError, match="nothing was shown"):
         tally("T2", 0, "all well")
@@ -32,14 +32,14 @@ def test_what_was_not_tried_is_not_told() -> None:
     assert tally.lines() == []
 
 
-def test_seed_is_the_one_that_is_named_or_a_new_one() -> None:
+def test_seed_is_the_given_one_or_random() -> None:
     assert seed_from("17") == 17
     assert seed_from(None) != seed_from("")
     with pytest.raises(ValueError, match="expected a whole number, got 'seventeen'"):
         seed_from("seventeen")
 
 
-def test_seed_and_time_are_told() -> None:
+def test_seed_and_time_are_reported() -> None:
     test = f"{__file__}::{test_table_is_in_the_order_of_the_faults.__name__}"
     done = subprocess.run(
         [sys.executable, "-m", "pytest", test],

@@ -99,7 +99,7 @@ async def counted(connection: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", WORKS)
-def test_works_where_it_can(
+def test_works_with_limited_permissions(
     name: str, redis_url: str, tally: Tally, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     rights = WORKS[name]
@@ -107,21 +107,23 @@ def test_works_where_it_can(
         states = asyncio.run(counted(connection))
         required = {**ENTRY, "require": True}
         lines = asyncio.run(warnings_of_a_start(caplog, connection, states=required))
-        told = checked(tmp_path, connection, states=ENTRY)
+        report = checked(tmp_path, connection, states=ENTRY)
     assert states == {f"counter {number}": TIMES for number in range(COUNTERS)}
-    assert told.code == 0
-    assert told.of("warning") == told.of("error") == {}
+    assert report.code == 0
+    assert report.of("warning") == report.of("error") == {}
     if rights.says:
         assert any(rights.says in line for line in lines)
-        assert any(rights.says in text for text in told.of("unknown").values())
+        assert any(rights.says in text for text in report.of("unknown").values())
     else:
         assert lines == []
-        assert told.of("unknown") == {}
-    tally("T16", COUNTERS * TIMES, f"{name}: counts exact; told: {rights.says or 'nothing amiss'}")
+        assert report.of("unknown") == {}
+    tally(
+        "T16", COUNTERS * TIMES, f"{name}: counts exact; report: {rights.says or 'nothing amiss'}"
+    )
 
 
 @pytest.mark.parametrize("name", FAILS)
-def test_says_what_right_is_lacking(
+def test_reports_the_missing_permission(
     name: str,
     redis_server: RedisServer,
     redis_url: str,
@@ -148,9 +150,9 @@ def test_says_what_right_is_lacking(
             with pytest.raises(MissingKVSParameters) as fault:
                 asyncio.run(warnings_of_a_start(caplog, connection, states=required))
             assert rights.says in str(fault.value)
-            told = checked(tmp_path, connection, states=ENTRY)
+            report = checked(tmp_path, connection, states=ENTRY)
         assert client.get("states:there") == b'"before"'
         assert client.get("states:key") is None
-    assert told.code == 4
-    assert any(rights.says in text for text in told.of("error").values())
-    tally("T16", 1, f"{name}: refused, nothing written; told: {rights.says}")
+    assert report.code == 4
+    assert any(rights.says in text for text in report.of("error").values())
+    tally("T16", 1, f"{name}: refused, nothing written; report: {rights.says}")

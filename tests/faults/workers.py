@@ -13,7 +13,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 #: Seconds after which a worker is stuck, on a machine that is busy with other things.
-PATIENCE_S = 120.0
+WAIT_MAX_S = 120.0
 
 
 class Worker:
@@ -40,7 +40,7 @@ class Worker:
 
     def report(self) -> dict[str, Any]:
         """What it says in the end."""
-        out, _ = self.process.communicate(timeout=PATIENCE_S)
+        out, _ = self.process.communicate(timeout=WAIT_MAX_S)
         assert self.process.returncode == 0
         answer: dict[str, Any] = json.loads(out)
         return answer

@@ -1,4 +1,4 @@
-"""What a caller can get wrong: each gets a typed error at once, and nothing is written."""
+"""Invalid arguments: each raises a typed error at once, and nothing is written."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def test_error_names_the_place() -> None:
     on(InMemoryKVS, test)
 
 
-def test_puts_of_any_mapping_are_taken_as_they_were(make_store: MakeStore) -> None:
+def test_puts_of_any_mapping_are_copied(make_store: MakeStore) -> None:
     """What a caller does to its mapping afterwards does not reach a change that waits."""
 
     async def test(store: Store) -> None:
@@ -248,7 +248,7 @@ def uses_of(store: Store, key: Any) -> list[Callable[[], Awaitable[object]]]:
     return uses
 
 
-def test_what_can_be_no_key_is_refused(make_store: MakeStore) -> None:
+def test_invalid_keys_are_refused(make_store: MakeStore) -> None:
     async def test(store: Store) -> None:
         for key in NO_KEYS:
             for use in uses_of(store, key):
@@ -271,7 +271,7 @@ def test_keys_of_the_longest_length_are_keys(make_store: MakeStore) -> None:
     on(make_store, test)
 
 
-def test_texts_of_another_class_are_the_keys_that_they_spell(make_store: MakeStore) -> None:
+def test_keys_of_str_subclasses_are_plain_text(make_store: MakeStore) -> None:
     async def test(store: Store) -> None:
         for key in (Name.STATES, Text("states"), Odd("states")):
             await store.set(key, 1)
@@ -438,7 +438,7 @@ def test_operators_of_a_dict_name_the_call_to_make(make_store: MakeStore, routed
 
 
 @pytest.mark.filterwarnings("ignore:coroutine 'Store.keys' was never awaited")
-def test_store_is_no_mapping() -> None:
+def test_store_is_not_a_mapping() -> None:
     store: Any = InMemoryKVS()
     assert not isinstance(store, Mapping)
     with pytest.raises(TypeError, match=r"keys\(\)"):
@@ -462,7 +462,7 @@ def test_router_refuses_items_of_the_wrong_kind() -> None:
     assert router.names() == ["default"]
 
 
-def test_guards_that_are_right_still_work(make_store: MakeStore) -> None:
+def test_valid_guards_still_work(make_store: MakeStore) -> None:
     async def test(store: Store) -> None:
         assert await store.commit([Change("kept", b"2", {"kept": b"3"})]) == [Conflict(b"1")]
         assert await store.commit((Change("kept", b"1", {"kept": b"1"}),)) == [None]

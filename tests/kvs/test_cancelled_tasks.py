@@ -1,4 +1,4 @@
-"""Somebody cancels every task of the event loop, as a graceful shutdown does, and goes on."""
+"""All tasks of the event loop are cancelled, as in a graceful shutdown; the store keeps working."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def cancel_all() -> None:
 
 @pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
 @pytest.mark.parametrize("what", CALLS)
-def test_store_goes_on_after_every_task_was_cancelled(
+def test_store_works_after_all_its_tasks_were_cancelled(
     make_store: Callable[[], Store], what: str, warm: bool
 ) -> None:
     """At each step of a call; later calls of the same key and of others are answered."""
@@ -86,7 +86,7 @@ def test_store_goes_on_after_every_task_was_cancelled(
     asyncio.run(main())
 
 
-def test_callers_that_were_not_cancelled_get_an_answer(
+def test_callers_that_were_not_cancelled_are_answered(
     make_store: Callable[[], Store],
 ) -> None:
     """Their own wait is no task: only the tasks of the store are cancelled under them."""
@@ -159,7 +159,7 @@ def test_what_was_sent_is_unknown_when_its_task_is_cancelled(silent_port: int) -
         for task in asyncio.all_tasks():
             if task not in {mine, first}:
                 task.cancel()
-        with pytest.raises(KVSError, match="nothing of it was sent") as unsent:
+        with pytest.raises(KVSError, match="This call was not sent") as unsent:
             await first  # the server has not even greeted
         assert not isinstance(unsent.value, OutcomeUnknown)
         await store.aclose()

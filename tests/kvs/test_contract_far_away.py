@@ -1,4 +1,4 @@
-"""The contract on a server in another region: it must not demand that a store is quick.
+"""The contract on a server in another region: it must not require a fast store.
 
 Of its tests, those in which many calls wait for each other, or in which time plays a part.
 """
@@ -58,7 +58,7 @@ class TestFarAway:
     def test_order(self, far: FarAway) -> None:
         far.test_submitted_changes_of_one_guard_are_made_in_order()
 
-    def test_callers_that_leave(self, far: FarAway) -> None:
+    def test_callers_that_are_cancelled(self, far: FarAway) -> None:
         far.test_cancelled_callers_disturb_nobody()
         far.test_callers_that_time_out_leave_the_store_usable()
 

@@ -1,4 +1,4 @@
-"""Each error of a server comes out as a type of its own, with its code, and can be pickled."""
+"""Each server error is raised as its own type, with its code, and can be pickled."""
 
 from __future__ import annotations
 
@@ -110,15 +110,15 @@ def test_each_answer_of_a_server_has_its_type_and_its_code(answer: str) -> None:
             where = settings_for(port, retry_for=0.2)
             async with PersistentRedisKVS(connection=where) as store:
                 for call in (lambda: store.set("key", 1), lambda: store.get("key")):
-                    with pytest.raises(kind) as told:
+                    with pytest.raises(kind) as caught:
                         await call()
-                    assert type(told.value) is kind
-                    assert told.value.code == code
-                    text = str(told.value)
+                    assert type(caught.value) is kind
+                    assert caught.value.code == code
+                    text = str(caught.value)
                     assert text.startswith(f"127.0.0.1:{port}")
                     assert answer.removeprefix("ERR ") in text
                     assert ("gave up after 0.1" in text) is waits  # the last attempt takes its time
-                    assert isinstance(told.value.__cause__, redis.RedisError)
+                    assert isinstance(caught.value.__cause__, redis.RedisError)
                     if code in MEANINGS:
                         assert MEANINGS[code].remedy in text
 
@@ -160,10 +160,10 @@ def test_table_is_what_it_seems() -> None:
 def test_faults_without_a_code(fault: Exception, kind: type[Unavailable], verdict: Verdict) -> None:
     assert isinstance(fault, server_errors.FAULTS)
     assert classify(fault).verdict is verdict
-    told = server_errors.gave_up("host:1", fault, tried_s=10, tries=3)
-    assert type(told) is kind
-    assert told.code == ""
-    assert str(told).startswith("host:1: gave up after 10 s and 3 tries, the last fault was ")
+    given_up = server_errors.gave_up("host:1", fault, tried_s=10, tries=3)
+    assert type(given_up) is kind
+    assert given_up.code == ""
+    assert str(given_up).startswith("host:1: gave up after 10 s (3 attempts); last error: ")
     unknown = server_errors.gave_up("host:1", fault, tried_s=10, tries=1, unknown=True)
     assert type(unknown) is OutcomeUnknown
 
@@ -193,8 +193,8 @@ def test_errors_can_be_pickled(error: KVSError) -> None:
 
 def test_text_of_what_is_not_replicated() -> None:
     assert str(NotReplicated(1, 0, aof=None, waited_s=1)) == (
-        "written, not yet replicated: 0 of 1 replica within 1 s; "
-        "it is in the store and may still be copied: do not send the event again"
+        "written, but not yet replicated: 0 of 1 replica within 1 s. "
+        "The change is in the store and may still be copied: do not send it again"
     )
     both = str(NotReplicated(2, 1, aof=False, waited_s=0.25))
     assert "1 of 2 replicas and not on the server's own disk within 0.25 s" in both
@@ -208,10 +208,10 @@ def test_unknown_outcome_keeps_its_cause(redis_server: RedisServer, redis_url: s
         ) as proxy:
             where = settings_for(proxy.port, retry_for=0.3)
             async with PersistentRedisKVS(connection=where) as store:
-                with pytest.raises(OutcomeUnknown, match="may have been done") as told:
+                with pytest.raises(OutcomeUnknown, match="may have been executed") as caught:
                     await store.set("key", 1)
-                assert isinstance(told.value.__cause__, RedisConnectionError)
-                assert told.value.code == ""
+                assert isinstance(caught.value.__cause__, RedisConnectionError)
+                assert caught.value.code == ""
                 with pytest.raises(ConnectionLost):
                     await store.get("key")
 
@@ -223,7 +223,7 @@ def test_unknown_outcome_keeps_its_cause(redis_server: RedisServer, redis_url: s
     [lambda store: store.get("key"), lambda store: store.set("key", 1), lambda store: store.keys()],
     ids=["get", "set", "keys"],
 )
-def test_nobody_listens(use: Callable[[Store], object]) -> None:
+def test_connection_refused(use: Callable[[Store], object]) -> None:
     async def main() -> None:
         where = settings_for(closed_port(), retry_for=0.2)
         async with PersistentRedisKVS(connection=where) as store:
@@ -257,7 +257,7 @@ def test_demoted_server_is_left_for_the_new_primary() -> None:
         asyncio.run(main(old, new))
 
 
-def test_replica_takes_no_writes_and_says_so() -> None:
+def test_replica_refuses_writes_with_a_clear_error() -> None:
     async def main(server: RedisServer) -> None:
         with redis.Redis(port=server.port) as client:
             client.replicaof("127.0.0.1", closed_port())

@@ -1,4 +1,4 @@
-"""A second event loop runs inside the first one, in the same thread, as Jupyter's helpers do it."""
+"""A second event loop runs inside the first one in the same thread, as in Jupyter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The router: what it makes, keeps, replaces and closes."""
+"""The router: which stores it creates, keeps, replaces and closes."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ print(KVS() is kvs.KVS(), type(KVS()).__name__)
     ],
     ids=["mapping", "tuples", "lists", "tuple", "mappings"],
 )
-def test_every_form_of_the_block_makes_the_same_stores(form: Any, tmp_path: Path) -> None:
+def test_every_form_of_the_block_creates_the_same_stores(form: Any, tmp_path: Path) -> None:
     entries = {
         "default": {"type": "filesystem", "path": str(tmp_path), "subdirs": True},
         "memoization": {"type": "stub"},
@@ -118,7 +118,7 @@ def test_types_are_those_of_the_documentation() -> None:
     }
 
 
-def test_name_that_is_not_configured() -> None:
+def test_unknown_store_name() -> None:
     configure({"default": STUB, "cache": STUB})
     with pytest.raises(AttributeError, match="'google_cache'; known: cache, default"):
         KVS.google_cache()
@@ -149,7 +149,7 @@ def test_second_startup_keeps_the_stores_and_their_data() -> None:
     assert asyncio.run(KVS()["key"]) == 1
 
 
-def test_changed_settings_replace_the_stores_that_they_change(tmp_path: Path) -> None:
+def test_changed_settings_replace_only_changed_stores(tmp_path: Path) -> None:
     files = {"type": "filesystem", "path": str(tmp_path / "a")}
     configure({"default": STUB, "files": files, "gone": STUB})
     default, old, gone = KVS(), KVS.files(), KVS.gone()
@@ -230,7 +230,7 @@ def test_items_can_be_stores_options_and_what_returns_a_store(tmp_path: Path) ->
         KVSRouter()()
 
 
-def test_faults_of_all_items_are_told() -> None:
+def test_faults_of_all_items_are_reported() -> None:
     items: Any = {"a": {"type": "x"}, "b": None, "_c": InMemoryKVS(), "names": STUB, "d": 5}
     with pytest.raises(MissingKVSParameters) as found:
         KVSRouter(default={"type": "redis_ephemeral"}, items=items)

@@ -1,4 +1,4 @@
-"""Updates of one key from many tasks: each in its turn, written together, answered apart."""
+"""Updates of one key from many tasks: made in order, written together, answered separately."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_many_tasks_are_written_together() -> None:
     asyncio.run(main())
 
 
-def test_a_change_that_fails_stops_no_other() -> None:
+def test_failing_change_does_not_stop_the_others() -> None:
     def fail(_: Any) -> Any:
         raise LookupError("mine")
 
@@ -93,7 +93,7 @@ def test_all_are_made_again_on_what_others_wrote() -> None:
     asyncio.run(main())
 
 
-def test_the_same_value_again_is_still_held_against_the_store() -> None:
+def test_unchanged_value_is_still_compared_with_the_store() -> None:
     async def main() -> None:
         store = Counted(lambda commit: b"2" if commit == 2 else None)
         await store.set("key", 1)
@@ -103,7 +103,7 @@ def test_the_same_value_again_is_still_held_against_the_store() -> None:
     asyncio.run(main())
 
 
-def test_what_befalls_the_commit_is_told_to_each() -> None:
+def test_every_caller_gets_the_error_of_the_commit() -> None:
     async def main() -> None:
         store = Counted()
         store.refused = Unavailable("it is down")
@@ -117,7 +117,7 @@ def test_what_befalls_the_commit_is_told_to_each() -> None:
     asyncio.run(main())
 
 
-def test_a_caller_that_leaves_harms_no_other() -> None:
+def test_cancelled_caller_does_not_affect_the_others() -> None:
     async def main() -> None:
         store = Counted()
         callers = [asyncio.create_task(store.update("key", added(at))) for at in range(3)]
@@ -142,7 +142,7 @@ def test_changes_see_the_context_of_their_callers() -> None:
     asyncio.run(main())
 
 
-def test_an_event_loop_that_ends_leaves_nobody_waiting() -> None:
+def test_closing_event_loop_leaves_no_caller_waiting() -> None:
     store = Counted()
     gate = asyncio.Event()
 

@@ -127,7 +127,7 @@ def tls_port(request: pytest.FixtureRequest, certificates: Certificates) -> Iter
 
 @pytest.fixture(params=KINDS, scope="session")
 def mutual_port(request: pytest.FixtureRequest, certificates: Certificates) -> Iterator[int]:
-    """The same, and it lets nobody in who has no certificate of ours."""
+    """The same, but it requires a client certificate."""
     with KINDS[request.param](certificates, mutual=True) as port:
         yield port
 

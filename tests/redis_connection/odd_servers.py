@@ -1,4 +1,4 @@
-"""Servers that answer as a test wants, and a way past a real server that changes some answers."""
+"""Servers with scripted replies, and a proxy that changes some replies of a real server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of connections share: who gets in, and short cuts."""
+"""Helpers for the tests of connections: credentials and short cuts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Servers that quote what they were sent: no password comes back in anything that we say."""
+"""Servers that quote commands: no password appears in any of our errors."""
 
 from __future__ import annotations
 
@@ -64,15 +64,15 @@ FORMS = [
 
 def texts_of(error: BaseException) -> str:
     """All that can be printed or sent elsewhere of an error, its causes and contexts included."""
-    told: list[str] = []
+    texts: list[str] = []
     each: BaseException | None = error
     while each is not None:
-        told += [str(each), repr(each), repr(vars(each)), repr(each.args)]
+        texts += [str(each), repr(each), repr(vars(each)), repr(each.args)]
         with contextlib.suppress(TypeError):  # redis-py's own cannot all be pickled
-            told.append(repr(pickle.dumps(each)))
-        told += traceback.format_exception(each)
+            texts.append(repr(pickle.dumps(each)))
+        texts += traceback.format_exception(each)
         each = each.__cause__ or each.__context__
-    return "\n".join(told)
+    return "\n".join(texts)
 
 
 def assert_clean(text: str) -> None:
@@ -122,7 +122,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_server_that_quotes(form: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_server_that_quotes_secrets(form: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     for way in range(len(ways(0))):
         with answering(quoting(form)) as port:
@@ -138,7 +138,7 @@ def test_server_that_quotes(form: str, caplog: pytest.LogCaptureFixture) -> None
     assert_clean(caplog.text)
 
 
-def test_server_that_quotes_in_what_it_tells_about_itself() -> None:
+def test_server_that_quotes_secrets_in_its_info() -> None:
     def answer(words: Sequence[bytes]) -> bytes:
         if words[0].upper() == b"HELLO":
             return HELLO

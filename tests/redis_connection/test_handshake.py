@@ -1,4 +1,4 @@
-"""Servers and proxies that have no HELLO, or are not to be sent one."""
+"""Servers and proxies without HELLO, or for which HELLO is disabled."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_server_that_closes_every_connection_got_nothing() -> None:
             asyncio.run(write(where))
 
 
-def test_server_with_hello_gets_no_command_more(redis_server: RedisServer) -> None:
+def test_server_with_hello_gets_no_extra_command(redis_server: RedisServer) -> None:
     with redis.Redis.from_url(redis_server.url) as client:
         before = client.info("stats")["total_connections_received"]
         client.config_resetstat()
@@ -149,6 +149,6 @@ def test_protocol_of_a_cluster_by_url(redis_server: RedisServer) -> None:
 
 
 @pytest.mark.parametrize("value", [1, 4, "x", True])
-def test_no_protocol(value: object) -> None:
+def test_server_without_a_known_protocol(value: object) -> None:
     with pytest.raises(StartupCheck, match="redis_protocol"):
         RedisSettings.from_mapping({"redis_protocol": value})

@@ -1,4 +1,4 @@
-"""Hosts of servers, Sentinels and nodes: a slip is refused before anybody looks it up."""
+"""Invalid hosts of servers, Sentinels and nodes are refused before they are resolved."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from lo_kvs.redis_connection import RedisSettings
 NO_HOSTS = {
     "": "is empty",
     "  ": "is empty",
-    "hunter2.example:6379": "holds a port: put that into redis_port",
-    "10:20": "holds a port",
-    "redis://hunter2.example": "holds a URL: give that as redis_url",
-    "redis://:hunter2@127.0.0.1": "holds a URL",
-    "u:hunter2@127.0.0.1": "holds a user or a password: use redis_username and redis_password",
-    "hunter2@127.0.0.1": "holds a user or a password",
-    "/run/hunter2.sock": "holds a path: give a unix socket as redis_socket",
-    "127.0.0.1/0": "holds a path",
-    "${REDIS_HOST}": "holds a variable",
-    "$REDIS_HOST": "holds a variable",
-    "[::1]": "holds brackets",
+    "hunter2.example:6379": "contains a port: use redis_port for it",
+    "10:20": "contains a port",
+    "redis://hunter2.example": "contains a URL: use redis_url for it",
+    "redis://:hunter2@127.0.0.1": "contains a URL",
+    "u:hunter2@127.0.0.1": "contains a user or a password: use redis_username and redis_password",
+    "hunter2@127.0.0.1": "contains a user or a password",
+    "/run/hunter2.sock": "contains a path: use redis_socket for a unix socket",
+    "127.0.0.1/0": "contains a path",
+    "${REDIS_HOST}": "contains a variable",
+    "$REDIS_HOST": "contains a variable",
+    "[::1]": "contains brackets",
     " hunter2.example": "has spaces around it",
     "hunter2.example\n": "has spaces around it",
     "hunter2 example": "is not a host name or an IP address",
@@ -35,7 +35,7 @@ NO_HOSTS = {
 
 
 @pytest.mark.parametrize("host", NO_HOSTS)
-def test_host_that_is_none(host: str) -> None:
+def test_invalid_host(host: str) -> None:
     with pytest.raises(StartupCheck) as in_a_block:
         RedisSettings.from_mapping({"redis_host": host})
     with pytest.raises(StartupCheck) as by_hand:
@@ -53,10 +53,10 @@ def test_host_that_is_none(host: str) -> None:
         *("h h", "a..b", "620", "::1"),
     ],
 )
-def test_host_of_a_list_that_is_none(option: str, host: str) -> None:
+def test_invalid_host_in_a_list(option: str, host: str) -> None:
     with pytest.raises(StartupCheck) as found:
         RedisSettings.from_mapping({option: ["a:1", f"{host}:6379"]})
-    assert f"{option}: item 2 is no host:port" in str(found.value)
+    assert f"{option}: item 2 is not a host:port" in str(found.value)
     assert "hunter2" not in str(found.value)
 
 
@@ -64,7 +64,7 @@ def test_host_of_a_list_that_is_none(option: str, host: str) -> None:
     "host",
     ["localhost", "127.0.0.1", "::1", "fe80::1%eth0", "redis_states", "a-b.example.", "bücher.de"],
 )
-def test_host_that_is_one(host: str) -> None:
+def test_valid_host(host: str) -> None:
     assert RedisSettings.from_mapping({"redis_host": host}).host == host
 
 
@@ -74,8 +74,8 @@ def test_kubernetes_variable_as_port() -> None:
 
 
 @pytest.mark.parametrize("service", ["u:hunter2@h", "redis://:hunter2@h", "a b", "$SERVICE"])
-def test_name_of_a_service_that_is_none(service: str) -> None:
+def test_invalid_service_name(service: str) -> None:
     with pytest.raises(StartupCheck) as found:
         RedisSettings.from_mapping({"redis_sentinels": ["a:1"], "redis_sentinel_service": service})
-    assert "redis_sentinel_service is no name of a service" in str(found.value)
+    assert "redis_sentinel_service is not a valid service name" in str(found.value)
     assert "hunter2" not in str(found.value)

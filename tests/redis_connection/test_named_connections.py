@@ -1,4 +1,4 @@
-"""`redis_connections`: a store's entry names the Redis that it lies on."""
+"""`redis_connections`: a store's entry names the connection that it uses."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ def faults(kvs: object, **blocks: object) -> tuple[str, ...]:
     return found.value.faults
 
 
-def test_each_store_lies_where_its_entry_says(redis_server: RedisServer, redis_url: str) -> None:
+def test_each_store_uses_the_connection_of_its_entry(
+    redis_server: RedisServer, redis_url: str
+) -> None:
     async def main() -> None:
         await KVS().set("state", 1)
         await KVS.cache().set("cached", 2)
@@ -60,13 +62,13 @@ def test_each_store_lies_where_its_entry_says(redis_server: RedisServer, redis_u
             assert b"cached" not in names(client)
 
 
-def test_name_that_nobody_described() -> None:
+def test_unknown_connection_name() -> None:
     block: dict[str, object] = {"states": {}, "cache": {}}
     unknown = {**STORES, "default": {"type": "redis", "connection": "sates"}}
     assert faults(unknown, redis_connections=block) == (
         (
-            "redis_connections: there is no 'sates'; known: states, cache. Add it there, or leave "
-            "`connection` out for the one in redis_connection"
+            "redis_connections: no connection 'sates'; known: states, cache. Add it there, or "
+            "remove the option `connection` to use redis_connection"
         ),
     )
     assert "known: none yet" in faults(STORES)[0]
@@ -95,15 +97,15 @@ def test_faults_name_the_block() -> None:
     )
 
 
-def test_faults_of_a_connection_are_told_beside_those_of_its_store() -> None:
+def test_faults_of_a_connection_are_reported_with_those_of_its_store() -> None:
     stores: dict[str, object] = {
         "default": {"type": "redis", "wait_replicas": "many", "connection": "states"},
         "cache": {"type": "redis_ephemeral", "connection": "cache"},
         "other": {"type": "redsi", "connection": "other"},
     }
     blocks = {name: {"redis_port": "hunter2"} for name in ("states", "cache", "other")}
-    told = faults(stores, redis_connections=blocks)
-    assert [fault.split(": ")[0] for fault in sorted(told)] == [
+    reported = faults(stores, redis_connections=blocks)
+    assert [fault.split(": ")[0] for fault in sorted(reported)] == [
         "kvs.cache",
         "kvs.default.wait_replicas",
         "kvs.other",
@@ -123,11 +125,11 @@ def test_only_the_stores_of_a_changed_connection_are_replaced() -> None:
     assert KVS.cache() is cache
 
 
-def test_connection_that_is_not_used_hinders_nobody() -> None:
+def test_unused_connection_is_not_checked() -> None:
     configure({"default": {"type": "redis"}}, redis_connections={"states": {"redis_port": "x"}})
 
 
-def test_place_of_a_store_that_does_not_answer() -> None:
+def test_address_in_the_error_of_an_unavailable_store() -> None:
     port = closed_port()
     configure(
         STORES,

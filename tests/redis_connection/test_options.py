@@ -1,4 +1,4 @@
-"""Every contradiction in a `redis_connection` block: told at startup, with the way out."""
+"""Every contradiction in a `redis_connection` block is reported at startup, with the fix."""
 
 from __future__ import annotations
 
@@ -17,51 +17,51 @@ NO_ADDRESSES = (
     *("host", "host:", ":1", "host:0", "host:65536", "host:\u0661", "::1", "[::1]", "host: one"),
     *("hunter2@host:1", "u:hunter2@host:1", "redis://:hunter2@host:1"),
 )
-TWO = "keep one of the two (an overlay takes the other away with null)"
-#: Options without their prefix, and the whole of each line that tells a fault.
+TWO = "keep one of the two (in an overlay, set the other one to null)"
+#: Options without their prefix, and the complete line of each fault.
 FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "url and host": (
         {"url": "redis://a/0", "host": "b", "port": 1},
-        [f"redis_url says where Redis is, and so does redis_host, redis_port: {TWO}"],
+        [f"redis_url and redis_host, redis_port both give the server's address: {TWO}"],
     ),
     "url and socket": (
         {"url": "redis://a/0", "socket": "/s"},
-        [f"redis_url says where Redis is, and so does redis_socket: {TWO}"],
+        [f"redis_url and redis_socket both give the server's address: {TWO}"],
     ),
     "socket and host": (
         {"socket": "/s", "host": "b"},
-        [f"redis_socket says where Redis is, and so does redis_host: {TWO}"],
+        [f"redis_socket and redis_host both give the server's address: {TWO}"],
     ),
     "sentinels and host": (
         {**S, "host": "b"},
-        [f"redis_sentinels says where Redis is, and so does redis_host: {TWO}"],
+        [f"redis_sentinels and redis_host both give the server's address: {TWO}"],
     ),
     "sentinels and url": (
         {**S, "url": "redis://a"},
-        [f"redis_sentinels says where Redis is, and so does redis_url: {TWO}"],
+        [f"redis_sentinels and redis_url both give the server's address: {TWO}"],
     ),
     "nodes and host": (
         {"cluster": True, "nodes": "a:1", "port": 5},
-        [f"redis_nodes says where Redis is, and so does redis_port: {TWO}"],
+        [f"redis_nodes and redis_port both give the server's address: {TWO}"],
     ),
     "password twice": (
         {"url": "redis://:hunter2@a/0", "password": "hunter2"},
-        ["redis_password is given, and redis_url has one too: keep one of the two"],
+        ["redis_password is set, and redis_url contains one too: keep one of the two"],
     ),
     "db twice": (
         {"url": "redis://a/3", "db": 3},
-        ["redis_db is given, and redis_url has one too: keep one of the two"],
+        ["redis_db is set, and redis_url contains one too: keep one of the two"],
     ),
     "ca twice": (
         {"url": "rediss://a?ssl_ca_certs=CA", "ca": "CA"},
-        ["redis_ca is given, and redis_url has one too: keep one of the two"],
+        ["redis_ca is set, and redis_url contains one too: keep one of the two"],
     ),
     "tls by a url without": (
         {"url": "redis://a/0", "tls": True},
         [
             (
-                "redis_tls is true, and redis_url begins otherwise: TLS is rediss://, without it "
-                "redis:// and unix://; leave redis_tls out"
+                "redis_tls is true, but redis_url says otherwise (rediss:// is TLS, redis:// and "
+                "unix:// are not): remove redis_tls"
             )
         ],
     ),
@@ -69,21 +69,21 @@ FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"url": "rediss://a/0", "tls": False},
         [
             (
-                "redis_tls is false, and redis_url begins otherwise: TLS is rediss://, without it "
-                "redis:// and unix://; leave redis_tls out"
+                "redis_tls is false, but redis_url says otherwise (rediss:// is TLS, redis:// and "
+                "unix:// are not): remove redis_tls"
             )
         ],
     ),
     "socket with tls": (
         {"socket": "/s", "tls": True},
-        ["redis_tls: a unix socket has no TLS; give redis_host, or leave redis_tls out"],
+        ["redis_tls: a unix socket has no TLS; use redis_host, or remove redis_tls"],
     ),
     "ca without tls": (
         {"ca": "CA"},
         [
             (
-                "redis_ca: nothing here uses TLS; set redis_tls: true (in a URL: rediss://), or "
-                "leave this out"
+                "redis_ca: this connection does not use TLS; set redis_tls: true (in a URL: "
+                "rediss://), or remove this option"
             )
         ],
     ),
@@ -91,8 +91,8 @@ FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"check_hostname": False, "url": "redis://a"},
         [
             (
-                "redis_check_hostname: nothing here uses TLS; set redis_tls: true (in a URL: "
-                "rediss://), or leave this out"
+                "redis_check_hostname: this connection does not use TLS; set redis_tls: true "
+                "(in a URL: rediss://), or remove this option"
             )
         ],
     ),
@@ -100,45 +100,45 @@ FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"tls": True, "certificate": "CRT"},
         [
             (
-                "redis_certificate needs redis_key, the file of its private key (the same file, "
-                "where it holds both)"
+                "redis_certificate needs redis_key, the file with its private key (the same file "
+                "if it contains both)"
             )
         ],
     ),
     "key without certificate": (
         {"tls": True, "key": "KEY"},
         [
-            "redis_key needs redis_certificate, the file of the certificate that it belongs to",
+            "redis_key needs redis_certificate, the file with its certificate",
         ],
     ),
     "no such files": (
         {"tls": True, "ca": "/no/ca", "certificate": "/no/crt", "key": "/no/key"},
         [
-            f"redis_{name}: /no/{file}: No such file or directory; name a PEM file that this "
-            "process may read"
+            f"redis_{name}: /no/{file}: No such file or directory; use a PEM file that this "
+            "process can read"
             for name, file in (("ca", "ca"), ("certificate", "crt"), ("key", "key"))
         ],
     ),
     "no such file in the url": (
         {"url": "rediss://a?ssl_ca_certs=/no/ca"},
-        ["redis_ca: /no/ca: No such file or directory; name a PEM file that this process may read"],
+        ["redis_ca: /no/ca: No such file or directory; use a PEM file that this process can read"],
     ),
     "folder as a file": (
         {"tls": True, "ca": "/"},
-        ["redis_ca: /: Is a directory; name a PEM file that this process may read"],
+        ["redis_ca: /: Is a directory; use a PEM file that this process can read"],
     ),
     "nul in a path": (
         {"tls": True, "ca": "a\0b"},
-        ["redis_ca: a\0b: no valid path; name a PEM file that this process may read"],
+        ["redis_ca: a\0b: not a valid path; use a PEM file that this process can read"],
     ),
-    "ca that is none": ({"tls": True, "ca": "TEXT"}, ["redis_ca: TEXT holds no certificate"]),
+    "ca that is none": ({"tls": True, "ca": "TEXT"}, ["redis_ca: TEXT contains no certificate"]),
     "key of another certificate": (
         {"tls": True, "certificate": "CRT", "key": "OTHER"},
-        ["redis_certificate, redis_key: CRT and OTHER are no PEM files of a certificate and its"],
+        ["redis_certificate, redis_key: CRT and OTHER are not PEM files of a certificate and its"],
     ),
     "locked key": (
         {"tls": True, "certificate": "CRT", "key": "LOCKED"},
-        ["or the key is locked with a password: unlock it with `openssl pkey`"],
+        ["or the key is encrypted: decrypt it with `openssl pkey`"],
     ),
     "tls as text": (
         {"tls": "hunter2"},
@@ -148,8 +148,8 @@ FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"sentinels": "a:1"},
         [
             (
-                "redis_sentinel_service is missing: the name that stands in the Sentinels' own "
-                "configuration, after `sentinel monitor`"
+                "redis_sentinel_service is missing: the name after `sentinel monitor` in the "
+                "configuration of the Sentinels"
             )
         ],
     ),
@@ -157,8 +157,8 @@ FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"sentinel_service": "states", "sentinel_password": "hunter2"},
         [
             (
-                "redis_sentinel_service, redis_sentinel_password: there are no Sentinels here; "
-                "list them in redis_sentinels, or leave this out"
+                "redis_sentinel_service, redis_sentinel_password: this connection has no "
+                "Sentinels; list them in redis_sentinels, or remove this option"
             )
         ],
     ),
@@ -168,7 +168,7 @@ FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "sentinels: nothing": (
         {"sentinels": []},
-        ["redis_sentinels names no server: list one host:port or more, or take the option out"],
+        ["redis_sentinels is empty: list at least one host:port, or remove the option"],
     ),
     "sentinels: a number": (
         {"sentinels": 5},
@@ -183,7 +183,7 @@ FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
             {**S, "sentinels": ["a:1", text]},
             [
                 (
-                    "redis_sentinels: item 2 is no host:port; write it like redis.example:6379, "
+                    "redis_sentinels: item 2 is not a host:port; write it like redis.example:6379, "
                     "with a port up to 65535 and no password"
                 )
             ],
@@ -194,7 +194,7 @@ FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"nodes": ["a:1"]},
         [
             (
-                "redis_nodes are the nodes of a cluster: set redis_cluster: true, or give "
+                "redis_nodes are the nodes of a cluster: set redis_cluster: true, or use "
                 "redis_host and redis_port"
             )
         ],
@@ -203,18 +203,18 @@ FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
         {**S, "cluster": True},
         [
             (
-                "redis_cluster does its failovers without Sentinel: leave redis_sentinels out, or "
+                "redis_cluster: a cluster does not use Sentinels; remove redis_sentinels, or "
                 "redis_cluster"
-            )
+            ),
         ],
     ),
     "cluster on a socket": (
         {"cluster": True, "socket": "/s"},
-        ["redis_cluster: its nodes are on the network, not on a unix socket; give redis_host or"],
+        ["redis_cluster: a cluster cannot use a unix socket; use redis_host or"],
     ),
     "cluster on a socket by url": (
         {"cluster": True, "url": "unix:///s"},
-        ["redis_cluster: its nodes are on the network, not on a unix socket; give redis_host or"],
+        ["redis_cluster: a cluster cannot use a unix socket; use redis_host or"],
     ),
     "cluster with a db": ({"cluster": True, "db": 1}, ["redis_db must be 0 on a cluster, got 1"]),
     "cluster with a db by url": (
@@ -225,20 +225,20 @@ FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"cluster": True, "url": "rediss://a?ssl_cert_reqs=none&client_name=b"},
         [
             (
-                "redis_url has options that a cluster does not take: client_name, "
+                "redis_url has options that a cluster does not support: client_name, "
                 "ssl_cert_reqs; use the options of redis_connection"
             )
         ],
     ),
     "word in a url": (
         {"url": "rediss://:hunter2@a?ssl_cert_reqs=hunter2"},
-        ["redis_url has options that do not fit: ssl_cert_reqs"],
+        ["redis_url has an invalid option: ssl_cert_reqs"],
     ),
 }
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_fault_is_told(
+def test_fault_is_reported(
     name: str, certificates: Certificates, locked_key: str, tmp_path: Path
 ) -> None:
     text = tmp_path / "text"
@@ -257,19 +257,19 @@ def test_fault_is_told(
             return value
         return re.sub("|".join(rf"\b{word}\b" for word in files), lambda m: files[m[0]], value)
 
-    options, told = FAULTS[name]
+    options, expected = FAULTS[name]
     block = {f"redis_{option}": filled(value) for option, value in options.items()}
     with pytest.raises(StartupCheck) as found:
         RedisSettings.from_mapping(block, where="redis_connections.states")
     assert "hunter2" not in f"{found.value} {found.value!r}"
     lines = str(found.value).splitlines()
-    assert len(lines) == len(told)
-    for line, wanted in zip(lines, told, strict=True):
+    assert len(lines) == len(expected)
+    for line, wanted in zip(lines, expected, strict=True):
         assert line.startswith("redis_connections.states: redis_")
         assert filled(wanted) in line
 
 
-def test_all_are_told_at_once() -> None:
+def test_all_faults_are_reported_at_once() -> None:
     block = {
         "redis_tls": True,
         "redis_certificate": "/no/crt",
@@ -287,7 +287,7 @@ def test_all_are_told_at_once() -> None:
     assert all(line.startswith("redis_connection: ") for line in lines)
 
 
-def test_options_that_fit(certificates: Certificates, tmp_path: Path) -> None:
+def test_valid_options(certificates: Certificates, tmp_path: Path) -> None:
     both = tmp_path / "both.pem"
     both.write_text(
         Path(certificates.client).read_text() + Path(certificates.client_key).read_text()
@@ -328,11 +328,11 @@ def test_seeds_of_a_cluster() -> None:
     at = url.at("b", 8)
     assert (at.host, at.port, at.tls, at.username, at.password) == ("b", 8, True, "u", "hunter2")
     assert (at.cluster, at.url, at.db) == (False, None, 0)
-    with pytest.raises(ValueError, match=r"the cluster at a:7 is many servers.*at\(host, port\)"):
+    with pytest.raises(ValueError, match=r"the cluster at a:7 has many servers.*at\(host, port\)"):
         factory.client(url)
 
 
-def test_what_stands_in_a_url_and_beside_it() -> None:
+def test_option_in_the_url_and_in_the_block() -> None:
     where = RedisSettings.from_mapping(
         {"redis_url": "redis://a", "redis_db": 3, "redis_password": "hunter2"}
     )
@@ -340,7 +340,7 @@ def test_what_stands_in_a_url_and_beside_it() -> None:
     assert (options["host"], options["db"], options["password"]) == ("a", 3, "hunter2")
 
 
-def test_who_sets_deadlines_of_his_own_has_none_of_redis_py() -> None:
+def test_unbounded_clients_have_no_time_outs_of_redis_py() -> None:
     for url, seconds in (("redis://a", 4.0), ("redis://a?socket_timeout=7", 7.0)):
         where = RedisSettings.from_mapping({"redis_url": url, "redis_timeout": 4})
         assert factory.client(where).connection_pool.connection_kwargs["socket_timeout"] == seconds

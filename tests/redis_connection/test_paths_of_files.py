@@ -66,7 +66,7 @@ def test_content_of_a_file_instead_of_its_path(option: str) -> None:
     text = "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n"
     with pytest.raises(StartupCheck) as found:
         RedisSettings.from_mapping({"redis_tls": True, f"redis_{option}": text})
-    assert f"redis_{option} holds the text of a file" in str(found.value)
+    assert f"redis_{option} contains the text of a file" in str(found.value)
     assert "hunter2" not in str(found.value)
 
 

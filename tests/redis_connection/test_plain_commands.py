@@ -45,9 +45,9 @@ def test_under_several_loops_and_other_settings(
         asyncio.run(use())
 
 
-def test_cluster_is_no_single_server() -> None:
+def test_cluster_is_not_a_single_server() -> None:
     load_settings({"redis_connection": {"redis_cluster": True}})
-    with pytest.raises(ValueError, match="the cluster at localhost:6379 is many servers"):
+    with pytest.raises(ValueError, match="the cluster at localhost:6379 has many servers"):
         asyncio.run(redis_connection.connect())
     load_settings({})
     commands._default = None

@@ -1,4 +1,4 @@
-"""No password is in what people or logs get to see: faults, errors, reprs, the command line."""
+"""No password appears in messages, errors, reprs, logs or the command line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from lo_kvs.redis_connection import RedisSettings, factory
 from lo_kvs.testing.servers.sentinel import SentinelServer
 from lo_kvs.testing.servers.server import RedisServer
 
-#: In every place where a secret can stand. A user's name is told to nobody either.
+#: In every option that can contain a secret. User names are not shown either.
 SECRETS = ("hunter2", "hunter3", "secret-user")
 USER, PASSWORD, SENTINEL_PASSWORD = "secret-user", "hunter2", "hunter3"
 
@@ -83,8 +83,8 @@ async def fail(where: RedisSettings) -> None:
                 with pytest.raises(KVSError) as error:
                     await use()
                 assert_silent(shown(error.value))
-            assert_silent(repr(store), store, *map(repr, store._traffic.values()))
-            for traffic in store._traffic.values():
+            assert_silent(repr(store), store, *map(repr, store._clients.values()))
+            for traffic in store._clients.values():
                 assert not isinstance(traffic, ClusterClient)
                 client: Any = traffic.connection.client()
                 assert_silent(repr(traffic.connection), repr(client), client.connection_pool)
@@ -139,10 +139,10 @@ def test_faults_of_a_block() -> None:
         with pytest.raises(StartupCheck) as fault:
             RedisSettings.from_mapping({option: value})
         assert option in str(fault.value)
-        told = fault.value
-        assert_silent(f"{told} {told!r}")
-        assert told.__cause__ is None
-        assert told.__context__ is None
+        error = fault.value
+        assert_silent(f"{error} {error!r}")
+        assert error.__cause__ is None
+        assert error.__context__ is None
 
 
 def run_check(folder: Path, blocks: dict[str, object]) -> tuple[int, str]:

@@ -68,7 +68,7 @@ def test_dead_sentinels_are_passed(setup: SentinelSetup, black_hole: int) -> Non
         assert client.ping()
 
 
-def test_deadline_is_kept_where_every_sentinel_is_a_black_hole(black_hole: int) -> None:
+def test_deadline_is_kept_if_no_sentinel_answers(black_hole: int) -> None:
     where = RedisSettings(
         sentinels=(f"127.0.0.1:{black_hole}",) * 3,
         sentinel_service="states",
@@ -88,12 +88,12 @@ def test_deadline_is_kept_where_every_sentinel_is_a_black_hole(black_hole: int) 
     asyncio.run(main())
 
 
-def test_service_that_nobody_knows(setup: SentinelSetup) -> None:
+def test_unknown_service(setup: SentinelSetup) -> None:
     where = settings_of(setup, sentinel_service="stats", retry_for=0.5)
 
     async def main() -> None:
         async with PersistentRedisKVS(connection=where) as store:
-            with pytest.raises(Unavailable, match=r"127.0.0.1:\d+ knows no stats; "):
+            with pytest.raises(Unavailable, match=r"127.0.0.1:\d+ does not know stats; "):
                 await store.set("key", 1)
 
     asyncio.run(main())
@@ -102,9 +102,7 @@ def test_service_that_nobody_knows(setup: SentinelSetup) -> None:
 @pytest.mark.parametrize(
     "options", [{"sentinel_password": "wrong"}, {"sentinel_password": None}, {"password": "wrong"}]
 )
-def test_password_that_is_refused_is_told_at_once(
-    setup: SentinelSetup, options: dict[str, object]
-) -> None:
+def test_wrong_password_fails_at_once(setup: SentinelSetup, options: dict[str, object]) -> None:
     async def main() -> None:
         async with PersistentRedisKVS(connection=settings_of(setup, **options)) as store:
             started = time.monotonic()
@@ -115,7 +113,7 @@ def test_password_that_is_refused_is_told_at_once(
     asyncio.run(main())
 
 
-def test_server_that_is_no_sentinel(setup: SentinelSetup) -> None:
+def test_server_that_is_not_a_sentinel(setup: SentinelSetup) -> None:
     where = settings_of(
         setup,
         sentinels=[f"127.0.0.1:{setup.servers[0].port}"],
@@ -167,7 +165,7 @@ def test_question_that_is_cancelled_leaves_nothing_open(setup: SentinelSetup) ->
     assert steps > 10
 
 
-def test_who_answered_is_asked_first(setup: SentinelSetup) -> None:
+def test_last_answering_sentinel_is_asked_first(setup: SentinelSetup) -> None:
     async def main() -> None:
         good = setup.sentinels[0].port
         options = {"password": SENTINEL_PASSWORD, "retry": Retry(NoBackoff(), 0)}
@@ -186,7 +184,7 @@ def test_who_answered_is_asked_first(setup: SentinelSetup) -> None:
     asyncio.run(main())
 
 
-def test_sentinel_that_was_cut_off_moves_nobody(setup: SentinelSetup) -> None:
+def test_isolated_sentinel_does_not_move_connections(setup: SentinelSetup) -> None:
     """It still tells of an old primary; a connection that is open stays where it is."""
     setup.fail_over()  # so that the others know better
     with (

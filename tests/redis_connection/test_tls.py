@@ -70,7 +70,7 @@ def refusal_of(where: RedisSettings) -> str:
     return str(unavailable.value)
 
 
-def test_server_that_nobody_vouches_for(tls_port: int, certificates: Certificates) -> None:
+def test_untrusted_certificate(tls_port: int, certificates: Certificates) -> None:
     where = tls_settings(tls_port, ca=certificates.other_ca, retry_for=0.5)
     assert "certificate verify failed" in refusal_of(where)
     assert "certificate verify failed" in refusal_of(tls_settings(tls_port, retry_for=0.5))
@@ -176,7 +176,7 @@ def test_loops_at_once_in_threads(anywhere: RedisSettings) -> None:
     gc.collect()
 
 
-def test_loop_that_is_left_while_a_call_waits(anywhere: RedisSettings) -> None:
+def test_loop_closed_while_a_call_waits(anywhere: RedisSettings) -> None:
     store = fresh(anywhere)
 
     async def leave() -> None:

@@ -66,7 +66,7 @@ def test_certificate_of_an_unknown_authority(tls_port: int, certificates: Certif
     assert_refused_at_once(slow(tls_port), *words)
 
 
-def test_certificate_that_has_expired(redis_server: RedisServer, tmp_path: Path) -> None:
+def test_expired_certificate(redis_server: RedisServer, tmp_path: Path) -> None:
     authority = trustme.CA()
     yesterday = dt.datetime.now(dt.UTC) - dt.timedelta(days=1)
     made = authority.issue_cert("localhost", not_after=yesterday)

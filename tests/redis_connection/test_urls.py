@@ -52,10 +52,10 @@ def test_unescaped_character_in_a_password(scheme: str, rest: str) -> None:
 
 
 REFUSED_URLS = {
-    "redis:///3": "names no host",
-    "redis://": "names no host",
-    "redis://:6379/0": "names no host",
-    "redis://:hunter2@/0": "names no host",
+    "redis:///3": "has no host",
+    "redis://": "has no host",
+    "redis://:6379/0": "has no host",
+    "redis://:hunter2@/0": "has no host",
     "redis:/host": "must look like",
     "host:6379": "must look like",
     " redis://host": "must look like",
@@ -70,10 +70,10 @@ REFUSED_URLS = {
     "redis://host/-1": "number of a database",
     "redis://host/01": "number of a database",
     "redis://host/1.5": "number of a database",
-    "redis://host/0#x": "holds a `#`",
-    "redis://host/0#": "holds a `#`",
+    "redis://host/0#x": "contains a `#`",
+    "redis://host/0#": "contains a `#`",
     "redis://a,b:6379/0": "is not a host name",
-    "redis://${HOST}/0": "holds a variable",
+    "redis://${HOST}/0": "contains a variable",
     "redis://ho st/0": "is not a host name",
     "redis://:a%FFb@host/0": "write %25 for `%`",
     "redis://host/1?db=2": "has db twice",
@@ -81,13 +81,13 @@ REFUSED_URLS = {
     "redis://:a@host?password=b": "has password twice",
     "redis://u@host?username=b": "has username twice",
     "redis://host?socket_timeout=1&socket_timeout=2": "has socket_timeout twice",
-    "redis://host?db=one": "do not fit: db: expected the number of a database",
-    "redis://host?socket_timeout=nan": "do not fit: socket_timeout: expected seconds",
-    "redis://host?socket_timeout=soon": "do not fit: socket_timeout: expected a number",
-    "redis://host?password=": "do not fit: password",
+    "redis://host?db=one": "invalid option: db: expected the number of a database",
+    "redis://host?socket_timeout=nan": "invalid option: socket_timeout: expected seconds",
+    "redis://host?socket_timeout=soon": "invalid option: socket_timeout: expected a number",
+    "redis://host?password=": "invalid option: password",
     "redis://host?colour": "no option=value",
     "redis://host?db=1&&": "no option=value",
-    "redis://host?colour=hunter2": "an option that is unknown",
+    "redis://host?colour=hunter2": "an unknown option",
     "redis://host?ssl_cert_reqs=none": "without TLS: TLS is rediss://",
     "unix://run/redis.sock": "after three slashes",
     "unix://": "after three slashes",
@@ -97,7 +97,7 @@ REFUSED_URLS = {
 
 
 @pytest.mark.parametrize("url", REFUSED_URLS)
-def test_url_that_means_something_else(url: str) -> None:
+def test_ambiguous_or_invalid_url(url: str) -> None:
     fault = fault_of(url)
     assert fault.startswith(("redis_url ", "the host in redis_url", "the p"))
     assert REFUSED_URLS[url] in fault
@@ -105,7 +105,7 @@ def test_url_that_means_something_else(url: str) -> None:
 
 
 @pytest.mark.parametrize("option", REFUSED)
-def test_option_of_redis_py_that_stores_cannot_have(option: str) -> None:
+def test_unsupported_option_of_redis_py(option: str) -> None:
     fault = fault_of(f"rediss://host/0?{option}=1")
     assert fault == f"redis_url cannot have the option {option}: {REFUSED[option]}"
 
@@ -153,7 +153,7 @@ def test_options_for_connections_get_there() -> None:
     }
 
 
-def test_address_of_version_6_is_shown_as_one() -> None:
+def test_ipv6_address_is_shown_in_brackets() -> None:
     assert RedisSettings(url="redis://[::1]:7/3").place == "[::1]:7"
     assert RedisSettings(host="::1", port=7).place == "[::1]:7"
 

@@ -1,7 +1,7 @@
-"""What each store brings: reading and committing bytes, in groups, and how long that is tried.
+"""Backend: the interface that each store implements: read, commit and scan bytes, with deadlines.
 
-`Store` has what people call, on top of this. A store brings `read`, `commit` and `scan`; the
-rest is here, and a store that does better replaces it.
+`Store` adds the methods for users on top of it. A store implements `read`, `commit` and `scan`;
+it can override the other methods with faster ones.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from lo_kvs.kvs.loop_bound import of_this_loop
 
 logger = logging.getLogger(__name__)
 
-#: How many keys one call reads or writes where a caller names many.
+#: The maximum number of keys that one call reads or writes.
 GROUP_KEYS_MAX: Final = 500
 
 
 class Submit(Protocol):
-    """What takes a change into the group that leaves next, and is told its outcome."""
+    """Puts a change into the next group, and calls `done` with its outcome."""
 
     def __call__(
         self,
@@ -34,37 +34,37 @@ class Submit(Protocol):
         deadline: float | None = None,
         /,
     ) -> None:
-        """Make `change`; `done(outcome)` is called then. The deadline is as in `commit`."""
+        """Make `change`, then call `done(outcome)`. For `deadline`, see `commit`."""
 
 
 class Backend(abc.ABC):
-    """Bytes under keys: what all stores have in common below their JSON values."""
+    """Keys and bytes: the common interface of all stores, below their JSON values."""
 
     def __init__(self) -> None:
         self._closed = False
-        self._lanes: dict[asyncio.AbstractEventLoop, Batcher[Change, Outcome]] = {}
+        self._batchers: dict[asyncio.AbstractEventLoop, Batcher[Change, Outcome]] = {}
 
     @abc.abstractmethod
     async def read(
         self, keys: Sequence[str], *, deadline: float | None = None
     ) -> list[bytes | None]:
-        """The stored bytes of each key, in the order of `keys`; `None` where absent.
+        """The stored bytes of each key, in the order of `keys`; `None` if absent.
 
-        A store that does not answer is tried until the `deadline`, in the event loop's time,
-        and for a quarter of a second at least; default, and the latest: for as long as the
-        store's settings say. Stores that wait for nobody take a deadline and heed none.
+        If the store does not answer, the call is retried until `deadline` (in the event loop's
+        time), but for at least 0.25 s. Default and maximum: as the store's settings say. Stores
+        that never wait ignore the deadline.
         """
 
     @abc.abstractmethod
     async def commit(
         self, changes: Sequence[Change], *, deadline: float | None = None
     ) -> list[Outcome]:
-        """Make each change whole or not at all; the outcomes stand in the changes' order.
+        """Make each change atomically; return the outcomes in the order of `changes`.
 
-        The changes of one call are independent of each other. A change that names several
-        keys is all or nothing, also in a crash. Raises `InvalidKey` and `InvalidArgument` before
-        any I/O; every other failure is the outcome of the changes that it concerns. The
-        deadline is as in `read`; what could not be sent by then is `Unavailable`.
+        The changes of one call are independent of each other. A change of several keys is
+        atomic, also in a crash. Raises `InvalidKey` and `InvalidArgument` before any I/O; every
+        other failure is the outcome of the changes that it affects. For `deadline`, see `read`;
+        a change that could not be sent by then has the outcome `Unavailable`.
         """
 
     def submit(
@@ -73,12 +73,12 @@ class Backend(abc.ABC):
         done: Callable[[Outcome], object],
         deadline: float | None = None,
     ) -> None:
-        """Make `change` with the group that leaves next; `done(outcome)` is called then.
+        """Make `change` with the next group, then call `done(outcome)`.
 
-        For callers with many changes under way at once: it costs no task and no future.
-        Changes of one guard key are made in the order in which they were submitted. Raises
-        `InvalidKey`, `InvalidArgument` and `StoreClosed`; everything else is the outcome. The
-        deadline is as in `commit`; changes whose deadlines differ much do not leave together.
+        For callers with many changes in flight: it needs no task and no future. Changes of one
+        guard key are made in the order in which they were submitted. Raises `InvalidKey`,
+        `InvalidArgument` and `StoreClosed`; every other failure is the outcome. For `deadline`,
+        see `commit`; changes with very different deadlines do not share a group.
         """
         self._check_open()
         check_deadline(deadline)
@@ -90,54 +90,56 @@ class Backend(abc.ABC):
     def submitter_for(self, guard: str) -> Submit:
         """`submit` for the changes of one guard key, on the running event loop only.
 
-        It asks nothing again: neither which loop runs nor whether the keys can be keys.
-        Raises `StoreClosed`, then and now.
+        It skips the checks: which loop is running, and whether the keys are valid. Both this
+        method and the returned function raise `StoreClosed`.
         """
         self._check_open()
-        return of_this_loop(self._lanes, lambda: Batcher(self._carry, GROUP_KEYS_MAX)).submit
+        return of_this_loop(self._batchers, lambda: Batcher(self._carry, GROUP_KEYS_MAX)).submit
 
-    def patience(self, since: float | None = None) -> Deadline:
-        """How long a call of several steps is tried that was made then; default: now."""
+    def new_deadline(self, since: float | None = None) -> Deadline:
+        """The deadline of a call of several steps that started at `since`; default: now."""
         return Deadline(self.try_for_s(), since)
 
     def retry_budget(self) -> RetryBudget:
-        """How long the parts of one call, made now, may be tried in vain, all together.
+        """The limit for the failed attempts of all steps of one call that starts now.
 
-        As long as a call of one part is. Make each part in `with budget.part(store.in_vain) as
-        deadline:`, with that deadline for `read` or `commit`; `scan` takes the budget itself.
+        It is as long as the deadline of a single-step call. Run each step in `with
+        budget.step(store.failed_attempts) as deadline:`, and pass that deadline to `read` or
+        `commit`; `scan` takes the budget itself.
         """
         return RetryBudget(self.try_for_s())
 
     def try_for_s(self) -> float | None:
-        """How many seconds a change is tried for; `None`: the store waits for nobody."""
+        """How many seconds a change is retried; `None`: the store never waits."""
         return None
 
     def failed_attempts(self) -> int:
-        """How many attempts to reach the store were in vain so far, on this event loop.
+        """The number of failed attempts to reach the store so far, on this event loop.
 
-        Whoever has waited while that grew did so because of trouble; else there was much to do.
+        If it grew while a call was queued, the call waited because of failures; otherwise because
+        of other work.
         """
         return 0
 
     @abc.abstractmethod
     def scan(self, prefix: str = "", *, budget: RetryBudget | None = None) -> AsyncIterator[str]:
-        """Iterate over the keys that begin with `prefix`: each once, in no order.
+        """Iterate over the keys that start with `prefix`, each once, in no particular order.
 
-        budget  that of the call of which this is a part; default: this is a call by itself.
-                Stores that wait for nobody heed none
+        budget  the budget of the call that this is a step of; default: a new one. Stores that
+                never wait ignore it
         """
 
     async def aclose(self) -> None:
-        """Close the store, once what was submitted on this event loop has its outcome.
+        """Close the store after everything that was submitted on this event loop has its outcome.
 
-        Calls after that raise `StoreClosed`; closing twice is fine.
+        Later calls raise `StoreClosed`. Closing twice is allowed.
         """
-        lane = self._lanes.get(asyncio.get_running_loop())
-        if lane is not None:
-            await lane.idle()
+        batcher = self._batchers.get(asyncio.get_running_loop())
+        if batcher is not None:
+            await batcher.idle()
         self._closed = True
-        while self._lanes:
-            self._lanes.popitem()[1].close(self._closed_text())
+        while self._batchers:
+            self._batchers.popitem()[1].close(self._closed_text())
 
     async def __aenter__(self) -> Self:
         return self

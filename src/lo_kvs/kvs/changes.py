@@ -1,4 +1,4 @@
-"""Keys and changes: what a store is told to do, and what became of it."""
+"""Keys, changes and outcomes: the arguments of a store's `read` and `commit`, and their checks."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from lo_kvs.kvs.errors import InvalidArgument, InvalidKey, KVSError, shorten
 
 Item = TypeVar("Item")
 
-#: Keys that begin so belong to the stores' own machinery: no store takes or lists them.
+#: Keys with this prefix are internal: no store accepts or lists them.
 RESERVED_PREFIX: Final = "__lokvs:"
-#: The longest key, in bytes of UTF-8. Every state that is held in memory holds its keys.
+#: The longest key, in bytes of UTF-8. Every cached state keeps its keys in memory.
 KEY_BYTES_MAX: Final = 65_536
 
 
 class Guard(enum.Enum):
-    """What a change may demand of its guard key, besides certain bytes."""
+    """A condition on the guard key other than its value."""
 
-    ANY = enum.auto()  # nothing: the change is made whatever stands there
+    ANY = enum.auto()  # no condition: the change is always made
 
 
 class Change(NamedTuple):
-    """One atomic change: `puts`, made only if the guard key holds what is expected.
+    """One atomic change: write `puts` only if the guard key has the expected value.
 
-    guard     the key that is looked at
-    expected  the bytes that were read there; `None`: it is absent; `Guard.ANY`: no matter
-    puts      what to put under which keys; `None` removes the key
+    guard     the key that is compared
+    expected  the bytes that were read there; `None`: it is absent; `Guard.ANY`: do not compare
+    puts      the new values by key; `None` removes the key
 
     Bytes are `bytes` itself: no bytearray, no memoryview, no subclass. `commit` and `submit`
     raise `InvalidArgument` for anything else, before anything is written.
@@ -40,25 +40,25 @@ class Change(NamedTuple):
 
 
 class Conflict(NamedTuple):
-    """A change that was not made: the guard key holds `current` (`None`: it is absent)."""
+    """A change that was not made: the guard key has the value `current` (`None`: absent)."""
 
     current: bytes | None
 
 
-#: What became of one change: `None` it was made, `Conflict` it was not, because the guard
-#: key holds something else, or the error that befell this change alone.
+#: The outcome of one change: `None` if it was made, `Conflict` if the guard key has another value,
+#: or the error of this change.
 Outcome: TypeAlias = Conflict | KVSError | None
 
 
 def check_key(key: str) -> str:
-    """`key` as a plain `str`, or `InvalidKey` where it can be no key."""
+    """`key` as a plain `str`. Raises `InvalidKey`."""
     if type(key) is str and key.isascii() and len(key) <= KEY_BYTES_MAX:
         if not key.startswith(RESERVED_PREFIX):
-            return key  # as nearly all are: this spares the rest
+            return key  # the fast path for nearly all keys
     elif type(key) is not str:
         if not isinstance(key, str):
             raise InvalidKey(key, f"expected str, got {type(key).__name__}")
-        key = str.__str__(key)  # a subclass may compare, hash or begin otherwise
+        key = str.__str__(key)  # a subclass may override comparison, hash or `startswith`
     if key.startswith(RESERVED_PREFIX):
         raise InvalidKey(key, f"{RESERVED_PREFIX!r} is reserved for the store itself")
     size = len(key)
@@ -71,13 +71,13 @@ def check_key(key: str) -> str:
             ) from None
     if size > KEY_BYTES_MAX:
         raise InvalidKey(
-            key, f"it has {size:,} bytes, and a key has {KEY_BYTES_MAX:,} at most; use a hash of it"
+            key, f"it has {size:,} bytes; the maximum is {KEY_BYTES_MAX:,}. Use a hash of it"
         )
     return key
 
 
 def is_key(text: str) -> bool:
-    """Whether text that has a UTF-8 form can be a key: what stores list, of all that they find."""
+    """Whether a text that has a UTF-8 form is a valid key; stores list only valid keys."""
     return (
         len(text) <= KEY_BYTES_MAX
         and not text.startswith(RESERVED_PREFIX)
@@ -86,22 +86,22 @@ def is_key(text: str) -> bool:
 
 
 def check_keys(keys: Iterable[str]) -> list[str]:
-    """The keys as plain texts; `InvalidKey` for the first that can be none."""
+    """The keys as plain `str`. Raises `InvalidKey` for the first invalid one."""
     return [check_key(key) for key in listed(keys, "keys")]
 
 
 def check_changes(changes: Iterable[Change]) -> list[Change]:
-    """Copies of the changes, which nobody else can alter while they wait.
+    """Copies of the changes, which the caller cannot modify while they are queued.
 
-    Raises `InvalidKey` where one names a key that can be none, and `InvalidArgument` where
-    anything else has the wrong type. Every store's `commit` and `submit` begins with this, so a
-    guard that Redis would not understand is refused everywhere.
+    Raises `InvalidKey` for an invalid key, and `InvalidArgument` if anything else has the wrong
+    type. Every store's `commit` and `submit` starts with this, so all stores refuse the same
+    changes.
     """
     return [_checked(change) for change in listed(changes, "changes")]
 
 
 def check_deadline(deadline: float | None) -> None:
-    """`InvalidArgument` where `deadline` is neither `None` nor a time of the event loop."""
+    """Raise `InvalidArgument` if `deadline` is neither `None` nor a time of the event loop."""
     if deadline is None:
         return
     if not isinstance(deadline, float | int) or isinstance(deadline, bool) or isnan(deadline):
@@ -112,7 +112,7 @@ def check_deadline(deadline: float | None) -> None:
 
 
 def listed(items: Iterable[Item], name: str) -> Sequence[Item]:
-    """`items` as a list or a tuple. `InvalidArgument` where they cannot be iterated over."""
+    """`items` as a list or a tuple. Raises `InvalidArgument` if they are not iterable."""
     if type(items) is list or type(items) is tuple:
         return items
     if not isinstance(items, Iterable):

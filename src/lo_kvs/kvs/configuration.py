@@ -1,7 +1,7 @@
-"""The `kvs` block of the settings: what each entry may say, and every fault in it.
+"""Read and validate the `kvs` block of the settings: the options of each entry, and all errors.
 
-A mapping, a list of pairs (`[[name, {...}], …]`) and a list of one-entry mappings all
-describe the same stores. Nothing is opened here.
+The block is a mapping, a list of pairs (`[[name, {...}], …]`) or a list of one-entry mappings.
+Nothing is opened here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lo_kvs.settings.shown import (
     word_shown,
 )
 
-#: A caller waits no longer than this for replicas; it is a slip where somebody asks for more.
+#: The longest wait for replicas; a larger value is probably a mistake.
 WAIT_TIMEOUT_MAX_S: Final = 3_600
 #: Ten years. Redis itself counts milliseconds in 64 bits, so far more would overflow.
 EXPIRY_MAX_S: Final = 315_360_000
@@ -34,8 +34,8 @@ EXPIRY_MAX_S: Final = 315_360_000
 class Option:
     """One option of an entry.
 
-    fault  says what is wrong with a value, or nothing
-    read   what a valid value means: the store gets that
+    fault  returns what is wrong with a value, or `None`
+    read   converts a valid value for the store
     """
 
     fault: Callable[[object], str | None]
@@ -123,7 +123,7 @@ def _between(least: int, most: int) -> Callable[[object], str | None]:
 
 #: The types whose stores are on a Redis server.
 REDIS_TYPES: Final = frozenset({"redis", "redis_ephemeral"})
-#: What both have. `require`: whether what a look at the server finds amiss refuses the start.
+#: The options of both. `require`: whether problems found on the server prevent the start.
 ON_REDIS: Final[Mapping[str, Option]] = {
     "prefix": Option(_prefix_fault),
     "connection": Option(_connection_fault),
@@ -150,12 +150,12 @@ OPTIONS: Final[Mapping[str, Mapping[str, Option]]] = {
 def read_block(
     block: object, *, is_reserved: Callable[[str], bool]
 ) -> tuple[list[Entry], list[str]]:
-    """The valid entries of a `kvs` block, and the faults of all the others.
+    """The valid entries of a `kvs` block, and the faults of all others.
 
-    `is_reserved` says which names no entry can have, because the router has them.
+    is_reserved  whether a name cannot be used, because the router has an attribute of that name
     """
     if block is None:
-        return [], ["kvs: there is no such section; add one with an entry `default`"]
+        return [], ["kvs: the section is missing; add it with an entry `default`"]
     if isinstance(block, str) or not isinstance(block, Mapping | list | tuple):
         got = type(block).__name__
         return [], [f"kvs: expected a mapping or a list of [name, options] pairs, got {got}"]
@@ -166,7 +166,7 @@ def read_block(
         if not isinstance(name, str) or not name:
             faults.append(f"{where}: the name must be text, got {name_shown(name)}")
         elif name in seen:
-            faults.append(f"kvs.{label(name)}: there is another entry of this name")
+            faults.append(f"kvs.{label(name)}: there is another entry with this name")
         else:
             seen.add(name)
             found = list(entry_faults(name, options, is_reserved=is_reserved))
@@ -179,7 +179,7 @@ def read_block(
 
 
 def valid_entry(name: str, options: Mapping[str, Any]) -> Entry:
-    """The entry that options without a fault describe."""
+    """The entry for valid options."""
     known = OPTIONS[options["type"]]
     given = {option: value for option, value in options.items() if option != "type"}
     for option, value in given.items():
@@ -189,9 +189,9 @@ def valid_entry(name: str, options: Mapping[str, Any]) -> Entry:
 
 
 def connections_named(block: object) -> list[str | None]:
-    """The connections that the entries on Redis name, `None` for the default one, each once.
+    """The connections that the entries on Redis use, each once; `None` is the default one.
 
-    Those of entries with faults as well, so that all can be told at once.
+    This includes entries with faults, so that all faults can be reported at once.
     """
     pairs = _pairs(block, []) if isinstance(block, Mapping | list | tuple) else ()
     named = (
@@ -207,7 +207,7 @@ def connections_named(block: object) -> list[str | None]:
 def entry_faults(
     name: str, options: object, *, is_reserved: Callable[[str], bool]
 ) -> Iterator[str]:
-    """Everything that is wrong with one entry, each fault beginning with its name."""
+    """All faults of one entry; each starts with the name of the entry."""
     where = f"kvs.{label(name)}"
     if is_reserved(name):
         yield f"{where}: this name is reserved; choose another one"

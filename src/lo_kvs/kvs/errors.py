@@ -1,29 +1,29 @@
-"""What a store can raise.
+"""The exceptions that a store can raise.
 
 KVSError
-├── InvalidKey            the key can be no key in any store (also a ValueError)
+├── InvalidKey            the key is not valid in any store (also a ValueError)
 ├── InvalidArgument       another argument has the wrong type (also a TypeError)
-├── NotJSON               the value is no JSON; refused before any I/O (also a ValueError)
-├── CorruptValue          what is stored is no JSON; it is left as it is
-├── WrongType             the key holds something that is no string: another program's
+├── NotJSON               the value is not JSON; raised before any I/O (also a ValueError)
+├── CorruptValue          the stored value is not JSON; it is left unchanged
+├── WrongType             the key is not a string in Redis: it belongs to another program
 ├── NotStarted            `KVS` was called before startup configured it
 ├── StoreClosed           the store was closed
 ├── ClearRefused          clear() would remove keys that may belong to other programs
-├── Refused               the server said no, and why; nothing was written
+├── Refused               the server refused the command; nothing was written
 │   ├── OutOfMemory       OOM: maxmemory is reached
-│   ├── NotPermitted      NOPERM, NOAUTH, WRONGPASS: rights or password
-│   └── TLSFailed         the certificate, or TLS on one side only (also an Unavailable)
+│   ├── NotPermitted      NOPERM, NOAUTH, WRONGPASS: permission or password
+│   └── TLSFailed         bad certificate, or TLS on one side only (also an Unavailable)
 ├── Unavailable           the store cannot be reached; nothing was written
 │   ├── ConnectionLost    no connection could be made, or it broke
-│   ├── TimedOut          no answer within the time (also a TimeoutError)
-│   ├── ServerLoading     LOADING: the server reads its data
-│   ├── ServerBusy        BUSY: a script of somebody else blocks the server
+│   ├── TimedOut          no reply in time (also a TimeoutError)
+│   ├── ServerLoading     LOADING: the server is loading its data
+│   ├── ServerBusy        BUSY: a script of another program blocks the server
 │   ├── ReadOnlyServer    READONLY: the server is a replica
-│   ├── NoPrimary         MASTERDOWN, or Sentinel knows of no primary
+│   ├── NoPrimary         MASTERDOWN, or the Sentinels know no primary
 │   ├── TooFewReplicas    NOREPLICAS: fewer than min-replicas-to-write
 │   └── ClusterDown       CLUSTERDOWN, TRYAGAIN: a slot is not served
-├── OutcomeUnknown        the store was lost after sending: written once, or not at all
-└── NotReplicated         written, but not yet where `wait_replicas` and `wait_aof` ask for
+├── OutcomeUnknown        the connection was lost after sending: written once, or not at all
+└── NotReplicated         written, but not yet confirmed as `wait_replicas` and `wait_aof` require
 
 MissingKVSParameters      a StartupCheck that lists every fault of the configuration
 """
@@ -36,15 +36,15 @@ from lo_kvs.prestartup import StartupCheck
 
 
 class KVSError(Exception):
-    """The base of all that a store raises. All of it can be pickled.
+    """The base class of a store's exceptions. All of them can be pickled.
 
-    code  what the server's answer began with (`OOM`), or "" where it was not the server's
+    code  the server's error code (`OOM`), or "" if the error is not from a server
     """
 
     code: str = ""
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Exceptions are made again from their text alone, which ours are not made from.
+        # By default, unpickling calls the class with its text only; ours take other arguments.
         return _made_again, (type(self), self.args), self.__dict__ or None
 
 
@@ -58,7 +58,7 @@ class InvalidKey(KVSError, ValueError):
     """The key is not a `str`, has no UTF-8 form, is too long, or has the reserved prefix."""
 
     def __init__(self, key: object, reason: str) -> None:
-        super().__init__(f"{shorten(key)} can be no key: {reason}")
+        super().__init__(f"invalid key {shorten(key)}: {reason}")
         self.key = key
         self.reason = reason
 
@@ -68,10 +68,11 @@ class InvalidArgument(KVSError, TypeError):
 
 
 class NotJSON(KVSError, ValueError):
-    """A value that JSON cannot carry unchanged. Nothing was written.
+    """A value that JSON cannot represent. Nothing was written.
 
-    `path` names the place (`$.students[3].score`), `reason` what is wrong there, and
-    `key` the key that the value was meant for, where one is known.
+    path    the path of the invalid part (`$.students[3].score`)
+    reason  what is wrong there
+    key     the key of the value, if known
     """
 
     def __init__(self, path: str, reason: str, key: str | None = None) -> None:
@@ -86,24 +87,24 @@ class NotJSON(KVSError, ValueError):
 
 
 class CorruptValue(KVSError):
-    """The bytes stored under `key` are no JSON. They are left as they are."""
+    """The bytes stored under `key` are not valid JSON. They are left unchanged."""
 
     def __init__(self, key: str, reason: str) -> None:
         super().__init__(
-            f"the value of {shorten(key)} is no JSON: {reason}. "
-            "It was not changed; set() or remove() the key to replace it"
+            f"the value of {shorten(key)} is not valid JSON: {reason}. "
+            "It was not changed. To replace it, set() or remove() the key"
         )
         self.key = key
         self.reason = reason
 
 
 class WrongType(KVSError):
-    """The key holds something other than a string: it belongs to another program."""
+    """The key is not a string in Redis, so it belongs to another program."""
 
-    def __init__(self, key: str, found: str = "no Redis string") -> None:
+    def __init__(self, key: str, found: str = "not a Redis string") -> None:
         super().__init__(
-            f"{shorten(key)} holds {found}, so it belongs to another program; "
-            "give this store a `prefix` of its own"
+            f"{shorten(key)} is {found}, so it belongs to another program. "
+            "Give this store its own `prefix`"
         )
         self.key = key
 
@@ -117,13 +118,13 @@ class StoreClosed(KVSError, RuntimeError):
 
 
 class ClearRefused(KVSError):
-    """`clear()` on a Redis store without a prefix: its keys cannot be told from others'."""
+    """`clear()` on a Redis store without a prefix would also remove other programs' keys."""
 
 
 class Refused(KVSError):
-    """The server refused the command, for a reason that waiting does not mend.
+    """The server refused the command, and a retry does not help.
 
-    Nothing was written. The text has the server's own words (`OOM …`, `NOPERM …`).
+    Nothing was written. The message contains the server's error (`OOM …`, `NOPERM …`).
     """
 
     def __init__(self, message: str = "", code: str = "") -> None:
@@ -132,7 +133,7 @@ class Refused(KVSError):
 
 
 class OutOfMemory(Refused):
-    """OOM: `maxmemory` is reached, and nothing may be evicted. Reads and removals go on."""
+    """OOM: `maxmemory` is reached, and nothing can be evicted. Reads and removals still work."""
 
 
 class NotPermitted(Refused):
@@ -148,7 +149,7 @@ class Unavailable(KVSError, ConnectionError):
 
 
 class TLSFailed(Refused, Unavailable):
-    """No secure connection could be made, and trying again does not help.
+    """No secure connection could be made, and a retry does not help.
 
     The server's certificate is not trusted, has expired or names another host; or one side
     expects TLS and the other does not.
@@ -160,23 +161,23 @@ class ConnectionLost(Unavailable):
 
 
 class TimedOut(Unavailable, TimeoutError):
-    """The server, or the way to it, gave no answer in time, until the deadline."""
+    """The server did not reply, or could not be reached in time, until the deadline."""
 
 
 class ServerLoading(Unavailable):
-    """LOADING: the server has started and still reads its data."""
+    """LOADING: the server has started and is still loading its data."""
 
 
 class ServerBusy(Unavailable):
-    """BUSY: a script or function of somebody else blocks the server."""
+    """BUSY: a script or function of another program blocks the server."""
 
 
 class ReadOnlyServer(Unavailable):
-    """READONLY: the server is a replica, perhaps since a failover, and takes no writes."""
+    """READONLY: the server is a replica, perhaps after a failover, and accepts no writes."""
 
 
 class NoPrimary(Unavailable):
-    """MASTERDOWN, or the Sentinels know of no primary: nobody takes writes just now."""
+    """MASTERDOWN, or the Sentinels know no primary: no server accepts writes at the moment."""
 
 
 class TooFewReplicas(Unavailable):
@@ -184,14 +185,14 @@ class TooFewReplicas(Unavailable):
 
 
 class ClusterDown(Unavailable):
-    """CLUSTERDOWN, TRYAGAIN: the cluster does not serve the slot just now."""
+    """CLUSTERDOWN, TRYAGAIN: the cluster does not serve the slot at the moment."""
 
 
 class OutcomeUnknown(KVSError, ConnectionError):
-    """The store was lost after sending, until the deadline.
+    """The connection was lost after sending, and did not come back before the deadline.
 
-    What was sent is in the store once, or not at all, and nobody can say which. The last
-    fault is its `__cause__`, and its `code` where a server told one.
+    The change was made once or not at all; it is unknown which. `__cause__` is the last error, and
+    `code` the server's error code, if there was one.
     """
 
     def __init__(self, message: str = "", code: str = "") -> None:
@@ -200,13 +201,13 @@ class OutcomeUnknown(KVSError, ConnectionError):
 
 
 class NotReplicated(KVSError):
-    """The change was made, but is not yet everywhere that the store's options ask for.
+    """The change was made, but not yet confirmed as the store's options require.
 
-    It will be in the store once, so it must not be sent again. Only a failover or a crash
-    before it has been copied can still lose it.
+    It is in the store once, so do not send it again. Only a failover or a crash before it has
+    been copied can still lose it.
 
-    wanted, got  how many replicas were to have it, and how many are known to
-    aof          whether the server has it in its append-only file on disk; `None`: not asked
+    wanted, got  the number of replicas that must have it, and that have confirmed it
+    aof          whether it is in the server's append-only file on disk; `None`: not asked
     """
 
     def __init__(self, wanted: int, got: int, *, aof: bool | None, waited_s: float) -> None:
@@ -224,13 +225,13 @@ class NotReplicated(KVSError):
         if self.aof is False:
             missing.append("not on the server's own disk")
         return (
-            f"written, not yet replicated: {' and '.join(missing)} within {self.waited_s:g} s; "
-            "it is in the store and may still be copied: do not send the event again"
+            f"written, but not yet replicated: {' and '.join(missing)} within {self.waited_s:g} s. "
+            "The change is in the store and may still be copied: do not send it again"
         )
 
 
 class MissingKVSParameters(KVSError, StartupCheck):
-    """The configuration has faults; `faults` lists them all, each naming its entry."""
+    """The configuration is invalid; `faults` lists every fault with the name of its entry."""
 
     def __init__(self, faults: Sequence[str]) -> None:
         lines = "".join(f"\n  - {fault}" for fault in faults)
@@ -239,7 +240,7 @@ class MissingKVSParameters(KVSError, StartupCheck):
 
 
 def shorten(what: object, most: int = 120) -> str:
-    """`repr(what)`, cut in the middle where it is longer than `most` characters."""
+    """`repr(what)`, shortened in the middle to `most` characters."""
     try:
         text = repr(what)
     except Exception:  # noqa: BLE001 - a caller's object: its text must not hide the error

@@ -1,4 +1,4 @@
-"""What belongs to one event loop of one process: whether that is here."""
+"""LoopBound: objects that belong to one event loop of one process."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-#: This process; what was made before a fork belongs to another one.
+#: The ID of this process; objects created before a fork belong to the parent.
 _pid = os.getpid()
 if hasattr(os, "register_at_fork"):  # Windows has no fork
     os.register_at_fork(after_in_child=lambda: globals().update(_pid=os.getpid()))
 
 
 def of_this_loop(known: dict[asyncio.AbstractEventLoop, T], make: Callable[[], T]) -> T:
-    """What `known` has for the running event loop, made where there is nothing yet.
+    """The object in `known` for the running event loop; created if there is none.
 
-    What belongs to loops that have ended is forgotten then.
+    Creating one also removes the objects of closed loops.
     """
     loop = asyncio.get_running_loop()
     found = known.get(loop)
@@ -30,20 +30,20 @@ def of_this_loop(known: dict[asyncio.AbstractEventLoop, T], make: Callable[[], T
 
 
 class LoopBound:
-    """The base of what works on the event loop on which it was made, and on no other."""
+    """Base class of objects that work only on the event loop on which they were created."""
 
     def __init__(self) -> None:
         self._pid = _pid
         self._loop = asyncio.get_running_loop()
 
     def is_ours(self) -> bool:
-        """Whether it was made in this process, and not before a fork."""
+        """Whether it was created in this process, not before a fork."""
         return self._pid == _pid
 
     def is_on(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether it belongs to `loop`, the running event loop, in this process.
 
-        Whoever asks has asked asyncio which loop runs. That the own loop is running in this
-        thread says less: a second one may run inside it (Jupyter, nest_asyncio).
+        The caller gets `loop` from asyncio. Checking whether our own loop is running is not
+        enough: a second loop may run inside it (Jupyter, nest_asyncio).
         """
         return self._loop is loop and self._pid == _pid

@@ -1,4 +1,4 @@
-"""InMemoryKVS: the stub, a dictionary of JSON texts in this process."""
+"""InMemoryKVS: a store in the memory of this process, a dictionary of JSON texts."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from lo_kvs.kvs.store import Store
 
 
 class InMemoryKVS(Store):
-    """Keeps values in this process only; they are gone when it ends.
+    """Keeps values in the memory of this process; they are lost when it ends.
 
-    For tests and prototypes. It holds JSON text, not objects, so that it behaves like the
-    other stores to the last detail. Every instance is a store of its own; the router makes
-    one for each configured name.
+    For tests and prototypes. It stores JSON text, not objects, so that it behaves exactly like
+    the other stores. Every instance is a separate store; the router creates one per configured
+    name.
     """
 
     def __init__(self) -> None:

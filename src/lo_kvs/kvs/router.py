@@ -1,4 +1,4 @@
-"""KVSRouter: from the configuration to stores, and `KVS`, the one that everybody uses."""
+"""KVSRouter: creates the configured stores and returns them by name; `KVS` is the shared router."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from lo_kvs.prestartup import StartupCheck, register_startup_check
 from lo_kvs.redis_connection import RedisSettings, named_settings
 from lo_kvs.settings.shown import label
 
-#: The types that a configuration may name.
+#: The store types of a configuration.
 KVS_MAP: Final[Mapping[str, type[Store]]] = {
     "stub": InMemoryKVS,
     "redis_ephemeral": EphemeralRedisKVS,
@@ -33,15 +33,15 @@ KVS_MAP: Final[Mapping[str, type[Store]]] = {
     "filesystem": FilesystemKVS,
 }
 
-#: What an item of a router can be: the options of an entry, a store, or what returns one.
+#: An item of a router: the options of an entry, a store, or a function that returns a store.
 Item: TypeAlias = Mapping[str, Any] | Store | Callable[[], Store]
 
-#: Stores that a router made, by name, each with what it was made from.
+#: Stores that a router created, by name, each with its configuration.
 Opened: TypeAlias = dict[str, tuple[Store, tuple[Entry, RedisSettings | None]]]
 
 
 class NotYetAStore(NoOperators):
-    """What has to be called to get a store, and says so where it is used like one."""
+    """Must be called to get a store; raises a helpful error if it is used like a store."""
 
     def _instead_of(self, operation: str, call: str) -> str:
         return (
@@ -53,7 +53,7 @@ class NotYetAStore(NoOperators):
         raise TypeError(self._instead_of("[key]", "await store[key]"))
 
     def _is_of_a_store(self, name: str) -> str:
-        """A hint for an attribute that is not here but in a store; else ''."""
+        """A hint if `name` is an attribute of stores; otherwise ''."""
         if name.startswith("_") or not hasattr(Store, name):
             return ""
         return f"; it is a method of a store: call the router first, as in `KVS().{name}(...)`"
@@ -91,8 +91,8 @@ class KVSRouter(NotYetAStore):
         items: Mapping[str, Item] | Iterable[tuple[str, Item]] | None = None,
     ) -> None:
         self._items: dict[str, Callable[[], Store]] = {}
-        self._default: Store | None = None  # where it is always the same: spares the look-up
-        # What the stores that this router made were made from.
+        self._default: Store | None = None  # a shortcut, if it is always the same store
+        # The configuration of each store that this router created.
         self._sources: dict[str, tuple[Entry, RedisSettings | None]] = {}
         self._retired: list[Store] = []
         named = _named(items)
@@ -108,7 +108,7 @@ class KVSRouter(NotYetAStore):
             raise MissingKVSParameters(faults)
 
     def __call__(self) -> Store:
-        """The default store. Raises `NotStarted` where there is none yet."""
+        """The default store. Raises `NotStarted` if there is none yet."""
         if self._default is not None:
             return self._default
         make = self._items.get("default")
@@ -120,7 +120,7 @@ class KVSRouter(NotYetAStore):
         return make()
 
     def __getattr__(self, name: str) -> Callable[[], Store]:
-        # Only for what is no attribute, so entries cannot hide the router's own methods.
+        # Only called if there is no such attribute, so entries cannot hide the router's methods.
         try:
             return self.__dict__["_items"][name]  # type: ignore[no-any-return]
         except KeyError:
@@ -138,9 +138,9 @@ class KVSRouter(NotYetAStore):
         return list(self._items)
 
     def add_item(self, name: str, item: Item) -> None:
-        """Add the store `name`, or replace it.
+        """Add or replace the store `name`.
 
-        Raises `MissingKVSParameters` with the faults of its options; then nothing changes.
+        If its options are invalid, raises `MissingKVSParameters` and changes nothing.
         """
         if not isinstance(name, str):
             raise InvalidArgument(f"the name of a store must be str, got {type(name).__name__}")
@@ -155,7 +155,7 @@ class KVSRouter(NotYetAStore):
             self._add_opened(*self._open_changed([valid_entry(name, item)]))
 
     def remove_item(self, name: str) -> None:
-        """Forget the store `name`; it is closed with the router. `KeyError` without one."""
+        """Remove the store `name`; it is closed with the router. Raises `KeyError`."""
         self._retire(name)
         del self._items[name]
         self._note_default()
@@ -163,17 +163,16 @@ class KVSRouter(NotYetAStore):
     def configure(
         self, block: object, *, check: Callable[[Sequence[Entry]], list[str]] | None = None
     ) -> None:
-        """Have the stores of a `kvs` block, and no others.
+        """Replace all stores by those of a `kvs` block.
 
-        An entry that has not changed keeps its store, with all that is in it, unless somebody
-        closed it. `check` has the last word on entries that have no fault: it returns what
-        it has against them. Raises `MissingKVSParameters` with every fault of the block; then
-        nothing changes.
+        An unchanged entry keeps its store and its content, unless the store was closed. If the
+        entries are valid, `check` is called with them and returns further faults. Raises
+        `MissingKVSParameters` with every fault of the block; then nothing changes.
         """
         entries, faults = read_block(block, is_reserved=_is_reserved)
         opened, more_faults = self._open_changed(entries)
         faults += more_faults
-        if faults:  # those of a connection that only entries with faults name, too
+        if faults:  # also report connections that only invalid entries use
             faults += [line for line in _connection_faults(block) if line not in faults]
         if check is not None and not faults:
             faults = check(entries)
@@ -183,7 +182,7 @@ class KVSRouter(NotYetAStore):
         self._items = {entry.name: self._items[entry.name] for entry in entries}
 
     async def aclose(self) -> None:
-        """Close every store that this router made, and forget them all."""
+        """Close every store that this router created, and remove all stores."""
         for name in self.names():
             self.remove_item(name)
         while self._retired:
@@ -196,13 +195,13 @@ class KVSRouter(NotYetAStore):
         await self.aclose()
 
     def _open_changed(self, entries: Iterable[Entry]) -> tuple[Opened, list[str]]:
-        """A store for each entry that has none, or another one; and what kept others away."""
+        """New stores for new and changed entries, and the faults of those that failed."""
         opened: Opened = {}
         faults: list[str] = []
         for entry in entries:
             try:
                 source = (entry, _connection_of(entry))
-            except StartupCheck as error:  # the same for every entry on one Redis: told once
+            except StartupCheck as error:  # the same for every entry on one Redis: report it once
                 faults += [line for line in str(error).splitlines() if line not in faults]
                 continue
             try:
@@ -235,7 +234,7 @@ class KVSRouter(NotYetAStore):
         self._default = make.store if isinstance(make, Constant) else None
 
     def _retire(self, name: str) -> None:
-        # Only what the router made is its to close.
+        # The router closes only the stores that it created.
         if self._sources.pop(name, None) is not None:
             self._retired.append(self._items[name]())
 
@@ -254,14 +253,14 @@ def _is_reserved(name: str) -> bool:
 
 
 def _connection_of(entry: Entry) -> RedisSettings | None:
-    """Where the Redis of an entry is; `None` where it has none. Raises StartupCheck."""
+    """The Redis settings of an entry; `None` if it is not on Redis. Raises StartupCheck."""
     if entry.type not in REDIS_TYPES:
         return None
     return named_settings(entry.options.get("connection"))
 
 
 def _connection_faults(block: object) -> Iterator[str]:
-    """What is wrong with the connections that the entries of a block name."""
+    """The faults of the connections that the entries of a block use."""
     for name in connections_named(block):
         try:
             named_settings(name)
@@ -281,27 +280,27 @@ def _open(entry: Entry, connection: RedisSettings | None) -> Store:
     return InMemoryKVS()
 
 
-#: The router of this process. It is always this object: startup fills it with stores.
+#: The router of this process. The object never changes: startup adds the stores to it.
 KVS: Final = KVSRouter()
 
 
 def kvs_startup_check() -> None:
     """Configure `KVS` from `settings["kvs"]`. Raises `StartupCheck` with every fault.
 
-    Looks at the Redis servers of the stores as well, which blocks for about a second at most:
-    what is amiss there is logged, and is a fault for a store that has `require: true`.
+    Also checks the Redis servers of the stores, which blocks for about a second at most. Problems
+    are logged, and are faults for stores with `require: true`.
 
-    Running it again takes up changed settings and keeps the stores that did not change.
+    Running it again applies changed settings and keeps the stores that did not change.
     """
     KVS.configure(host.settings().get("kvs"), check=startup_faults)
 
 
-# Called, not used as a decorator: some trees' functions of this name return nothing.
+# Called, not used as a decorator: other implementations of this function may return `None`.
 register_startup_check(kvs_startup_check)
 
 
 async def clear() -> None:
-    """Empty every in-memory store of `KVS`, between tests. Other stores are left alone."""
+    """Clear every in-memory store of `KVS`, for use between tests. Other stores are kept."""
     for name in KVS.names():
         store = getattr(KVS, name)()
         if isinstance(store, InMemoryKVS):

@@ -1,11 +1,11 @@
-"""Store: the contract of every store, and what all of them share.
+"""Store: the contract of every store, and the methods that all of them share.
 
-A store maps keys (`str`) to JSON values. The four stores differ in where the bytes lie and
-in nothing else; each brings the `Backend`: `read`, `commit`, `scan`. Everything that people
-call is written here on top of those.
+A store maps keys (`str`) to JSON values. The four stores differ only in where they keep the
+bytes; each implements `read`, `commit` and `scan` of `Backend`. All methods for users are
+implemented here on top of those.
 
-What is not promised: `dump`, `keys` and `scan` are no snapshots. A key that is written or
-removed while they run may be in the answer or not.
+Not promised: `dump`, `keys` and `scan` do not give a point-in-time snapshot. Concurrent writes
+may or may not be included.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 from lo_kvs.kvs import codec
 from lo_kvs.kvs.backend import GROUP_KEYS_MAX, Backend
-from lo_kvs.kvs.batching.chunks import commit_in_parts
+from lo_kvs.kvs.batching.chunks import commit_in_chunks
 from lo_kvs.kvs.batching.deadlines import RetryBudget
 from lo_kvs.kvs.batching.turns import Turns
 from lo_kvs.kvs.changes import Change, Conflict, Guard, Outcome, check_key, listed
@@ -44,17 +44,16 @@ logger = logging.getLogger(__name__)
 class Store(Backend, NoOperators):
     """Keys and JSON values, asynchronously. All stores behave alike.
 
-    A key is any text that has a UTF-8 form of 65,536 bytes at most and does not start with
-    `__lokvs:`; anything else raises `InvalidKey`, in every method, and any other argument of a
-    wrong type raises `InvalidArgument`. A value that is not JSON raises `NotJSON` before anything
-    is written. Values that are returned belong to the caller.
+    A key is a text whose UTF-8 form has at most 65,536 bytes and that does not start with
+    `__lokvs:`. Every method raises `InvalidKey` for other keys, and `InvalidArgument` if another
+    argument has the wrong type. A value that is not JSON raises `NotJSON` before anything is
+    written. Returned values belong to the caller.
 
-    Calls of many keys let the event loop turn every few milliseconds.
+    Calls with many keys let other tasks run every few milliseconds.
 
-    Besides what its own text says, each method raises `Refused` where the store says no, and
-    `Unavailable` where it could not be reached: nothing of that was written. `OutcomeUnknown` is
-    raised where a change was sent, and no answer came by the deadline; `StoreClosed` after
-    `aclose`.
+    Every method can also raise `Refused` if the store refuses the call, and `Unavailable` if it
+    cannot be reached: in both cases nothing was written. `OutcomeUnknown` means that a change was
+    sent and there was no reply by the deadline. After `aclose`, methods raise `StoreClosed`.
     """
 
     def __init__(self) -> None:
@@ -62,17 +61,17 @@ class Store(Backend, NoOperators):
         self._updates: dict[asyncio.AbstractEventLoop, Updates] = {}
 
     async def __getitem__(self, key: str) -> Any:
-        """The value at `key`, or `None` where it is absent: `await store[key]`."""
+        """The value at `key`, or `None` if it is absent: `await store[key]`."""
         return await self.get(key)
 
     def _instead_of(self, operation: str, call: str) -> str:
         return f"{type(self).__name__} has no `{operation}`: use `{call}`"
 
     async def get(self, key: str, default: Any = None) -> Any:
-        """The value at `key`, or `default` where it is absent.
+        """The value at `key`, or `default` if it is absent.
 
-        A stored `None` is a value. Raises `CorruptValue` where something other than JSON
-        is stored, and `WrongType` where another program keeps something else there.
+        A stored `None` is a value. Raises `CorruptValue` if the stored bytes are not JSON, and
+        `WrongType` if the key is not a string in Redis.
         """
         (data,) = await self.read((key,))
         if data is None:
@@ -80,19 +79,18 @@ class Store(Backend, NoOperators):
         return decode(key, data) if len(data) < PIECE_BYTES else await decode_in_turns(key, data)
 
     async def set(self, key: str, value: Json) -> None:
-        """Put `value` under `key`, whatever stood there, atomically. Refreshes the TTL, if any."""
+        """Set `key` to `value` atomically, overwriting any old value. Refreshes the TTL, if any."""
         await self._put([(check_key(key), encode(key, value))])
 
     async def multiget(self, keys: Iterable[str], default: Any = None) -> list[Any]:
-        """The values of many keys, in their order; `default` where one is absent.
+        """The values of many keys, in their order; `default` for absent ones.
 
-        Each value is read atomically; the values of different keys need not be of one
-        moment. Raises like `get`, for the first key or the first part that fails: keys are read
-        500 at a time, and what is tried in vain in all of these together is given up after as
-        long as one call is tried.
+        Each value is read atomically, but not all at the same moment. Raises like `get`, for the
+        first key or chunk that fails. Keys are read in chunks of 500; the failed attempts of all
+        chunks together are limited to the deadline of one call.
         """
         wanted = listed(keys, "keys")
-        found = await self._read_in_parts(wanted)
+        found = await self._read_in_chunks(wanted)
         if len(wanted) <= GROUP_KEYS_MAX and sum(len(data or b"") for data in found) < PIECE_BYTES:
             return [
                 default if data is None else decode(key, data)
@@ -107,11 +105,10 @@ class Store(Backend, NoOperators):
         return values
 
     async def multiset(self, items: Mapping[str, Json]) -> None:
-        """Put many values. Each key changes atomically, but not all at one moment.
+        """Set many values. Each key changes atomically, but not all at the same moment.
 
-        Every value is encoded before the first is written; do not change the values before it
-        returns. Where writing some fails, the others are written all the same, and the first
-        error is raised.
+        All values are encoded before the first is written; do not change them before it returns.
+        If some writes fail, the others are still made, and the first error is raised.
         """
         texts: list[tuple[str, bytes]] = []
         turns = Turns()
@@ -122,34 +119,34 @@ class Store(Backend, NoOperators):
         await self._put(texts)
 
     async def exists(self, key: str) -> bool:
-        """Whether there is a value at `key`; a stored `None` is one."""
+        """Whether `key` has a value; a stored `None` is a value."""
         (data,) = await self.read((key,))
         return data is not None
 
     async def remove(self, key: str) -> bool:
-        """Remove `key` and its value. Returns whether there was one."""
-        patience = self.patience()
+        """Remove `key` and its value. Returns whether it existed."""
+        deadline = self.new_deadline()
         (data,) = await self.read((key,))
         while data is not None:
             change = Change(key, data, {key: None})
-            (outcome,) = await self.commit([change], deadline=patience.deadline())
+            (outcome,) = await self.commit([change], deadline=deadline.for_step())
             if not isinstance(outcome, Conflict):
                 _raise_first([outcome])
                 return True
             data = outcome.current
-            patience.conflict()
+            deadline.conflict()
         return False
 
     async def update(self, key: str, change: Callable[[Json], Json]) -> Json:
         """Replace the value at `key` by `change(value)`, atomically for this key.
 
-        `change` may run again when another writer was faster, so it must have no side
-        effects. It gets `None` where the key is absent, and a value of its own otherwise.
-        What it raises is raised here, and nothing is written for it. Updates of one key that
-        wait at the same time on one event loop are made in their order, and written once.
+        `change` may run again if another writer was faster, so it must have no side effects. It
+        gets `None` if the key is absent, otherwise its own copy of the value. If it raises, the
+        exception is raised here and nothing is written for it. Updates of one key that are
+        queued on one event loop are made in order and written together.
 
-        Returns the value as it was written. Raises `NotJSON` before anything is written,
-        `Unavailable` when nothing was written, `OutcomeUnknown` when nobody can tell.
+        Returns the value that was written. Raises `NotJSON` before anything is written,
+        `Unavailable` if nothing was written, `OutcomeUnknown` if the outcome is not known.
         """
         self._check_open()
         if not callable(change):
@@ -161,37 +158,37 @@ class Store(Backend, NoOperators):
         return await updates.submit(check_key(key), change)
 
     async def keys(self, prefix: str = "") -> list[str]:
-        """The keys that begin with `prefix`, each once, in no order; empty where there is none.
+        """The keys that start with `prefix`, each once, in no particular order.
 
-        What is tried in vain in all steps of the listing is given up as in `multiget`.
+        Failed attempts of all steps of the listing are limited as in `multiget`.
         """
         return await self._listed(prefix)
 
     async def dump(self, filename: str | Path | None = None) -> dict[str, Json]:
-        """Every key with its value, as a dict, and as a JSON file where one is named.
+        """All keys with their values as a dict; also written to a JSON file if `filename` is given.
 
-        For debugging and backups: it is no snapshot, and it holds everything in memory.
-        A value that is no JSON is left out, with a warning in the log that names its key.
-        The file is one object, a line for each key, with each value's text as it is stored; it
-        is written once everything has been read, so not at all where reading fails. A new file
-        is readable for its user only, and a link in its place is replaced, not followed. What
-        is tried in vain is given up as in `multiget`.
+        For debugging and backups: it is not a point-in-time snapshot, and it keeps everything in
+        memory. A value that is not valid JSON is skipped, with a warning in the log. The file is
+        one JSON object with a line per key and the values exactly as stored. It is written after
+        everything was read, so not at all if reading fails. A new file is readable by its user
+        only; a link in its place is replaced, not followed. Failed attempts are limited as in
+        `multiget`.
         """
         path = None if filename is None else _path_of(filename)
         everything: dict[str, Json] = {}
         lines: list[bytes] = []
         budget, turns = self.retry_budget(), Turns()
         keys = await self._listed(budget=budget)
-        found = await self._read_in_parts(keys, budget)
+        found = await self._read_in_chunks(keys, budget)
         for key, data in zip(keys, found, strict=True):
             if turns.due():
                 await turns.pause()
-            if data is None:  # removed since it was listed
+            if data is None:  # it was removed after the listing
                 continue
             try:
                 everything[key] = await decode_in_turns(key, data, turns)
             except CorruptValue as error:
-                logger.warning("left out of the dump: %s", error)
+                logger.warning("skipped in the dump: %s", error)
             else:
                 lines.append(codec.encode(key) + b": " + data)
         if path is not None:
@@ -199,18 +196,18 @@ class Store(Backend, NoOperators):
         return everything
 
     async def load(self, filename: str | Path) -> int:
-        """Put back what `dump` wrote into `filename`; other keys stay as they are.
+        """Restore what `dump` wrote to `filename`; other keys are not changed.
 
-        Returns the number of keys. Raises `NotJSON` where the file holds anything other
-        than one JSON object, `InvalidKey` where it names an impossible key; nothing is
-        written then. What the codec reads but refuses to write (NaN in old data) is put back.
+        Returns the number of keys. Raises `NotJSON` if the file is not one JSON object, and
+        `InvalidKey` if it contains an invalid key; then nothing is written. Values that the codec
+        reads but does not write (NaN in old data) are restored.
         """
         path = _path_of(filename)
         turns = Turns()
         try:
             items = await value_in_turns(await asyncio.to_thread(path.read_bytes), turns)
         except ValueError as error:
-            raise NotJSON("$", f"{filename} is no JSON: {error}") from None
+            raise NotJSON("$", f"{filename} is not valid JSON: {error}") from None
         if not isinstance(items, dict):
             found = type(items).__name__
             raise NotJSON("$", f"expected an object of keys and values in {filename}, got {found}")
@@ -219,36 +216,36 @@ class Store(Backend, NoOperators):
             if turns.due():
                 await turns.pause()
             texts.append((key, encode_old(value)))
-            items[key] = None  # the value is freed now: to free them all takes long
+            items[key] = None  # free the value now: freeing all at once blocks the event loop
         await self._put(texts)
         return len(texts)
 
     async def clear(self, *, everything: bool = False) -> None:
-        """Remove every key of this store, each atomically, but not all at one moment.
+        """Remove every key of this store, each atomically, but not all at the same moment.
 
-        A key that is put while it runs may stay. A store on Redis without a `prefix` cannot
-        tell its keys from those of other programs and raises `ClearRefused`, unless it is told
-        `everything=True`. Raises the first error; what was removed by then is gone, and `clear`
-        may be called again.
+        A key that is set while it runs may remain. A store on Redis without a `prefix` cannot
+        distinguish its keys from those of other programs, so it raises `ClearRefused` unless
+        `everything=True`. Raises the first error; the keys removed so far stay removed, and
+        `clear` may be called again.
         """
         await self._put([(key, None) for key in await self._listed()])
 
     async def _listed(self, prefix: str = "", budget: RetryBudget | None = None) -> list[str]:
-        """The keys that begin with `prefix`."""
+        """The keys that start with `prefix`."""
         keys: list[str] = []
-        turns = Turns()  # a store that has its keys at hand lists them without ever waiting
+        turns = Turns()  # a store in memory lists its keys without ever waiting
         async for key in self.scan(prefix, budget=budget):
             keys.append(key)
             if turns.due():
                 await turns.pause()
         return keys
 
-    async def _read_in_parts(
+    async def _read_in_chunks(
         self, keys: Sequence[str], budget: RetryBudget | None = None
     ) -> list[bytes | None]:
-        """`read`, for any number of keys; raises for the first part that fails."""
+        """`read` for any number of keys, in chunks; raises for the first chunk that fails."""
         if budget is None:
-            if len(keys) <= GROUP_KEYS_MAX:  # one part has nothing to share
+            if len(keys) <= GROUP_KEYS_MAX:  # a single chunk needs no budget
                 return await self.read(keys)
             budget = self.retry_budget()
         found: list[bytes | None] = []
@@ -256,34 +253,34 @@ class Store(Backend, NoOperators):
         for start in range(0, len(keys), GROUP_KEYS_MAX):
             if turns.due():
                 await turns.pause()
-            with budget.part(self.failed_attempts) as deadline:
+            with budget.step(self.failed_attempts) as deadline:
                 found += await self.read(keys[start : start + GROUP_KEYS_MAX], deadline=deadline)
         return found
 
     async def _put(
         self, texts: Sequence[tuple[str, bytes | None]], *, deadline: float | None = None
     ) -> None:
-        """Put each text, whatever stood there; `None` removes the key. Raises the first error."""
+        """Set each text unconditionally; `None` removes the key. Raises the first error."""
         if len(texts) <= GROUP_KEYS_MAX:
             outcomes = [await self.commit(_changes(texts), deadline=deadline)]
         else:
             turns = Turns()
-            for key, _ in texts:  # all keys first, so that a bad one stops before any write
+            for key, _ in texts:  # check all keys first, so that an invalid one prevents any write
                 check_key(key)
                 if turns.due():
                     await turns.pause()
-            parts = (
+            chunks = (
                 _changes(texts[start : start + GROUP_KEYS_MAX])
                 for start in range(0, len(texts), GROUP_KEYS_MAX)
             )
-            outcomes = await commit_in_parts(self, parts, deadline)
-        for part in outcomes:
-            if any(part):
-                _raise_first(part)
+            outcomes = await commit_in_chunks(self, chunks, deadline)
+        for chunk in outcomes:
+            if any(chunk):
+                _raise_first(chunk)
 
 
 def _own(items: Mapping[str, Json]) -> dict[str, Json]:
-    """A copy: others run meanwhile, and might change a mapping that is being iterated over."""
+    """A copy, because other tasks run meanwhile and could change the mapping."""
     if type(items) is dict:
         return items.copy()
     if not isinstance(items, Mapping):
@@ -318,7 +315,7 @@ def _path_of(filename: str | Path) -> Path:
 
 
 def _write_object(path: Path, lines: Iterable[bytes]) -> None:
-    """Write one JSON object, line by line: a single large text would keep the event loop, too."""
+    """Write one JSON object line by line: building one large text would block the event loop."""
     with replaced(path, PRIVATE) as file:
         file.write(b"{\n")
         for at, line in enumerate(lines):

@@ -1,4 +1,4 @@
-"""Tasks of our own: whoever cancels one of them, nobody waits forever for what it was doing."""
+"""Start internal tasks so that no caller waits forever if such a task is cancelled or fails."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def start(
 ) -> asyncio.Task[None]:
     """Run `work` in a task of the running event loop.
 
-    failed  called with what ended `work` too early: a CancelledError, an error, KeyboardInterrupt.
-            It settles what the task owes to others, in the same step, before anybody else runs.
-            A task that is cancelled before its first step runs nothing of `work`, not even a
-            `finally`; `failed` is called all the same
-    ended   called in the task's last step, however it ended, after `failed`
+    failed  called with the exception that ended `work` early: CancelledError, an error, or
+            KeyboardInterrupt. It must answer all waiting callers, in the same step, before other
+            tasks run. A task that is cancelled before its first step runs nothing of `work`, not
+            even a `finally`; `failed` is still called
+    ended   called in the task's last step in any case, after `failed`
 
-    Keep the task: event loops have only weak references to theirs.
+    Keep a reference to the task: event loops have only weak references to tasks.
 
     The first step never runs inside this call, whatever the loop's task factory is
     (`asyncio.eager_task_factory`, Python 3.12): callers may be in the middle of a change.
@@ -39,7 +39,7 @@ def start(
             failed(error)
             raise
         finally:
-            if ended is not None:  # in this step: a callback would cost a round of the event loop
+            if ended is not None:  # in this step: a callback would run one loop iteration later
                 ended()
 
     def over(task: asyncio.Task[None]) -> None:
@@ -51,7 +51,7 @@ def start(
         elif not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a task of a store failed", exc_info=error)
 
-    # The name is for people who look at `asyncio.all_tasks()`.
+    # The name helps when inspecting `asyncio.all_tasks()`.
     name = getattr(work, "__qualname__", "a task of a store")
     task = asyncio.Task(run(), loop=asyncio.get_running_loop(), name=name)
     task.add_done_callback(over)

@@ -1,4 +1,4 @@
-"""Where Redis is, clients for it, and plain commands on the default connection."""
+"""Redis connections: settings, clients, and plain commands on the default connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RedisConnection: a client of Redis for each event loop, as the stores have it."""
+"""RedisConnection: one redis-py client per event loop, for the same server."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 class RedisConnection:
-    """One client for each event loop, made at its first use there.
+    """One client for each event loop, created at its first use there.
 
-    A client's sockets belong to the loop that opened them, so a second loop, or the
-    process on the other side of a fork, gets a client of its own. What is still open when a
-    loop ends, as `asyncio.run` ends it, is closed with the loop.
+    A client's sockets belong to the loop that opened them. So a second loop, or the child process
+    after a fork, gets its own client. Open connections are closed when the loop is closed by
+    `asyncio.run`.
 
-    bounded  as `factory.client` has it; not by default: stores have deadlines of their own
-    in_vain  attempts that brought no definite answer, as those who use it count them
+    bounded          see `factory.client`; default: no, because stores have their own deadlines
+    failed_attempts  the number of attempts without a definite answer, counted by its users
     """
 
     def __init__(self, redis_settings: RedisSettings, *, bounded: bool = False) -> None:
@@ -39,7 +39,7 @@ class RedisConnection:
         ] = weakref.WeakKeyDictionary()
 
     def client(self) -> Redis:
-        """The running loop's client. Nothing is connected before the first command."""
+        """The running loop's client. It connects at the first command."""
         loop = asyncio.get_running_loop()
         known = self._clients.get(loop)
         if known is not None and known[0] == os.getpid():
@@ -47,12 +47,12 @@ class RedisConnection:
         client = factory.client(self.settings, bounded=self._bounded)
         end = self._closed_at_the_end(client)
         with contextlib.suppress(StopIteration):
-            end.asend(None).send(None)  # up to its `yield`: the loop now knows of it
+            end.asend(None).send(None)  # run it to its `yield`, which registers it with the loop
         self._clients[loop] = (os.getpid(), client, end)
         return client
 
     def is_open(self) -> bool:
-        """Whether the running loop has its client: from the first use until the loop ends."""
+        """Whether the running loop has a client: from the first use until the loop closes."""
         return asyncio.get_running_loop() in self._clients
 
     async def aclose(self) -> None:
@@ -62,7 +62,7 @@ class RedisConnection:
             await known[2].aclose()
 
     async def _closed_at_the_end(self, client: Redis) -> AsyncGenerator[None, None]:
-        # The one thing that a loop does when it ends: it closes the generators begun in it.
+        # When a loop closes, it closes the asynchronous generators that were started in it.
         try:
             yield
         finally:
@@ -71,12 +71,12 @@ class RedisConnection:
 
 
 async def _close(client: Redis) -> None:
-    """Close all connections of a client, also where the caller is cancelled meanwhile."""
+    """Close all connections of a client, even if the caller is cancelled meanwhile."""
     cancelled: asyncio.CancelledError | None = None
     while True:
         try:
-            # It has a task for each connection: one that is cancelled before it has begun
-            # closes nothing. One that has begun has closed its connection, and only waits.
+            # It starts a task per connection. A task that is cancelled before its first step does
+            # not close its connection; after its first step the connection is closed.
             await client.aclose()
         except asyncio.CancelledError as error:
             cancelled = error
@@ -87,14 +87,14 @@ async def _close(client: Redis) -> None:
 
 
 def default_settings() -> RedisSettings:
-    """What the `redis_connection` block of the loaded settings says; raises StartupCheck."""
+    """The settings in the `redis_connection` block. Raises StartupCheck."""
     return RedisSettings.from_mapping(host.settings().get("redis_connection"))
 
 
 def named_settings(name: str | None) -> RedisSettings:
-    """What the block `name` of `redis_connections` says; `None`: the default connection.
+    """The settings in the block `name` of `redis_connections`; `None`: the default connection.
 
-    Raises StartupCheck with the faults of the block, or with the names that there are.
+    Raises StartupCheck with the faults of the block, or with the known names.
     """
     if name is None:
         return default_settings()
@@ -109,7 +109,7 @@ def named_settings(name: str | None) -> RedisSettings:
     if name not in blocks:
         known = ", ".join(label(str(each)) for each in blocks) or "none yet"
         raise StartupCheck(
-            f"redis_connections: there is no {word_shown(name)}; known: {known}. Add it "
-            "there, or leave `connection` out for the one in redis_connection"
+            f"redis_connections: no connection {word_shown(name)}; known: {known}. Add it "
+            "there, or remove the option `connection` to use redis_connection"
         )
     return RedisSettings.from_mapping(blocks[name], where=f"redis_connections.{label(name)}")

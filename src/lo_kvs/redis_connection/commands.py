@@ -1,6 +1,6 @@
-"""Plain commands on the default connection, the one of the block `redis_connection`.
+"""Plain Redis commands on the default connection, the block `redis_connection`.
 
-For programs that talk to Redis themselves; the stores do not use them. Each runs one command.
+For programs that use Redis directly; the stores do not use them. Each function runs one command.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _default: RedisConnection | None = None
 
 
 async def connect() -> None:
-    """Connect as the settings say now. `connection()` does it by itself the first time."""
+    """Connect with the current settings. `connection()` calls it the first time."""
     global _default  # noqa: PLW0603 - the one connection that the coroutines below share
     wanted = default_settings()
     if _default is None or _default.settings != wanted:
@@ -38,19 +38,19 @@ async def connection() -> Redis:
 
 
 async def keys() -> list[str]:
-    """Every key that is UTF-8 text, by SCAN, in no order."""
+    """Every key that is UTF-8 text, read with SCAN, in no particular order."""
     client = await connection()
     found = {key async for key in client.scan_iter(count=1000)}
     return [text for key in found if (text := _text(key)) is not None]
 
 
 async def get(key: str) -> bytes | None:
-    """The bytes at `key`, or `None` where it is absent."""
+    """The bytes at `key`, or `None` if it is absent."""
     return cast("bytes | None", await (await connection()).get(key))
 
 
 async def mget(keys: Sequence[str]) -> list[bytes | None]:
-    """The bytes at each key, in the order of `keys`; `None` where absent."""
+    """The bytes at each key, in the order of `keys`; `None` if absent."""
     if not keys:
         return []
     return cast("list[bytes | None]", await (await connection()).mget(list(keys)))
@@ -59,13 +59,13 @@ async def mget(keys: Sequence[str]) -> list[bytes | None]:
 async def set(  # noqa: A001 - the name that callers know
     key: str, value: str | bytes, expiry: float | None = None
 ) -> None:
-    """Put text under `key`, for `expiry` seconds where given, else for good."""
+    """Set `key` to a text, for `expiry` seconds if given, otherwise permanently."""
     px = None if expiry is None else max(1, round(expiry * 1000))
     await (await connection()).set(key, value, px=px)
 
 
 async def delete(key: str) -> int:
-    """Remove `key`. Returns how many keys that were: 0 or 1."""
+    """Remove `key`. Returns the number of removed keys: 0 or 1."""
     removed: int = await (await connection()).delete(key)
     return removed
 

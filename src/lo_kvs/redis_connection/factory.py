@@ -1,4 +1,4 @@
-"""From `RedisSettings` to redis-py's clients: plain, TLS, unix socket, by way of Sentinel."""
+"""Create redis-py clients from `RedisSettings`: plain, TLS, unix socket, or with Sentinel."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from lo_kvs.redis_connection.url import read_url
 if TYPE_CHECKING:
     from lo_kvs.redis_connection.settings import RedisSettings
 
-#: A Sentinel answers at once or is dead; seconds to wait for one of them.
+#: Seconds to wait for one Sentinel; a Sentinel that is up answers immediately.
 SENTINEL_TIMEOUT_MAX_S = 1.0
 
 
 def client(settings: RedisSettings, *, bounded: bool = True) -> redis.asyncio.Redis:
-    """A client whose pool waits, rather than raises, when all connections are busy.
+    """A client whose pool waits instead of raising if all connections are busy.
 
-    bounded  whether each read and write ends after `redis_timeout`, or what the URL says, with
-             redis-py's TimeoutError. redis-py bounds its writes by `asyncio.wait_for`, which
-             before Python 3.12 now and then swallows the cancellation that ends a caller's
-             deadline (python/cpython#86296): who has a deadline says no, as the stores do.
+    bounded  whether each read and write raises redis-py's TimeoutError after `redis_timeout`, or
+             the URL's time-out. redis-py limits writes with `asyncio.wait_for`, which before
+             Python 3.12 sometimes swallows a cancellation (python/cpython#86296). So callers with
+             their own deadline, such as the stores, pass False.
 
-    With Sentinel each connect asks anew where the primary is. A cluster is many servers: ask for
-    a client of one of them, `client(settings.at(host, port))`.
+    With Sentinel, each connect asks for the current primary. A cluster has many servers: create
+    a client for one of them with `client(settings.at(host, port))`.
     """
-    # The attempts of a store end with `timeout`: within one all the Sentinels must have been asked.
+    # A store's attempt ends after `timeout`; all Sentinels must have been asked within it.
     sentinel_timeout = settings.timeout / (len(settings.sentinels) + 1)
     defaults = {
         "max_connections": settings.pool_size,
@@ -44,7 +44,7 @@ def client(settings: RedisSettings, *, bounded: bool = True) -> redis.asyncio.Re
         "socket_connect_timeout": settings.timeout,
         "socket_timeout": settings.timeout,
     }
-    # What stands in a URL wins over these.
+    # Options in a URL override these.
     options = defaults | _options(settings, redis.asyncio.connection, asking=sentinel_timeout)
     if not bounded:
         options["socket_timeout"] = None
@@ -52,29 +52,29 @@ def client(settings: RedisSettings, *, bounded: bool = True) -> redis.asyncio.Re
 
 
 def secrets_of(settings: RedisSettings) -> Secrets:
-    """What no text about these servers may show."""
-    login = settings.at(settings.host, settings.port)  # with those in the URL
+    """The secrets that no message about these servers may show."""
+    login = settings.at(settings.host, settings.port)  # includes those in the URL
     return Secrets(
         [login.password, settings.sentinel_password], [login.username, settings.sentinel_username]
     )
 
 
 def blocking_client(settings: RedisSettings, timeout: float) -> redis.Redis:
-    """A synchronous client that tries nothing twice, with `timeout` seconds for each step."""
+    """A synchronous client without retries, with `timeout` seconds for each step."""
     options = _options(settings, redis.connection, asking=timeout)
     options |= {"socket_connect_timeout": timeout, "socket_timeout": timeout}
     return redis.Redis.from_pool(redis.ConnectionPool(**options))
 
 
 def _options(settings: RedisSettings, module: ModuleType, *, asking: float) -> dict[str, Any]:
-    """What a pool passes to its connections.
+    """The options that a pool passes to its connections.
 
-    module   `redis.asyncio.connection` or its twin `redis.connection`: the same names
-    asking   seconds for the question to one Sentinel, at most
+    module   `redis.asyncio.connection` or `redis.connection`, which have the same names
+    asking   maximum number of seconds to ask one Sentinel
     """
     if settings.cluster:
         raise ValueError(
-            f"{settings.place} is many servers: ask for a client of one, "
+            f"{settings.place} has many servers: create a client for one of them with "
             "`client(settings.at(host, port))`"
         )
     more = {} if settings.url is None else dict(read_url(settings.url).options)
@@ -108,7 +108,7 @@ def _options(settings: RedisSettings, module: ModuleType, *, asking: float) -> d
 
 
 def _kinds(module: ModuleType) -> dict[Any, type[Any]]:
-    """Our connection for each kind of redis-py's `module`."""
+    """Our connection class for each class in redis-py's `module`."""
     if module is redis.asyncio.connection:
         return {
             module.Connection: handshake.Connection,
@@ -145,13 +145,13 @@ def _files(settings: RedisSettings) -> dict[str, Any]:
         "ssl_certfile": settings.certificate,
         "ssl_keyfile": settings.key,
         "ssl_check_hostname": settings.check_hostname,
-        # Without one OpenSSL would ask for a locked key's password on the terminal.
+        # Without it, OpenSSL would prompt for the password of an encrypted key on the terminal.
         "ssl_password": "",
     }
 
 
 def _saves_round_trips() -> dict[str, Any]:
-    """Leaves CLIENT SETINFO and CLIENT MAINT_NOTIFICATIONS of every new connection away."""
+    """Omit CLIENT SETINFO and CLIENT MAINT_NOTIFICATIONS on new connections."""
     return {
         "driver_info": None,
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),

@@ -1,8 +1,8 @@
-"""Connections that work with servers without HELLO, and whose errors hold no secret.
+"""Connection classes: fall back to RESP2 for servers without HELLO; remove secrets from errors.
 
-redis-py greets each server with `HELLO 3`, which Redis before version 6, some managed servers and
-most proxies do not know. The stores need nothing of RESP3, so such a connection is opened once
-more with RESP2, and its pool remembers that. A server that knows HELLO costs no round trip more.
+redis-py starts each connection with `HELLO 3`, which Redis before version 6, some managed servers
+and most proxies do not support. The stores do not need RESP3, so the connection is opened again
+with RESP2, and its pool remembers that. Servers with HELLO need no extra round trip.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from lo_kvs.redis_connection import tls
 from lo_kvs.redis_connection.redaction import Secrets
 from lo_kvs.redis_connection.tls import PlainPort, TLSConnection, TLSRefused
 
-#: As redis-py says it where a server ends the connection instead of answering.
+#: redis-py's text if a server closes the connection instead of answering.
 CLOSED: Final = "Connection closed by server."
-#: An answer to HELLO that begins with one of these is about the user or the state of the server,
-#: not about HELLO: it would be the same with RESP2.
+#: If the error reply to HELLO has one of these codes, it is about the user or the state of the
+#: server, and would be the same with RESP2.
 ABOUT_OTHERS: Final = frozenset(
     {"NOAUTH", "WRONGPASS", "LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "DENIED"}
 )
 
 
 class Handshake:
-    """How the connections of one pool greet the server; they share it.
+    """The handshake of the connections of one pool, which share this object.
 
     protocol  3: with HELLO; 2: without
-    known     whether a server has answered HELLO as it should
+    known     whether a server has accepted HELLO
     """
 
     def __init__(self, protocol: int = 3) -> None:
@@ -42,10 +42,10 @@ class Handshake:
         self.known = False
 
     def may_lack_hello(self, error: RedisError) -> bool:
-        """Whether this, while a connection was greeted, can mean that the server has no HELLO.
+        """Whether `error`, raised during a handshake, can mean that the server has no HELLO.
 
-        A proxy such as twemproxy closes the connection at a command that it does not know. A
-        server that knew HELLO before has another reason.
+        A proxy such as twemproxy closes the connection after an unknown command. If the server
+        has accepted HELLO before, the reason is another one.
         """
         if self.protocol == 2:
             return False
@@ -56,7 +56,7 @@ class Handshake:
 
 
 def was_closed(error: BaseException) -> bool:
-    """Whether the server ended the connection without a word."""
+    """Whether the server closed the connection without a reply."""
     return isinstance(error, RedisConnectionError) and str(error) == CLOSED
 
 
@@ -68,7 +68,7 @@ else:
 
 
 class _Greets(_Asynchronous):
-    """Part of an asynchronous connection: how it greets, and what errors are made from."""
+    """Mixin for asynchronous connections: the handshake, and errors without secrets."""
 
     def __init__(self, *, handshake: Handshake, **options: Any) -> None:
         self._secrets = _secrets_of(options)
@@ -109,7 +109,7 @@ class _Greets(_Asynchronous):
         self.protocol = 2
         try:
             await super().connect()  # type: ignore[no-untyped-call]
-            if was_closed(refusal):  # nobody has answered yet
+            if was_closed(refusal):  # there was no reply yet
                 await self.send_command("PING")
                 await self.read_response()
         except RedisConnectionError as error:
@@ -124,7 +124,7 @@ class _Greets(_Asynchronous):
         self._handshake.protocol = 2
 
     async def _raise_as_it_is(self, refusal: RedisError) -> NoReturn:
-        """Raise what a greeting came to, or that the port expects TLS."""
+        """Raise the error of the handshake, or an error that the port expects TLS."""
         where = _place_of(self, refusal)
         if where is not None and await tls.is_secure(*where):
             raise TLSRefused.secure_port(*where)
@@ -195,7 +195,7 @@ class _GreetsBlocking(_Blocking):
 
 
 class Connection(_Greets, redis.asyncio.connection.Connection):
-    """A connection by TCP."""
+    """A TCP connection."""
 
 
 class SecureConnection(_Greets, TLSConnection):
@@ -203,10 +203,10 @@ class SecureConnection(_Greets, TLSConnection):
 
 
 class UnixConnection(_Greets, redis.asyncio.connection.UnixDomainSocketConnection):
-    """A connection by a unix socket.
+    """A connection to a unix socket.
 
-    redis-py's own greets twice, and turns what the server says to the first greeting into a lost
-    connection: a wrong password would be tried again until the deadline.
+    redis-py's own class does the handshake twice, and reports an error of the first one as a lost
+    connection: a wrong password would be retried until the deadline.
     """
 
     async def _connect(self) -> None:
@@ -215,7 +215,7 @@ class UnixConnection(_Greets, redis.asyncio.connection.UnixDomainSocketConnectio
 
 
 class BlockingConnection(_GreetsBlocking, redis.connection.Connection):
-    """A connection by TCP, synchronously."""
+    """A synchronous TCP connection."""
 
 
 class BlockingSecureConnection(_GreetsBlocking, redis.connection.SSLConnection):
@@ -231,11 +231,11 @@ class BlockingSecureConnection(_GreetsBlocking, redis.connection.SSLConnection):
 
 
 class BlockingUnixConnection(_GreetsBlocking, redis.connection.UnixDomainSocketConnection):
-    """A connection by a unix socket, synchronously."""
+    """A synchronous connection to a unix socket."""
 
 
 def _place_of(connection: Any, refusal: RedisError) -> tuple[str, int] | None:
-    """Host and port of a server that may expect TLS: it ended the connection without a word."""
+    """Host and port of a server that may expect TLS, because it closed the connection."""
     secure = (redis.asyncio.connection.SSLConnection, redis.connection.SSLConnection)
     if isinstance(connection, secure) or not hasattr(connection, "port"):
         return None
@@ -252,7 +252,7 @@ def _secrets_of(options: dict[str, Any]) -> Secrets:
 
 
 def _clean_errors(parser: Any, secrets: Secrets) -> None:
-    """Let errors be made from texts without secrets; also those inside of lists."""
+    """Remove secrets from the texts of errors before they are created, also within lists."""
     parser.parse_error = functools.partial(_parsed, parser.parse_error, secrets)
 
 
@@ -260,5 +260,5 @@ def _parsed(parse: Callable[[str], Exception], secrets: Secrets, text: str) -> E
     text = secrets.clean(text)
     try:
         return parse(text)
-    except (ValueError, LookupError):  # it begins like MOVED or ASK, and names no address
+    except (ValueError, LookupError):  # it starts with MOVED or ASK, but has no address
         return ResponseError(text)

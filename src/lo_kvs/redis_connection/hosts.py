@@ -1,4 +1,4 @@
-"""Hosts and addresses of servers, as settings give them. No fault quotes what was given."""
+"""Validate hosts and addresses in the settings. Messages never quote the value."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ _NAME: Final = re.compile(r"[\w.-]+")
 
 
 def host_fault(host: str) -> str | None:
-    """What keeps the text from being a host name or an IP address, with the fix; or `None`."""
+    """Why the text is not a valid host name or IP address, with the fix; `None` if it is valid."""
     for found, fault in (
-        (not host.strip(), "is empty: name the server, or leave the option out"),
-        ("://" in host, "holds a URL: give that as redis_url, or the host alone"),
-        ("@" in host, "holds a user or a password: use redis_username and redis_password"),
-        ("/" in host, "holds a path: give a unix socket as redis_socket"),
-        ("$" in host, "holds a variable, and none is replaced here: write the host"),
-        ("[" in host or "]" in host, "holds brackets: write an IPv6 address without them"),
-        (host != host.strip(), "has spaces around it: take them away"),
-        (host.count(":") == 1, "holds a port: put that into redis_port, the host alone here"),
+        (not host.strip(), "is empty: set it to the server's host name, or remove the option"),
+        ("://" in host, "contains a URL: use redis_url for it, or give only the host"),
+        ("@" in host, "contains a user or a password: use redis_username and redis_password"),
+        ("/" in host, "contains a path: use redis_socket for a unix socket"),
+        ("$" in host, "contains a variable, which is not replaced here: write the host"),
+        ("[" in host or "]" in host, "contains brackets: write an IPv6 address without them"),
+        (host != host.strip(), "has spaces around it: remove them"),
+        (host.count(":") == 1, "contains a port: use redis_port for it, and give only the host"),
     ):
         if found:
             return fault
@@ -44,7 +44,7 @@ def _is_host(host: str) -> bool:
 
 
 def address(text: str) -> tuple[str, int]:
-    """Host and port of `host:port`, or of `[::1]:port`. Raises ValueError where it is none."""
+    """Host and port of `host:port` or `[::1]:port`. Raises ValueError if it is invalid."""
     host, colon, port = text.rpartition(":")
     bare = host.removeprefix("[").removesuffix("]")
     bracketed = host == f"[{bare}]"
@@ -56,5 +56,5 @@ def address(text: str) -> tuple[str, int]:
 
 
 def address_text(host: str, port: int) -> str:
-    """What `address` takes apart."""
+    """The inverse of `address`."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,6 +1,6 @@
-"""The values of a `redis_connection` block: each as the type that its option has.
+"""Read the options of a `redis_connection` block, and convert each to its type.
 
-Nothing here tells a value: any of them may be a password, or hold one by mistake.
+Messages never show a value: it may be a password, or contain one by mistake.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lo_kvs.settings.shown import HIDDEN, is_path, name_shown
 
 PREFIX: Final = "redis_"
 
-#: The types of options, as their fields are annotated, in words for people.
+#: The types of options by the annotations of their fields, in words for messages.
 ADDRESSES: Final = "tuple[str, ...]"
 _WANTED: Final = {
     "bool": "true or false",
@@ -47,10 +47,10 @@ _NUMBER_LIKE: Final = re.compile(r"[+-]?[0-9][0-9a-fA-FxXoO_:.]{0,12}")
 def read_options(
     block: Mapping[Any, Any], kinds: Mapping[str, str]
 ) -> tuple[dict[str, Any], list[str]]:
-    """The values that a block gives, by the names in `kinds`, and the faults of all the others.
+    """The valid values of a block, by the names in `kinds`, and the faults of the others.
 
     kinds  for each option, without its prefix, the annotation of its field
-    A null is as if the option were not there.
+    An option with the value null counts as absent.
     """
     values: dict[str, Any] = {}
     faults: list[str] = []
@@ -67,7 +67,7 @@ def read_options(
 
 
 def text_faults(name: str, value: object) -> list[str]:
-    """What is wrong with the text of an option. The value itself is never in a fault."""
+    """The faults of an option's text. They never contain the value."""
     if isinstance(value, tuple):
         return list(_address_faults(PREFIX + name, value))
     check = _CHECKS.get(name)
@@ -87,10 +87,10 @@ def _unknown(option: object, kinds: Mapping[str, str]) -> str:
         return f"unknown option {name_shown(option)}{hint}"
     near = difflib.get_close_matches(begin.removeprefix(PREFIX), kinds, 1)
     if isinstance(option, str) and not near and not begin.startswith(PREFIX):
-        # After a comma within braces it can be the rest of a password.
+        # After a comma in braces it may be the rest of a password.
         return (
-            f"unknown option, whose name does not begin with {PREFIX} ({HIDDEN}); put quotes "
-            "around a value with a comma or a colon in it"
+            f"unknown option whose name does not start with {PREFIX} ({HIDDEN}); put quotes "
+            "around values that contain a comma or a colon"
         )
     hint = f"; did you mean {PREFIX}{near[0]}?" if near else ""
     return f"unknown option {name_shown(option)}{hint}"
@@ -109,7 +109,7 @@ def _found(value: object) -> str:
 
 
 def _typed(kind: str, value: object) -> object:
-    """`value` as the type that an option has; numbers may come as text, as PMSS has them."""
+    """`value` converted to the type of an option; numbers may be text, as in PMSS."""
     if kind == "bool":
         if isinstance(value, bool):
             return value
@@ -120,10 +120,10 @@ def _typed(kind: str, value: object) -> object:
             raise ValueError(value)
         return tuple(stripped for item in items if (stripped := item.strip()))
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError(value)  # noqa: TRY004 - told with the option's name by the caller
+        raise ValueError(value)  # noqa: TRY004 - the caller reports it with the option's name
     if kind == "str":
         if isinstance(value, float):
-            raise ValueError(value)  # 1e5, or 1.10: what was written is lost
+            raise ValueError(value)  # 1e5 or 1.10: the original text is lost
         return str(value)
     if isinstance(value, str) and not _NUMBER.fullmatch(value):
         raise ValueError(value)
@@ -139,11 +139,11 @@ def _host_faults(option: str, host: str) -> Iterator[str]:
 
 def _path_faults(option: str, path: str) -> Iterator[str]:
     if not path.strip():
-        yield f"{option} is empty: name the file, or leave the option out"
+        yield f"{option} is empty: set it to the path of the file, or remove the option"
     elif "-----BEGIN" in path:
-        yield f"{option} holds the text of a file: write that into a file, and name it"
+        yield f"{option} contains the text of a file: write it to a file, and give the path"
     elif not is_path(path):
-        yield f"{option} is not the path of a file; it may hold a secret, so it is not shown"
+        yield f"{option} is not the path of a file (not shown, it may contain a secret)"
     else:
         try:
             expand_path(path)
@@ -153,14 +153,14 @@ def _path_faults(option: str, path: str) -> Iterator[str]:
 
 def _socket_faults(option: str, path: str) -> Iterator[str]:
     if "://" in path:
-        yield f"{option} holds a URL: give that as redis_url, or the path alone"
+        yield f"{option} contains a URL: use redis_url for it, or give only the path"
     else:
         yield from _path_faults(option, path)
 
 
 def _service_faults(option: str, service: str) -> Iterator[str]:
     if service and re.fullmatch(r"[\w.-]+", service) is None:
-        yield f"{option} is no name of a service: those have letters, digits, `.`, `_` and `-`"
+        yield f"{option} is not a valid service name: use letters, digits, `.`, `_` and `-`"
 
 
 def _url_faults(_: str, url: str) -> Iterator[str]:
@@ -175,13 +175,13 @@ def _url_faults(_: str, url: str) -> Iterator[str]:
 
 def _address_faults(option: str, addresses: tuple[str, ...]) -> Iterator[str]:
     if not addresses:
-        yield f"{option} names no server: list one host:port or more, or take the option out"
+        yield f"{option} is empty: list at least one host:port, or remove the option"
     for at, item in enumerate(addresses, 1):
         try:
             address(item)
         except ValueError:
             yield (
-                f"{option}: item {at} is no host:port; write it like redis.example:6379, "
+                f"{option}: item {at} is not a host:port; write it like redis.example:6379, "
                 "with a port up to 65535 and no password"
             )
 

@@ -1,8 +1,8 @@
-"""Removes secrets from texts that a server or a library contributes to an error.
+"""Remove secrets from the texts of servers and libraries that become part of an error.
 
-A server quotes what it does not understand, and some quote a password: Redis before version 6
+A server quotes commands that it does not know, including passwords: Redis before version 6
 answers `HELLO 3 AUTH default secret` with "unknown command 'HELLO', with args beginning with:
-'3' 'AUTH' 'default' 'secret'". Connections clean such a text before an exception is made from
+'3' 'AUTH' 'default' 'secret'". Connections clean such a text before an exception is created from
 it, so no error, no `__cause__` and no log can show it.
 """
 
@@ -13,19 +13,19 @@ from collections.abc import Iterable
 from typing import Final
 from urllib.parse import quote, quote_plus
 
-#: The user that every server has. Its name is no secret.
+#: The user that every server has. Its name is not a secret.
 DEFAULT_USER: Final = "default"
-#: A shorter secret is replaced only where it stands alone: else it would replace single letters.
+#: A shorter secret is replaced only as a whole word; otherwise single letters would be replaced.
 ALONE_BELOW: Final = 4
-#: What a server quotes of a command: the names and values of others, and our passwords.
+#: The arguments of a command that a server quotes: keys, values and passwords.
 _QUOTED: Final = re.compile(r",? with args\b.*", re.DOTALL)
 
 
 class Secrets:
-    """The passwords of a connection, and the names of its users.
+    """The passwords and user names of a connection.
 
-    A password is replaced wherever it occurs, also percent-encoded as in a URL. A user's name is
-    replaced where it stands alone.
+    A password is replaced everywhere, also percent-encoded as in a URL. A user name is replaced
+    only as a whole word.
     """
 
     def __init__(self, passwords: Iterable[str | None], users: Iterable[str | None] = ()) -> None:
@@ -36,7 +36,7 @@ class Secrets:
             for form in (password, quote(password, safe=""), quote(password), quote_plus(password))
         }
         names = {name for name in users if name and name != DEFAULT_USER}
-        # The longest first: one secret may be a part of another.
+        # The longest first, because one secret may be part of another.
         self._patterns = [
             (_pattern(form, alone=len(form) < ALONE_BELOW), "<password>")
             for form in sorted(forms, key=len, reverse=True)
@@ -49,7 +49,7 @@ class Secrets:
         return "Secrets()"
 
     def clean(self, text: str) -> str:
-        """`text` without the secrets, and without the arguments that a server quotes."""
+        """`text` without the secrets, and without quoted arguments of commands."""
         text = _QUOTED.sub("", text)
         for pattern, instead in self._patterns:
             text = pattern.sub(instead, text)

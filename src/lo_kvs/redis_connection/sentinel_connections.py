@@ -1,8 +1,8 @@
-"""Connections that go to the primary that Sentinels know, and leave it when they say otherwise.
+"""Connections to the primary that the Sentinels report; they follow a failover.
 
-redis-py's own pool for Sentinel does not ask on the way, raises where all connections are busy,
-keeps connections to the Sentinels open, and turns READONLY into a lost connection, so that a
-write which the server refused would count as one with an unknown outcome.
+redis-py's own pool for Sentinel does not ask again while a connection is open, raises if all
+connections are busy, keeps connections to the Sentinels open, and reports READONLY as a lost
+connection, so that the outcome of a refused write would count as unknown.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lo_kvs.redis_connection.sentinels import Sentinels
 
 
 class PrimaryConnection(Connection):
-    """A connection that goes where the Sentinels say, and leaves when they say otherwise."""
+    """A connection to the primary that the Sentinels report; it reconnects if that changes."""
 
     def __init__(self, *, sentinels: Sentinels, **options: Any) -> None:
         super().__init__(**options)
@@ -37,7 +37,7 @@ class PrimaryConnection(Connection):
     async def send_packed_command(
         self, command: bytes | str | Iterable[bytes], check_health: bool = True
     ) -> None:
-        # Before anything of this command is sent: no reply is under way, so none is lost.
+        # Before this command is sent: no reply is outstanding, so none is lost.
         if self.is_connected and await self._sentinels.have_moved(str(self.host), self.port):
             await self.disconnect(nowait=True)
             await self.connect()
@@ -53,7 +53,7 @@ class PrimaryTLSConnection(PrimaryConnection, SecureConnection):
 
 
 class BlockingPrimaryConnection(BlockingConnection):
-    """A connection that goes where the Sentinels say when it is opened, synchronously."""
+    """A synchronous connection to the primary that the Sentinels report when it is opened."""
 
     def __init__(self, *, sentinels: Sentinels, **options: Any) -> None:
         super().__init__(**options)
@@ -70,7 +70,7 @@ class BlockingPrimaryTLSConnection(BlockingPrimaryConnection, BlockingSecureConn
 
 
 def connection_class(module: ModuleType, *, tls: bool) -> type[Any]:
-    """The class for pools of `redis.asyncio.connection`, or of its twin `redis.connection`."""
+    """The class for pools of `redis.asyncio.connection` or of `redis.connection`."""
     if module is redis.asyncio.connection:
         return PrimaryTLSConnection if tls else PrimaryConnection
     return BlockingPrimaryTLSConnection if tls else BlockingPrimaryConnection

@@ -1,8 +1,8 @@
-"""Which server is the primary, asked of Sentinels: when a connection is opened, and now and then.
+"""Sentinels: asks Sentinels for the primary, when a connection is opened and periodically.
 
-In between as well, as a failover that somebody asked for, or one of a primary that was only cut
-off, leaves the old primary alive: for ten seconds and more it takes writes, which it forgets when
-it becomes a replica. `redis_primary` has the connections that go where they are told.
+Asking periodically is needed because the old primary stays alive after a manual failover, or if
+it was only cut off: for ten seconds and more it accepts writes, which are lost when it becomes a
+replica. The connections that use this are in `sentinel_connections`.
 """
 
 from __future__ import annotations
@@ -28,24 +28,25 @@ logger = logging.getLogger(__name__)
 
 #: Host and port.
 Address: TypeAlias = tuple[str, int]
-#: What a Sentinel knows of each primary, by the name of its service: flags, address, epoch.
+#: A Sentinel's state of each primary, by the name of its service: flags, address, epoch.
 States: TypeAlias = dict[str, dict[str, str]]
 
-#: Seconds after which a connection that is in use has the Sentinels asked again.
+#: Seconds after which a connection in use asks the Sentinels again.
 ASK_AGAIN_S: Final = 1.0
-#: Flags of a primary that one Sentinel, or enough of them, do not reach.
+#: Flags of a primary that one Sentinel, or enough of them, cannot reach.
 DOWN: Final = frozenset({"s_down", "o_down"})
 
 
 class Sentinels:
-    """Some Sentinels, and the name under which they know a primary.
+    """Some Sentinels, and the service name of a primary.
 
-    options  for the connections to them: credentials, files of TLS, no retries
-    timeout  seconds that one of them has to answer; synchronously, for each step of it
+    options  for the connections to them: credentials, TLS files, no retries
+    timeout  seconds that one of them has to answer; if synchronous, for each step
     tls      whether they expect TLS
 
-    No connection to them outlives a question. Who answered is asked first the next time, so
-    that a dead Sentinel costs its time-out once. The asynchronous part belongs to one event loop.
+    Connections to them are closed after each question. The Sentinel that answered is asked first
+    the next time, so a dead Sentinel costs its time-out only once. The asynchronous methods belong
+    to one event loop.
     """
 
     def __init__(
@@ -64,23 +65,23 @@ class Sentinels:
         self._timeout = timeout
         self._tls = tls
         self._known: Address | None = None
-        self._epoch = 0  # of what is known: each failover has a higher one
+        self._epoch = 0  # of the known primary; each failover increments it
         self._asked_at = 0.0
         self._asking: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        """Where they are, never with which password: pools show what they pass on."""
+        """Their addresses without passwords, because pools show their options."""
         places = ", ".join(f"{host}:{port}" for host, port in self._addresses)
         return f"Sentinels({self._service} at {places})"
 
     async def primary(self, *, or_known: bool = False) -> Address:
-        """Host and port of the primary now.
+        """Host and port of the current primary.
 
-        or_known  an answer that is older than what is known counts for nothing: a Sentinel that
-                  was cut off tells of a primary that is one no more
+        or_known  ignore an answer that is older than the known one: a Sentinel that was cut off
+                  may report a former primary
 
-        Raises MasterNotFoundError where no Sentinel knows a primary that is up, and
-        AuthenticationError where all of them refuse to tell.
+        Raises MasterNotFoundError if no Sentinel knows a primary that is up, and
+        AuthenticationError if all of them refuse to answer.
         """
         self._asked_at = asyncio.get_running_loop().time()
         answers = _Answers(self._service)
@@ -112,10 +113,10 @@ class Sentinels:
         raise answers.error()
 
     async def have_moved(self, host: str, port: int) -> bool:
-        """Whether the primary is known to be elsewhere.
+        """Whether another server is known to be the primary.
 
-        A connection in steady use has the Sentinels asked on the side; one that was idle waits
-        for their answer. Where there is none, the primary has not moved.
+        For a connection in steady use, the Sentinels are asked in the background; for one that was
+        idle, this waits for their answer. Without an answer, the primary has not moved.
         """
         loop = asyncio.get_running_loop()
         age_s = loop.time() - self._asked_at
@@ -126,13 +127,13 @@ class Sentinels:
         return self._known is not None and self._known != (host, port)
 
     def stop_asking(self) -> None:
-        """End a question that is under way on the side."""
+        """Cancel a question in the background."""
         if self._asking is not None:
             self._asking.cancel()
 
     async def _ask(self, host: str, port: int) -> tuple[Address | None, States]:
         kind = SecureConnection if self._tls else Connection
-        # Without time-outs of redis-py's own: see `redis_clients.client` about bounded ones.
+        # Without redis-py's own time-outs: see `bounded` in `factory.client`.
         connection = kind(
             host=host,
             port=port,
@@ -150,8 +151,8 @@ class Sentinels:
         except TimeoutError as error:
             raise TimeoutError(f"no answer within {self._timeout:.3g} s") from error
         finally:
-            # It waits for nothing, so that whoever is cancelled, here as well, leaves nothing
-            # open. A client's `aclose` does, if it is cancelled before its tasks have begun.
+            # This does not wait, so nothing stays open if the caller is cancelled. A client's
+            # `aclose` leaves connections open if it is cancelled before its tasks have started.
             await connection.disconnect(nowait=True)
         return _address(replies[0]), _states(replies[1])
 
@@ -175,14 +176,14 @@ class Sentinels:
         return _address(replies[0]), _states(replies[1])
 
     def _questions(self) -> Iterator[tuple[str, ...]]:
-        # During a failover the first answer is the new one, and the state still the old one's.
+        # During a failover, the first answer is the new primary, and the state is still the old.
         yield "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service
         yield "SENTINEL", "MASTERS"
 
     async def _ask_again(self) -> None:
         try:
             await self.primary(or_known=True)
-        except RedisError as error:  # the connection that is open may do all the same
+        except RedisError as error:  # the open connection may still work
             logger.info("%r: %s", self, error)
 
     def _learn(self, host: str, port: int, found: Address) -> Address:
@@ -192,7 +193,7 @@ class Sentinels:
 
 
 def _address(reply: list[bytes] | None) -> Address | None:
-    """Host and port of a primary; `None` where the name is not known."""
+    """Host and port of a primary; `None` if the name is not known."""
     if reply is None:
         return None
     try:
@@ -203,7 +204,7 @@ def _address(reply: list[bytes] | None) -> Address | None:
 
 
 def _states(reply: list[list[bytes]]) -> States:
-    """What is known of each primary, by its name. Each comes as field, value, field, value."""
+    """The state of each primary, by its name. Each is a list of field, value, field, value."""
     try:
         states = [
             {
@@ -212,7 +213,7 @@ def _states(reply: list[list[bytes]]) -> States:
             }
             for flat in reply
         ]
-        # Every field that is used later is looked up here.
+        # Access every field that is used later, to detect missing ones.
         return {
             state["name"]: state
             for state in states
@@ -226,11 +227,11 @@ def _states(reply: list[list[bytes]]) -> States:
 
 
 def _nonsense(question: str) -> InvalidResponse:
-    return InvalidResponse(f"SENTINEL {question} has an answer that no Sentinel gives")
+    return InvalidResponse(f"SENTINEL {question}: the reply is not from a Sentinel")
 
 
 class _Answers:
-    """What the Sentinels said to one question."""
+    """The answers of the Sentinels to one question."""
 
     def __init__(self, service: str) -> None:
         self._service = service
@@ -246,17 +247,17 @@ class _Answers:
     def found(self, host: str, port: int, at: Address | None, states: States) -> Address | None:
         state = states.get(self._service)
         if at is None or state is None:
-            self._said.append(f"{host}:{port} knows no {self._service}")
+            self._said.append(f"{host}:{port} does not know {self._service}")
         else:
             is_down = not DOWN.isdisjoint(state["flags"].split(","))
             if not is_down or at != (state["ip"], int(state["port"])):
                 return at
-            self._said.append(f"{host}:{port} holds {at[0]}:{at[1]} to be down")
+            self._said.append(f"{host}:{port} reports {at[0]}:{at[1]} as down")
         self._refused.append(False)
         return None
 
     def error(self) -> RedisError:
-        words = f"no primary {self._service} is known: {'; '.join(self._said)}"
+        words = f"no known primary for {self._service}: {'; '.join(self._said)}"
         insecure = [error for error in self._failed if isinstance(error, TLSRefused)]
         if insecure and len(insecure) == len(self._said):
             return TLSRefused(words, insecure[0].fix)

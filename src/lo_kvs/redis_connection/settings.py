@@ -1,28 +1,28 @@
-"""RedisSettings: where Redis is, how one gets in, and how patiently it is asked.
+"""RedisSettings: the address, credentials, TLS and time-outs of a Redis server.
 
-A `redis_connection` block of the settings says it, and so does each block of
-`redis_connections`, with the same options:
+They are read from the `redis_connection` block of the settings, or from a block in
+`redis_connections`, which has the same options:
 
     redis_host, redis_port          default localhost, 6379
     redis_db                        default 0
     redis_username, redis_password  default none
     redis_socket                    path of a unix socket, instead of host and port
     redis_url                       redis://, rediss:// or unix://, instead of all of these
-    redis_tls                       true: TLS. The files below are for `rediss://` as well
-    redis_ca                        file of certificates to trust, beside the system's
-    redis_certificate, redis_key    files of our own certificate, where the server asks for one
+    redis_tls                       true: use TLS. The files below also apply to `rediss://`
+    redis_ca                        file with certificates to trust, besides the system's
+    redis_certificate, redis_key    files of the client certificate, if the server requires one
     redis_check_hostname            false: the server's certificate may name another host
-    redis_protocol                  2: no HELLO. Default 3: HELLO, and RESP2 where the server has
+    redis_protocol                  2: no HELLO. Default 3: HELLO, and RESP2 if the server has
                                     no HELLO
     redis_sentinels                 host:port of each Sentinel, instead of host and port
-    redis_sentinel_service          the name under which they know the primary
+    redis_sentinel_service          the service name of the primary in the Sentinels
     redis_sentinel_username, redis_sentinel_password
     redis_cluster                   true: a Redis Cluster, found from host and port, or from
     redis_nodes                     host:port of some of its nodes
-    redis_pool_size                 connections at most, for each event loop; default 16,
+    redis_pool_size                 maximum number of connections per event loop; default 16,
                                     at least 4
     redis_timeout                   seconds to connect, and to wait for one reply; default 5
-    redis_retry_for                 seconds that reads and commits are tried for; default 10
+    redis_retry_for                 seconds for which reads and commits are retried; default 10
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from lo_kvs.redis_connection.url import read_url
 from lo_kvs.redis_connection.validation import place_faults, problems
 from lo_kvs.settings.shown import Secret
 
-#: Fields that are or hold a user or a password.
+#: Fields that are or contain a user name or a password.
 SECRETS: Final = frozenset(
     {"url", "username", "password", "sentinel_username", "sentinel_password"}
 )
@@ -47,11 +47,10 @@ SECRETS: Final = frozenset(
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class RedisSettings:
-    """Where Redis is and how patiently it is asked. Seconds, where not said.
+    """The address, credentials, TLS and time-outs (in seconds) of a Redis server.
 
-    Raises `StartupCheck` for a URL, host, address or path that cannot be one: it may hold a
-    password, and nobody may look it up or print it. `~` and environment variables in paths
-    are replaced.
+    Raises `StartupCheck` for an invalid URL, host, address or path: it may contain a password, so
+    it must not be resolved or printed. `~` and environment variables in paths are replaced.
     """
 
     host: str = "localhost"
@@ -81,7 +80,7 @@ class RedisSettings:
     def from_mapping(
         cls, block: Mapping[str, Any] | None, *, where: str = "redis_connection"
     ) -> RedisSettings:
-        """The settings in a block of this name; `StartupCheck` names every fault, a line each."""
+        """The settings in a block with this name. Raises `StartupCheck` with one line per fault."""
         if block is None:
             return cls()
         if not isinstance(block, Mapping):
@@ -92,10 +91,10 @@ class RedisSettings:
         faults += [fault for found in bad.values() for fault in found]
         given = frozenset(values)
         for name in bad:
-            # Something stands there all the same, so that contradictions are found as well.
+            # Use a valid value instead, so that contradictions are also found.
             values[name] = ("localhost:1",) if values[name] and name in LISTS else None
         made = cls(**{name: value for name, value in values.items() if value is not None})
-        # What a URL that cannot be read leaves open is no fault of its own.
+        # If the URL is invalid, do not report options that are missing because of that.
         faults += place_faults(given) if "url" in bad else problems(made, given=given)
         if faults:
             raise StartupCheck("\n".join(f"{where}: {fault}" for fault in faults))
@@ -114,12 +113,12 @@ class RedisSettings:
             raise StartupCheck("\n".join(faults))
 
     def __repr__(self) -> str:
-        """Where, never with which password."""
+        """The address, without the password."""
         return f"RedisSettings({self.place})"
 
     @property
     def place(self) -> str:
-        """The server's address as people may see it: no name, no password."""
+        """The server's address for messages: no user name, no password."""
         if self.sentinels:
             return f"{self.sentinel_service} of the Sentinels {', '.join(self.sentinels)}"
         if self.cluster:
@@ -129,22 +128,22 @@ class RedisSettings:
         return plain.socket or address_text(plain.host, plain.port)
 
     def seed_nodes(self) -> list[tuple[str, int]]:
-        """Host and port of the nodes from which a cluster is found."""
+        """Host and port of the nodes from which the cluster is discovered."""
         if self.nodes:
             return [address(node) for node in self.nodes]
         plain = self.without_url()
         return [(plain.host, plain.port)]
 
     def without_url(self) -> RedisSettings:
-        """The same place and credentials, with what the URL says in fields of their own."""
+        """The same settings with the parts of the URL in separate fields."""
         if self.url is None:
             return self
         return replace(self, url=None, **read_url(self.url).fields)
 
     def at(self, host: str, port: int) -> RedisSettings:
-        """The same credentials, TLS and patience, for the single server at `host` and `port`."""
+        """The same credentials, TLS and time-outs for the single server at `host` and `port`."""
         single = copy.copy(self.without_url())
-        # Not by way of `replace`: a cluster says where its nodes are, and no setting is at fault.
+        # Not with `replace`, which validates: the address comes from a node, not from settings.
         for name, value in {
             "host": host,
             "port": port,

@@ -1,4 +1,4 @@
-"""TLS: connections that leave no socket behind, and the faults that trying again does not fix."""
+"""TLS connections that always close their socket, and TLS errors that a retry does not fix."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from redis.asyncio.connection import SSLConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-#: Seconds after which a server that is silent during the handshake is asked whether it has TLS.
+#: Seconds of silence in the handshake after which the server is probed for plain Redis.
 HANDSHAKE_S: Final = 1.0
-#: Seconds that such a question may take.
+#: Time-out of such a probe in seconds.
 PROBE_S: Final = 1.0
-#: What OpenSSL says where the other side does not speak TLS at all.
+#: OpenSSL's errors if the server does not speak TLS.
 _NO_TLS: Final = frozenset(
     {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"}
 )
-#: How an alert begins: what TLS answers to anything else.
+#: The first byte of a TLS alert, the reply of a TLS server to plain commands.
 _ALERT: Final = r"\x15"
 # X509_V_ERR_…: of the dates, and of the host's name or address.
 _DATES: Final = frozenset({9, 10})
@@ -32,7 +32,7 @@ _SECURE: Final = "set redis_tls: true (rediss:// in a URL)"
 
 
 class TLSRefused(RedisConnectionError):
-    """No connection could be made, and trying again does not help. `fix` says what does."""
+    """No connection could be made, and a retry does not help. `fix` is the hint."""
 
     def __init__(self, message: str, fix: str) -> None:
         super().__init__(message)
@@ -40,12 +40,12 @@ class TLSRefused(RedisConnectionError):
 
     @classmethod
     def secure_port(cls, host: str, port: int) -> Self:
-        """A server that was greeted without TLS, and has it."""
+        """The error for a plain connection to a TLS port."""
         return cls(f"Error connecting to {host}:{port}. The port expects TLS.", _SECURE)
 
     @classmethod
     def of(cls, error: RedisError) -> Self | None:
-        """What a failed greeting means, where that is a fault of TLS that stays."""
+        """The error for a failed handshake if it is a permanent TLS error; otherwise `None`."""
         fix = _fix_of(error)
         return None if fix is None else cls(str(error), fix)
 
@@ -63,7 +63,7 @@ def _fix_of(error: RedisError) -> str | None:
             return _PLAIN
         if isinstance(each, ssl.SSLError):
             return _fix_of_handshake(each)
-    # An alert, where a reply was expected: redis-py says which byte it got.
+    # An alert instead of a reply: redis-py's message contains the byte.
     return _SECURE if "as reply type byte" in str(error) and _ALERT in str(error) else None
 
 
@@ -83,7 +83,7 @@ def _fix_of_handshake(error: ssl.SSLError) -> str | None:
 
 
 def causes_of(error: BaseException | None) -> list[BaseException]:
-    """The error, and those that it was made from."""
+    """The error and the chain of its causes."""
     found: list[BaseException] = []
     while error is not None and error not in found:
         found.append(error)
@@ -92,13 +92,13 @@ def causes_of(error: BaseException | None) -> list[BaseException]:
 
 
 class TLSConnection(SSLConnection):
-    """Ends with its `disconnect`, whatever the other side does.
+    """A TLS connection that is closed after `disconnect`, whatever the server does.
 
-    The orderly end of TLS waits for the peer's word, half a minute where none comes. A loop that
-    ends meanwhile would leave the socket open.
+    A regular TLS shutdown waits up to 30 seconds for the peer. If the loop closed meanwhile, the
+    socket would stay open.
 
-    A Redis server without TLS may wait for more instead of answering the handshake: it takes it
-    for the beginning of a command. So one that is silent is asked.
+    A Redis server without TLS may not answer the handshake, because it reads it as the start of a
+    command. So a silent server is probed.
     """
 
     async def disconnect(self, *args: Any, **kwargs: Any) -> None:
@@ -122,7 +122,7 @@ class TLSConnection(SSLConnection):
 
 
 async def is_plain(host: str, port: int) -> bool:
-    """Whether a Redis server answers there without TLS."""
+    """Whether a Redis server without TLS answers at this address."""
     writer: asyncio.StreamWriter | None = None
     try:
         async with asyncio.timeout(PROBE_S):
@@ -137,7 +137,7 @@ async def is_plain(host: str, port: int) -> bool:
 
 
 async def is_secure(host: str, port: int) -> bool:
-    """Whether a server answers there with TLS."""
+    """Whether a server with TLS answers at this address."""
     try:
         async with asyncio.timeout(PROBE_S):
             _, writer = await asyncio.open_connection(host, port, ssl=_trusting())
@@ -174,7 +174,7 @@ def _alerted(error: BaseException) -> bool:
 
 
 def _trusting() -> ssl.SSLContext:
-    """For a handshake that only asks whether there is TLS: nothing is sent after it."""
+    """For a handshake that only detects TLS: nothing is sent after it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

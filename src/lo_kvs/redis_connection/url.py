@@ -1,12 +1,12 @@
-"""`redis_url`: taken apart strictly, so that no part of a password is read as another part.
+"""Parse `redis_url` strictly, so that no part of a password is mistaken for another part.
 
     redis://[[user]:password@]host[:port][/database][?option=value&...]
     rediss://...                                     the same, with TLS
     unix://[[user]:password@]/path[?option=value&...]
 
-redis-py's own parser reads what follows a `#` as nothing at all, takes localhost where there
-is no host, database 0 where the database is a word, and passes every option on to the
-connection. No fault here quotes the URL: any part of it may be part of a password.
+redis-py's own parser ignores everything after a `#`, uses localhost if there is no host and
+database 0 if the database is not a number, and passes every option to the connection. Messages
+here never quote the URL: any part of it may be part of a password.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _DATABASE: Final = re.compile(r"/?|/(0|[1-9][0-9]{0,8})/?", re.ASCII)
 
 
 class BadURL(ValueError):
-    """A URL that cannot be used; `faults` says why, without a character of it."""
+    """An invalid URL; `faults` has the reasons, without any part of the URL."""
 
     def __init__(self, faults: list[str]) -> None:
         super().__init__("\n".join(faults))
@@ -36,10 +36,10 @@ class BadURL(ValueError):
 
 
 class URL(NamedTuple):
-    """What a URL says.
+    """The content of a URL.
 
     fields   values of `RedisSettings`, by the names of its fields
-    options  what redis-py's connections are given besides
+    options  further options for redis-py's connections
     """
 
     fields: Mapping[str, Any]
@@ -75,12 +75,12 @@ def _flag(text: str) -> bool:
 
 def _text(text: str) -> str:
     if not text:
-        raise ValueError("expected a text that is not empty")
+        raise ValueError("expected a non-empty text")
     return text
 
 
 def _verification(text: str) -> str:
-    word = text.lower().removeprefix("cert_")  # other programs want CERT_NONE
+    word = text.lower().removeprefix("cert_")  # other programs use CERT_NONE
     if word not in {"none", "optional", "required"}:
         raise ValueError("expected none, optional or required")
     return word
@@ -92,7 +92,7 @@ def _client_name(text: str) -> str:
     return text
 
 
-#: Options that have a field of `RedisSettings`: the field, and how the text is read.
+#: Options with a field in `RedisSettings`: the field, and the parser for the text.
 FIELDS: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = MappingProxyType(
     {
         "db": ("db", _database),
@@ -105,7 +105,7 @@ FIELDS: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = MappingProxyType
         "protocol": ("protocol", _protocol),
     }
 )
-#: Options for redis-py's connections that change nothing in what the stores send and read.
+#: Options for redis-py's connections that do not affect what the stores send and read.
 PASSED_ON: Final[Mapping[str, Callable[[str], Any]]] = MappingProxyType(
     {
         "socket_timeout": _seconds,
@@ -114,10 +114,10 @@ PASSED_ON: Final[Mapping[str, Callable[[str], Any]]] = MappingProxyType(
         "client_name": _client_name,
     }
 )
-_BYTES: Final = "the stores read replies as bytes; leave it out"
+_BYTES: Final = "the stores read replies as bytes; remove it"
 _RETRY: Final = "the stores repeat only what is safe to repeat; use redis_retry_for"
 _OUTSIDE: Final = "write it before the `?`"
-#: Other options of redis-py, with the reason why none of them fits.
+#: Other options of redis-py, with the reason why they are refused.
 REFUSED: Final[Mapping[str, str]] = MappingProxyType(
     {
         "decode_responses": _BYTES,
@@ -129,10 +129,10 @@ REFUSED: Final[Mapping[str, str]] = MappingProxyType(
         "retry_on_timeout": _RETRY,
         "max_connections": "use redis_pool_size",
         "timeout": "use redis_timeout and redis_retry_for",
-        "health_check_interval": "the stores notice a broken connection; leave it out",
+        "health_check_interval": "the stores notice a broken connection; remove it",
         "single_connection_client": "use redis_pool_size",
-        "socket_keepalive": "it is always on; leave it out",
-        "socket_read_size": "it has no effect on the stores; leave it out",
+        "socket_keepalive": "it is always on; remove it",
+        "socket_read_size": "it has no effect on the stores; remove it",
         "ssl": "TLS is rediss:// instead of redis://",
         "host": _OUTSIDE,
         "port": _OUTSIDE,
@@ -143,15 +143,15 @@ REFUSED: Final[Mapping[str, str]] = MappingProxyType(
 
 
 def read_url(url: str) -> URL:
-    """What the URL says. Raises `BadURL` with every fault that can be told from the others."""
+    """Parse the URL. Raises `BadURL` with every fault that can be detected independently."""
     if _SCHEME.match(url) is None or _CONTROL.search(url):
         raise BadURL([FORM])
     if "#" in url:
-        raise BadURL([f"redis_url holds a `#`, where a URL ends: {ESCAPES}"])
+        raise BadURL([f"redis_url contains a `#`, which ends a URL: {ESCAPES}"])
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError:  # a port that is no number: part of a password
+    except ValueError:  # the port is not a number, so it may be part of a password
         parts = None
     if parts is None:
         raise BadURL([f"{FORM}, with a number as its port; {ESCAPES}"])
@@ -162,7 +162,7 @@ def read_url(url: str) -> URL:
     else:
         faults += _read_server(parts, port, fields)
     faults += _read_login(parts, fields)
-    if faults:  # what seems to be an option may be part of a password
+    if faults:  # an apparent option may be part of a password
         raise BadURL(faults)
     options: dict[str, Any] = {}
     faults += _read_query(parts, fields, options)
@@ -174,7 +174,7 @@ def read_url(url: str) -> URL:
 def _read_server(parts: SplitResult, port: int | None, fields: dict[str, Any]) -> Iterator[str]:
     host = parts.hostname
     if not host:
-        yield f"redis_url names no host, as in redis://localhost:6379/0; {ESCAPES}"
+        yield f"redis_url has no host; write it like redis://localhost:6379/0; {ESCAPES}"
         return
     if "@" in parts.path or "@" in parts.query:
         yield f"redis_url has an `@` after its host: {ESCAPES}"
@@ -192,8 +192,8 @@ def _read_server(parts: SplitResult, port: int | None, fields: dict[str, Any]) -
     database = _DATABASE.fullmatch(parts.path)
     if database is None:
         yield (
-            "redis_url must have the number of a database after the host, as in "
-            f"redis://host:6379/0, or nothing; {ESCAPES}"
+            "redis_url must have nothing or the number of a database after the host, as in "
+            f"redis://host:6379/0; {ESCAPES}"
         )
     elif database[1] is not None:
         fields["db"] = int(database[1])
@@ -209,7 +209,7 @@ def _read_socket(parts: SplitResult, fields: dict[str, Any]) -> Iterator[str]:
     try:
         fields["socket"] = unquote(parts.path, errors="strict")
     except UnicodeDecodeError:
-        yield "the path in redis_url has a `%` that begins no UTF-8 character: write %25 for `%`"
+        yield "the path in redis_url has a `%` that is not an escape: write %25 for `%`"
 
 
 def _read_login(parts: SplitResult, fields: dict[str, Any]) -> Iterator[str]:
@@ -219,10 +219,7 @@ def _read_login(parts: SplitResult, fields: dict[str, Any]) -> Iterator[str]:
         try:
             fields[name] = unquote(text, errors="strict")
         except UnicodeDecodeError:
-            yield (
-                f"the {name} in redis_url has a `%` that begins no UTF-8 character: write %25 "
-                "for `%`"
-            )
+            yield (f"the {name} in redis_url has a `%` that is not an escape: write %25 for `%`")
 
 
 def _read_query(
@@ -246,7 +243,7 @@ def _read_query(
                 yield f"redis_url cannot have the option {name}: {why}"
             else:
                 yield (
-                    "redis_url has an option that is unknown (not shown, it may be part of a "
+                    "redis_url has an unknown option (not shown, it may be part of a "
                     f"password); known are {', '.join([*FIELDS, *PASSED_ON])}. {ESCAPES}"
                 )
         elif name in seen or (name in FIELDS and FIELDS[name][0] in fields):
@@ -266,7 +263,7 @@ def _read_option(
         value = read(text)
     except ValueError as error:
         why = str(error) if str(error).startswith("expected") else "expected a number"
-        yield f"redis_url has options that do not fit: {name}: {why}"
+        yield f"redis_url has an invalid option: {name}: {why}"
         return
     if field is None:
         options[name] = value

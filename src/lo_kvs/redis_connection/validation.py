@@ -1,6 +1,6 @@
-"""What cannot be right about `RedisSettings`: each fault names its option and the way out.
+"""Validate `RedisSettings`: contradictions and invalid values, each with its option and the fix.
 
-No fault shows a value that may be a password, or a URL, which may hold one.
+Messages never show a value that may be a password, or a URL, which may contain one.
 """
 
 from __future__ import annotations
@@ -20,20 +20,19 @@ from lo_kvs.settings.shown import value_shown
 if TYPE_CHECKING:
     from lo_kvs.redis_connection.settings import RedisSettings
 
-#: A store's reader and its two writers keep a connection each, and listing keys takes one.
+#: A store's reader and its two writers keep one connection each, and listing keys uses one.
 POOL_SIZE_MIN: Final = 4
 
-#: What says where a single server is. Sentinels and the nodes of a cluster say it instead.
+#: Options with the address of a single server, instead of Sentinels or nodes of a cluster.
 PLACES: Final = ("host", "port", "socket", "url")
 TLS_OPTIONS: Final = ("ca", "certificate", "key", "check_hostname")
 SENTINEL_OPTIONS: Final = ("sentinel_service", "sentinel_username", "sentinel_password")
 
 
 def problems(settings: RedisSettings, *, given: AbstractSet[str]) -> list[str]:
-    """Every fault of settings whose texts have none, a line each.
+    """Every fault of settings whose texts are valid, one line each.
 
-    given  the names of the fields that somebody gave: what stands there by default
-           contradicts nothing
+    given  the names of the fields that were set explicitly; defaults are not contradictions
     """
     faults = [*_number_faults(settings), *place_faults(given)]
     url = URL({}, {}) if settings.url is None else read_url(settings.url)
@@ -66,7 +65,7 @@ def _number_faults(settings: RedisSettings) -> Iterator[str]:
 
 
 def place_faults(given: AbstractSet[str]) -> Iterator[str]:
-    """Two answers to the question where the server is."""
+    """Options that contradict each other about the server's address."""
     for chosen, others in (
         ("sentinels", (*PLACES, "nodes")),
         ("nodes", PLACES),
@@ -76,8 +75,8 @@ def place_faults(given: AbstractSet[str]) -> Iterator[str]:
         clashing = [name for name in others if name in given]
         if chosen in given and clashing:
             yield (
-                f"redis_{chosen} says where Redis is, and so does {_named(clashing)}: "
-                "keep one of the two (an overlay takes the other away with null)"
+                f"redis_{chosen} and {_named(clashing)} both give the server's address: "
+                "keep one of the two (in an overlay, set the other one to null)"
             )
             return
 
@@ -85,7 +84,7 @@ def place_faults(given: AbstractSet[str]) -> Iterator[str]:
 def _twice(url: URL, given: AbstractSet[str]) -> Iterator[str]:
     for name in dict.fromkeys(field for field, _ in FIELDS.values()):
         if name in given and name in url.fields:
-            yield f"redis_{name} is given, and redis_url has one too: keep one of the two"
+            yield f"redis_{name} is set, and redis_url contains one too: keep one of the two"
 
 
 def _tls_faults(settings: RedisSettings, url: URL, given: AbstractSet[str]) -> Iterator[str]:
@@ -94,31 +93,31 @@ def _tls_faults(settings: RedisSettings, url: URL, given: AbstractSet[str]) -> I
         in_url = bool(url.fields.get("tls"))
         if "tls" in given and tls != in_url:
             yield (
-                f"redis_tls is {str(tls).lower()}, and redis_url begins otherwise: TLS is "
-                "rediss://, without it redis:// and unix://; leave redis_tls out"
+                f"redis_tls is {str(tls).lower()}, but redis_url says otherwise (rediss:// is "
+                "TLS, redis:// and unix:// are not): remove redis_tls"
             )
             return
         tls = in_url
     elif tls and settings.socket is not None:
-        yield "redis_tls: a unix socket has no TLS; give redis_host, or leave redis_tls out"
+        yield "redis_tls: a unix socket has no TLS; use redis_host, or remove redis_tls"
         return
     idle = [name for name in TLS_OPTIONS if name in given]
     if not tls:
         if idle:
             yield (
-                f"{_named(idle)}: nothing here uses TLS; "
-                "set redis_tls: true (in a URL: rediss://), or leave this out"
+                f"{_named(idle)}: this connection does not use TLS; "
+                "set redis_tls: true (in a URL: rediss://), or remove this option"
             )
         return
     plain = settings.without_url()
     ca, certificate, key = plain.ca, plain.certificate, plain.key
     if certificate is not None and key is None:
         yield (
-            "redis_certificate needs redis_key, the file of its private key "
-            "(the same file, where it holds both)"
+            "redis_certificate needs redis_key, the file with its private key "
+            "(the same file if it contains both)"
         )
     if key is not None and certificate is None:
-        yield "redis_key needs redis_certificate, the file of the certificate that it belongs to"
+        yield "redis_key needs redis_certificate, the file with its certificate"
     unreadable = [*_file_faults(ca=ca, certificate=certificate, key=key)]
     yield from unreadable
     if not unreadable:
@@ -133,8 +132,8 @@ def _file_faults(**paths: str | None) -> Iterator[str]:
             with Path(path).open("rb"):
                 pass
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-            why = error.strerror if isinstance(error, OSError) else "no valid path"
-            yield f"redis_{name}: {path}: {why}; name a PEM file that this process may read"
+            why = error.strerror if isinstance(error, OSError) else "not a valid path"
+            yield f"redis_{name}: {path}: {why}; use a PEM file that this process can read"
 
 
 def _content_faults(ca: str | None, certificate: str | None, key: str | None) -> Iterator[str]:
@@ -143,15 +142,15 @@ def _content_faults(ca: str | None, certificate: str | None, key: str | None) ->
         try:
             context.load_verify_locations(cafile=ca)
         except ssl.SSLError:
-            yield f"redis_ca: {ca} holds no certificate in PEM form"
+            yield f"redis_ca: {ca} contains no certificate in PEM format"
     if certificate is not None and key is not None:
         try:
             context.load_cert_chain(certificate, key, password="")
         except (ssl.SSLError, ValueError):
             yield (
-                f"redis_certificate, redis_key: {certificate} and {key} are no PEM files of a "
-                "certificate and its key, or the key is locked with a password: unlock it "
-                "with `openssl pkey`"
+                f"redis_certificate, redis_key: {certificate} and {key} are not PEM files of a "
+                "certificate and its key, or the key is encrypted: decrypt it with "
+                "`openssl pkey`"
             )
 
 
@@ -160,14 +159,14 @@ def _sentinel_faults(settings: RedisSettings, given: AbstractSet[str]) -> Iterat
         idle = [name for name in SENTINEL_OPTIONS if name in given]
         if idle:
             yield (
-                f"{_named(idle)}: there are no Sentinels here; "
-                "list them in redis_sentinels, or leave this out"
+                f"{_named(idle)}: this connection has no Sentinels; "
+                "list them in redis_sentinels, or remove this option"
             )
         return
     if not settings.sentinel_service:
         yield (
-            "redis_sentinel_service is missing: the name that stands in the Sentinels' own "
-            "configuration, after `sentinel monitor`"
+            "redis_sentinel_service is missing: the name after `sentinel monitor` in the "
+            "configuration of the Sentinels"
         )
     if settings.sentinel_username is not None and settings.sentinel_password is None:
         yield "redis_sentinel_username needs redis_sentinel_password"
@@ -177,25 +176,22 @@ def _cluster_faults(settings: RedisSettings, url: URL) -> Iterator[str]:
     if not settings.cluster:
         if settings.nodes:
             yield (
-                "redis_nodes are the nodes of a cluster: set redis_cluster: true, or give "
+                "redis_nodes are the nodes of a cluster: set redis_cluster: true, or use "
                 "redis_host and redis_port"
             )
         return
     if settings.sentinels:
         yield (
-            "redis_cluster does its failovers without Sentinel: leave redis_sentinels out, or "
+            "redis_cluster: a cluster does not use Sentinels; remove redis_sentinels, or "
             "redis_cluster"
         )
     if settings.socket is not None or "socket" in url.fields:
-        yield (
-            "redis_cluster: its nodes are on the network, not on a unix socket; give "
-            "redis_host or redis_nodes"
-        )
+        yield ("redis_cluster: a cluster cannot use a unix socket; use redis_host or redis_nodes")
     db = url.fields.get("db", settings.db)
     if db != 0:
         yield f"redis_db must be 0 on a cluster, got {value_shown(db)}"
     if options := sorted(url.options):
         yield (
-            f"redis_url has options that a cluster does not take: {', '.join(options)}; "
+            f"redis_url has options that a cluster does not support: {', '.join(options)}; "
             "use the options of redis_connection"
         )

@@ -1,4 +1,4 @@
-"""What a deadline means: how long a call is tried, what it waits for, and what the error says."""
+"""Deadline rules: how long a call is retried, what it waits for, and what its error says."""
 
 from __future__ import annotations
 
@@ -23,63 +23,63 @@ from lo_kvs.testing import ClusterServers, RedisServer
 
 
 def seconds_in(error: BaseException) -> float:
-    """How long a call was tried, as its error says."""
+    """How long a call was retried, according to its error."""
     said = re.search(r"gave up after ([0-9.]+) s", str(error))
     assert said, str(error)
     return float(said[1])
 
 
 @pytest.mark.parametrize("retry_for", [0.4, 1.0])
-def test_a_call_is_tried_until_its_deadline(retry_for: float) -> None:
-    """A server that is back just before it is not missed, however long the pauses have become."""
+def test_call_is_retried_until_its_deadline(retry_for: float) -> None:
+    """A server that returns just before the deadline is noticed, despite the growing pauses."""
 
     async def main() -> None:
         where = settings_for(closed_port(), retry_for=retry_for)
         async with PersistentRedisKVS(connection=where) as store:
             for call in (lambda: store.set("a", 1), lambda: store.get("a"), store.keys):
                 start = time.monotonic()
-                with pytest.raises(Unavailable) as told:
+                with pytest.raises(Unavailable) as caught:
                     await call()
                 took = time.monotonic() - start
                 assert took >= retry_for * 0.9
-                assert seconds_in(told.value) == pytest.approx(took, abs=0.2)
+                assert seconds_in(caught.value) == pytest.approx(took, abs=0.2)
 
     asyncio.run(main())
 
 
-def test_listing_a_cluster_that_is_not_there_is_tried_until_the_deadline() -> None:
+def test_listing_an_unreachable_cluster_is_retried_until_the_deadline() -> None:
     async def main() -> None:
         where = RedisSettings(
             cluster=True, nodes=(f"127.0.0.1:{closed_port()}",), retry_for=1.0, timeout=1.0
         )
         async with PersistentRedisKVS(connection=where) as store:
             start = time.monotonic()
-            with pytest.raises(Unavailable) as told:
+            with pytest.raises(Unavailable) as caught:
                 await store.keys()
             took = time.monotonic() - start
             assert took >= 0.9
-            assert seconds_in(told.value) == pytest.approx(took, abs=0.2)
+            assert seconds_in(caught.value) == pytest.approx(took, abs=0.2)
 
     asyncio.run(main())
 
 
-def test_the_error_says_how_long_it_was_tried(redis_server: RedisServer) -> None:
-    """With a deadline of its own that is not what the settings say."""
+def test_error_says_how_long_the_call_was_retried(redis_server: RedisServer) -> None:
+    """With an explicit deadline that differs from the settings."""
 
     async def main(client: redis.Redis) -> None:
         async with PersistentRedisKVS(connection=settings_for(redis_server.port)) as store:
             await store.set("a", 1)
             client.client_pause(1500)
             now = asyncio.get_running_loop().time()
-            with pytest.raises(TimedOut) as told:
+            with pytest.raises(TimedOut) as caught:
                 await store.read(["a"], deadline=now + 0.5)
-            assert seconds_in(told.value) == pytest.approx(0.5, abs=0.3)
+            assert seconds_in(caught.value) == pytest.approx(0.5, abs=0.3)
 
     with redis.Redis.from_url(redis_server.url) as client:
         asyncio.run(main(client))
 
 
-def test_who_waits_behind_a_call_without_an_answer_is_told_so(redis_server: RedisServer) -> None:
+def test_call_queued_behind_a_hanging_call_says_so_in_its_error(redis_server: RedisServer) -> None:
     async def main(client: redis.Redis) -> None:
         async with PersistentRedisKVS(connection=settings_for(redis_server.port)) as store:
             await store.set("k", 0)
@@ -89,11 +89,11 @@ def test_who_waits_behind_a_call_without_an_answer_is_told_so(redis_server: Redi
             start = loop.time()
             store.submit(Change("k", Guard.ANY, {"k": b"1"}), outcomes[0].set_result)
             store.submit(Change("k", Guard.ANY, {"k": b"2"}), outcomes[1].set_result, start - 1)
-            told = await outcomes[1]
-            assert isinstance(told, TimedOut)
+            outcome = await outcomes[1]
+            assert isinstance(outcome, TimedOut)
             assert 0.2 < loop.time() - start < 0.8
-            assert "behind a call that has had no answer for 0." in str(told)
-            assert "Nothing of this one was sent" in str(told)
+            assert "behind a call that has had no reply for 0." in str(outcome)
+            assert "this call was not sent" in str(outcome)
             assert await outcomes[0] is None
             assert await store["k"] == 1
 
@@ -101,8 +101,8 @@ def test_who_waits_behind_a_call_without_an_answer_is_told_so(redis_server: Redi
         asyncio.run(main(client))
 
 
-def test_a_near_deadline_does_not_cut_the_pipeline_of_others() -> None:
-    """A node that takes its time answers forty calls; one of them has no time left."""
+def test_near_deadline_does_not_break_the_pipeline_of_other_calls() -> None:
+    """A slow node answers 40 calls; one of them has no time left."""
 
     async def main(cluster: ClusterServers) -> None:
         where = RedisSettings(cluster=True, nodes=cluster.nodes, retry_for=10, timeout=5)
@@ -126,8 +126,8 @@ def test_a_near_deadline_does_not_cut_the_pipeline_of_others() -> None:
             assert isinstance(await near, OutcomeUnknown)
             assert loop.time() - start < 0.9
             assert await others == [None] * (len(keys) - 1)
-            assert store.failed_attempts() == failures + 1  # nobody else was sent again
-            # The late reply went to nobody: what comes next is answered by its own.
+            assert store.failed_attempts() == failures + 1  # no other request was sent again
+            # The late reply is dropped: the next request gets its own reply.
             assert await put(keys[0]) is None
             assert await store.multiget(keys) == [1] * len(keys)
 

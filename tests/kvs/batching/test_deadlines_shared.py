@@ -1,4 +1,4 @@
-"""Calls of several steps, and those that wait for others, have one deadline for all of that."""
+"""Calls with several steps, and queued calls, have one deadline for all of their time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from tests.kvs.batching.test_errors_deadlines import (
     GRACE,
     RETRY_FOR,
-    Told,
+    Results,
     fault_of,
     plus,
     stopped,
@@ -35,8 +35,8 @@ from lo_kvs.kvs.redis.protocol.commit_script import COMMIT
 from lo_kvs.testing.faults.proxy import Fault, FaultProxy
 from lo_kvs.testing.servers.server import RedisServer
 
-PATIENT = 1.6  # time for something else to happen within it
-LATE = 1.2  # when it has happened
+PATIENT = 1.6  # long enough for something else to happen within it
+LATE = 1.2  # the time by which it has happened
 
 
 def is_commit(request: bytes) -> bool:
@@ -57,7 +57,7 @@ def is_scan_or_commit(request: bytes) -> bool:
 
 @contextlib.asynccontextmanager
 async def late_reads_and_lost_commits(server: RedisServer) -> AsyncIterator[int]:
-    """The port of a server that answers readings late, and commits not at all."""
+    """The port of a server that answers reads late and commits not at all."""
     async with (
         FaultProxy(
             "127.0.0.1", server.port, faults={Fault.STALL: 1.0}, only=is_read, stall_s=LATE
@@ -68,7 +68,7 @@ async def late_reads_and_lost_commits(server: RedisServer) -> AsyncIterator[int]
 
 
 async def took(call: Awaitable[object]) -> tuple[float, object]:
-    """How long a call took, and what it returned, or its error."""
+    """The duration of a call, and its result or error."""
     start = time.monotonic()
     try:
         answer = await call
@@ -95,10 +95,10 @@ def test_reading_and_writing_share_a_deadline(redis_server: RedisServer, name: s
 
 @pytest.mark.parametrize("timeout", [0.3, 5.0], ids=["many tries", "one try"])
 @pytest.mark.parametrize("silent", ["all", "commits"])
-def test_updates_of_one_key_are_each_told_in_time(
+def test_updates_of_one_key_each_fail_in_time(
     redis_server: RedisServer, silent: str, timeout: float
 ) -> None:
-    """They come all the while that the store is away, and wait for each other."""
+    """Updates keep arriving while the store is unavailable, and queue behind each other."""
     lost = is_commit if silent == "commits" else None
 
     async def main() -> None:
@@ -110,19 +110,19 @@ def test_updates_of_one_key_are_each_told_in_time(
             async with PersistentRedisKVS(connection=where) as store:
                 await store.set("key", 0)
                 proxy.faults_on = True
-                told = await times_of(lambda _: store.update("key", plus), calls=60, every=0.06)
+                results = await times_of(lambda _: store.update("key", plus), calls=60, every=0.06)
                 proxy.faults_on = False
-                check(told)
-                # Of what is Unavailable nothing was sent.
-                unknown = sum(error is OutcomeUnknown for _, error in told)
+                check(results)
+                # Unavailable means that nothing was sent.
+                unknown = sum(error is OutcomeUnknown for _, error in results)
                 assert (unknown > 0) == (silent == "commits")
                 assert await store["key"] <= unknown
                 before = await store["key"]
                 assert await store.update("key", plus) == before + 1
 
-    def check(told: Told) -> None:
-        assert len(told) == 60
-        for seconds, error in told:
+    def check(results: Results) -> None:
+        assert len(results) == 60
+        for seconds, error in results:
             assert issubclass(error, Unavailable | OutcomeUnknown)
             assert PATIENT / 2 < seconds < PATIENT + GRACE
 
@@ -131,10 +131,10 @@ def test_updates_of_one_key_are_each_told_in_time(
 
 @pytest.mark.parametrize("timeout", [0.3, 5.0], ids=["many tries", "one try"])
 @pytest.mark.parametrize("removing", [True, False], ids=["removals too", "without removals"])
-def test_calls_of_several_kinds_are_each_told_in_time(
+def test_calls_of_several_kinds_each_fail_in_time(
     redis_server: RedisServer, removing: bool, timeout: float
 ) -> None:
-    """Steps of calls that came at different times meet in the same lanes."""
+    """Steps of calls that started at different times share the same connections."""
 
     async def main() -> None:
         where = settings_for(redis_server.port, retry_for=PATIENT, timeout=timeout)
@@ -147,19 +147,19 @@ def test_calls_of_several_kinds_are_each_told_in_time(
                 lambda n: store.update(f"key {n % 3}", plus),
             ]
             with stopped(redis_server):
-                told = await times_of(lambda n: calls[n % 4](n), calls=60, every=0.06)
-            assert type(None) not in {error for _, error in told}
-            assert min(told)[0] > PATIENT / 2
-            assert max(told)[0] < PATIENT + GRACE
+                results = await times_of(lambda n: calls[n % 4](n), calls=60, every=0.06)
+            assert type(None) not in {error for _, error in results}
+            assert min(results)[0] > PATIENT / 2
+            assert max(results)[0] < PATIENT + GRACE
             assert await store.update("after", lambda _: 2) == 2
 
     asyncio.run(main())
 
 
-def test_updates_that_wait_while_the_server_answers_have_all_the_time(
+def test_queued_updates_have_no_deadline_while_the_server_answers(
     redis_server: RedisServer,
 ) -> None:
-    """A slow server, and more to do than there is time for a call: each has its turn."""
+    """A slow server and more work than fits into one deadline: every call is served."""
     every = 0.15
 
     async def main() -> None:
@@ -178,7 +178,7 @@ def test_updates_that_wait_while_the_server_answers_have_all_the_time(
     asyncio.run(main())
 
 
-def test_calls_that_wait_while_the_server_answers_have_all_the_time(
+def test_queued_calls_have_no_deadline_while_the_server_answers(
     redis_server: RedisServer,
 ) -> None:
     async def main() -> None:
@@ -199,11 +199,11 @@ def test_calls_that_wait_while_the_server_answers_have_all_the_time(
     asyncio.run(main())
 
 
-# -- deadlines that callers name -----------------------------------------------------------------
+# -- explicit deadlines --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["commit", "read"])
-def test_deadline_of_its_own_behind_calls_that_are_tried_for_longer(
+def test_explicit_deadline_behind_calls_with_later_deadlines(
     redis_server: RedisServer, kind: str
 ) -> None:
     async def main() -> None:
@@ -227,7 +227,7 @@ def test_deadline_of_its_own_behind_calls_that_are_tried_for_longer(
                 seconds, error = await own
                 assert type(error) is TimedOut
                 assert 0.4 < seconds < 0.5 + GRACE
-                # Those beside it notice nothing.
+                # The other calls are not affected.
                 for each in [first, *others]:
                     seconds, error = await each
                     assert isinstance(error, Unavailable | OutcomeUnknown)
@@ -255,7 +255,7 @@ def test_calls_of_one_key_keep_their_order_whatever_their_deadlines(
             last = asyncio.get_running_loop().create_future()
             with stopped(redis_server):
                 store.submit(Change("first", Guard.ANY, {"first": b"0"}), outcomes.append)
-                await asyncio.sleep(0.5)  # what comes now waits, and that is noted
+                await asyncio.sleep(0.5)  # calls made now are queued and get deadlines
                 for n in range(40):
                     deadline = None if n % 3 == 0 else clock() + (5, 15)[n % 2]
                     change = Change("key", b"%d" % n, {"key": b"%d" % (n + 1)})
@@ -269,7 +269,7 @@ def test_calls_of_one_key_keep_their_order_whatever_their_deadlines(
     asyncio.run(main())
 
 
-# -- calls of many parts -------------------------------------------------------------------------
+# -- calls of many chunks ------------------------------------------------------------------------
 
 
 MANY = {f"key {n}": n for n in range(2_600)}
@@ -277,7 +277,7 @@ MANY = {f"key {n}": n for n in range(2_600)}
 
 @pytest.mark.parametrize("timeout", [0.2, 5.0], ids=["many tries", "one try"])
 @pytest.mark.parametrize("name", ["multiset", "multiget", "load", "dump"])
-def test_calls_of_many_parts_are_told_in_time(
+def test_calls_of_many_chunks_fail_in_time(
     redis_server: RedisServer, redis_url: str, tmp_path: Path, name: str, timeout: float
 ) -> None:
     async def main() -> None:
@@ -295,7 +295,7 @@ def test_calls_of_many_parts_are_told_in_time(
             with stopped(redis_server):
                 error = await fault_of(calls[name]())
             assert isinstance(error, Unavailable | OutcomeUnknown)
-            # It goes on as if nothing had been.
+            # Afterwards everything works as before.
             await store.multiset(MANY)
             assert await store.multiget(MANY) == list(MANY.values())
 
@@ -303,10 +303,10 @@ def test_calls_of_many_parts_are_told_in_time(
 
 
 @pytest.mark.parametrize("name", ["multiget", "dump", "clear"])
-def test_time_in_vain_adds_up_over_the_parts_of_a_call(
+def test_failed_time_adds_up_over_the_chunks_of_a_call(
     redis_server: RedisServer, name: str
 ) -> None:
-    """Every other request is lost: each part alone would be in time, all of them are not."""
+    """Every other request is lost: each chunk alone meets the deadline, all together do not."""
     flapping = {"multiget": is_read, "dump": is_scan_or_read, "clear": is_scan_or_commit}
 
     async def main() -> None:
@@ -329,7 +329,7 @@ def test_time_in_vain_adds_up_over_the_parts_of_a_call(
 
 
 @pytest.mark.parametrize("name", ["multiget", "dump", "clear"])
-def test_a_call_of_many_parts_outlives_a_lost_request(redis_server: RedisServer, name: str) -> None:
+def test_call_of_many_chunks_survives_a_lost_request(redis_server: RedisServer, name: str) -> None:
     async def main() -> None:
         async with FaultProxy("127.0.0.1", redis_server.port) as proxy:
             where = settings_for(proxy.port, retry_for=10, timeout=0.3)
@@ -349,8 +349,8 @@ def test_a_call_of_many_parts_outlives_a_lost_request(redis_server: RedisServer,
     asyncio.run(main())
 
 
-def test_many_parts_go_on_while_the_server_answers(redis_server: RedisServer) -> None:
-    """It takes longer than a call may be tried for, and no longer than there is to do."""
+def test_many_chunks_continue_while_the_server_answers(redis_server: RedisServer) -> None:
+    """The call takes longer than the deadline, but only as long as the work needs."""
 
     async def main() -> None:
         async with FaultProxy(
@@ -366,7 +366,7 @@ def test_many_parts_go_on_while_the_server_answers(redis_server: RedisServer) ->
     asyncio.run(main())
 
 
-def test_parts_of_which_one_was_cut_off_are_all_made(redis_server: RedisServer) -> None:
+def test_all_chunks_are_made_after_one_was_cut_off(redis_server: RedisServer) -> None:
     async def main() -> None:
         async with FaultProxy("127.0.0.1", redis_server.port, only=is_commit) as proxy:
             where = settings_for(proxy.port, retry_for=10)
@@ -384,14 +384,14 @@ def test_parts_of_which_one_was_cut_off_are_all_made(redis_server: RedisServer) 
 
 
 class Contended(InMemoryKVS):
-    """Others are faster for `contended_s` seconds, and each commit takes `slow_s`."""
+    """Other writers win for `contended_s` seconds, and each commit takes `slow_s`."""
 
     def __init__(self, contended_s: float, slow_s: float) -> None:
         super().__init__()
         self.clock = asyncio.get_running_loop().time
         self.until = self.clock() + contended_s
         self.slow_s = slow_s
-        self.left: list[float] = []  # the time that each commit had
+        self.left: list[float] = []  # the remaining time of each commit
 
     def try_for_s(self) -> float:
         return RETRY_FOR
@@ -408,7 +408,7 @@ class Contended(InMemoryKVS):
 
 
 @pytest.mark.parametrize("name", ["update", "remove"])
-def test_who_loses_against_others_keeps_his_time_while_the_store_answers(name: str) -> None:
+def test_conflicts_do_not_use_up_the_deadline_while_the_store_answers(name: str) -> None:
     async def main(slow_s: float) -> list[float]:
         async with Contended(contended_s=0.4, slow_s=slow_s) as store:
             await InMemoryKVS.commit(store, [Change("key", Guard.ANY, {"key": b"0"})])
@@ -419,6 +419,6 @@ def test_who_loses_against_others_keeps_his_time_while_the_store_answers(name: s
     quick = asyncio.run(main(0.01))
     assert len(quick) > 10
     assert min(quick) > RETRY_FOR - 0.06
-    # Where each answer takes long, that counts.
+    # Slow answers count towards the deadline.
     slow = asyncio.run(main(0.15))
     assert min(slow) < RETRY_FOR - 0.25

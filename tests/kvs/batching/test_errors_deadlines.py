@@ -1,4 +1,4 @@
-"""Deadlines are kept to half a second, whatever it is that keeps a server from answering."""
+"""Deadlines are kept within 0.5 s, whatever keeps a server from answering."""
 
 # A store inside its proxy reads better nested.
 
@@ -36,7 +36,7 @@ from lo_kvs.testing.faults.proxy import Fault, FaultProxy
 from lo_kvs.testing.servers.server import RedisServer
 
 #: Of each call: seconds, and the type of its error.
-Told: TypeAlias = list[tuple[float, type]]
+Results: TypeAlias = list[tuple[float, type]]
 
 RETRY_FOR = 0.8
 #: How much longer than `redis_retry_for` an answer may take.
@@ -44,17 +44,17 @@ GRACE = 0.5
 
 
 async def fault_of(call: Awaitable[object], *, at_most: float = RETRY_FOR + GRACE) -> KVSError:
-    """What a call fails with, in time."""
+    """The error of a call, which must fail in time."""
     start = time.monotonic()
-    with pytest.raises(KVSError) as told:
+    with pytest.raises(KVSError) as caught:
         await call
     assert time.monotonic() - start < at_most
-    return told.value
+    return caught.value
 
 
 @contextmanager
 def stopped(server: RedisServer) -> Iterator[None]:
-    """The server's process stands still: the kernel takes connections, nobody answers."""
+    """Stop the server's process: the kernel accepts connections, but there are no replies."""
     os.kill(server.pid, signal.SIGSTOP)
     try:
         yield
@@ -76,7 +76,7 @@ def test_stopped_server(redis_server: RedisServer, used_before: bool, timeout: f
                     fault_of(store.get("key")), fault_of(store.set("key", 1))
                 )
             kinds = [type(error) for error in errors]
-            # Who could not even be greeted has taken nothing.
+            # Without a handshake, nothing was sent.
             assert kinds == [TimedOut, OutcomeUnknown if used_before else TimedOut]
             assert await store.update("key", lambda _: 2) == 2
             assert await store["key"] == 2
@@ -103,7 +103,7 @@ def test_black_hole(redis_server: RedisServer, fault: Fault, timeout: float) -> 
 
 
 def test_reply_that_drips_for_longer_than_the_deadline(redis_server: RedisServer) -> None:
-    """A byte now and then is no answer: the time of an attempt counts, not that of a read."""
+    """A slow trickle of bytes is not a reply: the attempt is timed, not each socket read."""
 
     async def main() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", redis_server.port)
@@ -132,10 +132,10 @@ def test_reply_that_drips_for_longer_than_the_deadline(redis_server: RedisServer
 
 
 @pytest.mark.parametrize("timeout", [0.2, 5.0], ids=["of an attempt", "of the call"])
-def test_deadline_that_passes_while_a_connection_is_greeted(
+def test_deadline_that_passes_during_the_handshake(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, timeout: float
 ) -> None:
-    """A busy process comes back to it in the very moment that a call of the greeting returns."""
+    """The process was busy and resumes exactly when a step of the handshake returns."""
     sent = 0
 
     def late_then_silent(name: str) -> Strike | None:
@@ -143,13 +143,13 @@ def test_deadline_that_passes_while_a_connection_is_greeted(
         sent += name == "write"
         if name == "drain" and sent == 1:
             time.sleep(min(timeout, RETRY_FOR) + 0.1)
-        # HELLO is the greeting; behind it nothing is answered.
+        # HELLO is answered; nothing after it is.
         return Strike("silence", after=True) if name == "drain" and sent > 1 else None
 
     async def main() -> None:
         where = settings_for(redis_server.port, retry_for=RETRY_FOR, timeout=timeout)
         with struck(SocketCalls(late_then_silent)) as calls:
-            # Not in a block: closing waits for an attempt that is under way.
+            # Not in a `with` block: closing waits for an attempt in progress.
             store = PersistentRedisKVS(connection=where)
             async with asyncio.timeout(5):
                 assert type(await fault_of(store.get("key"))) is TimedOut
@@ -162,7 +162,7 @@ def test_deadline_that_passes_while_a_connection_is_greeted(
 
 
 def test_connecting_that_hangs() -> None:
-    """Nobody accepts, and the queue of the listener is full: a SYN is not even answered."""
+    """The listener's backlog is full, so not even a SYN is answered."""
 
     async def main() -> None:
         with socket.socket() as listener:
@@ -182,7 +182,7 @@ def test_connecting_that_hangs() -> None:
     asyncio.run(main())
 
 
-def test_name_that_nobody_knows() -> None:
+def test_unknown_host_name() -> None:
     async def main() -> None:
         where = RedisSettings(host="nobody.invalid", retry_for=RETRY_FOR)
         async with PersistentRedisKVS(connection=where) as store:
@@ -199,31 +199,31 @@ def test_pool_without_a_free_connection(redis_server: RedisServer) -> None:
             host="127.0.0.1", port=redis_server.port, pool_size=4, retry_for=RETRY_FOR
         )
         connection = RedisConnection(where)
-        links = [Connection(connection) for _ in range(5)]
+        conns = [Connection(connection) for _ in range(5)]
 
         async def ping(redis: object) -> object:
             await redis.send_packed_command([b"PING\r\n"])  # type: ignore[attr-defined]
             return await redis.read_response()  # type: ignore[attr-defined]
 
-        for link in links[:4]:
-            assert await link.run(ping) == b"PONG"
-        assert type(await fault_of(links[4].run(ping))) is TimedOut
-        waiting = asyncio.create_task(links[4].run(ping))
+        for conn in conns[:4]:
+            assert await conn.run(ping) == b"PONG"
+        assert type(await fault_of(conns[4].run(ping))) is TimedOut
+        waiting = asyncio.create_task(conns[4].run(ping))
         await asyncio.sleep(0.1)
-        await links[0].aclose()
+        await conns[0].aclose()
         assert await waiting == b"PONG"
-        for link in links[1:]:
-            await link.aclose()
+        for conn in conns[1:]:
+            await conn.aclose()
         await connection.aclose()
 
     asyncio.run(main())
 
 
 @pytest.mark.parametrize("writing", [True, False], ids=["writes", "reads"])
-def test_who_waits_behind_others_does_not_wait_for_each_of_them(
+def test_queued_calls_fail_together_not_group_by_group(
     redis_server: RedisServer, writing: bool
 ) -> None:
-    """Thousands wait for a server that is away: they are told together, not group by group."""
+    """Thousands of calls wait for an unavailable server: all fail together, not group by group."""
 
     async def main() -> None:
         where = settings_for(redis_server.port, retry_for=2)
@@ -234,14 +234,15 @@ def test_who_waits_behind_others_does_not_wait_for_each_of_them(
                 errors = await asyncio.gather(
                     *(
                         store.set(f"key {n}", 1) if writing else store.get(f"key {n}")
-                        for n in range(2_000)  # two groups a lane at least
+                        for n in range(2_000)  # at least two groups per connection
                     ),
                     return_exceptions=True,
                 )
-                # Telling so many takes a while on a busy machine; a second group would take 2 s.
+                # Raising that many errors takes a while if the machine is busy; a second group
+                # would take 2 s.
                 assert time.monotonic() - start < 3.5
             kinds = {type(error) for error in errors}
-            # Of what had not been sent is known that it was not done.
+            # Calls that were not sent are known not to have been made.
             assert kinds == ({OutcomeUnknown, TimedOut} if writing else {TimedOut})
             assert sum(type(error) is OutcomeUnknown for error in errors) <= 1_000
             unsent = [n for n, error in enumerate(errors) if isinstance(error, Unavailable)]
@@ -252,12 +253,12 @@ def test_who_waits_behind_others_does_not_wait_for_each_of_them(
     asyncio.run(main())
 
 
-def test_attempt_that_the_deadline_cuts_short_does_not_hide_what_was_said(
+def test_attempt_cut_short_by_the_deadline_does_not_hide_the_last_error(
     redis_server: RedisServer,
 ) -> None:
     async def main() -> None:
         connection = RedisConnection(settings_for(redis_server.port, retry_for=RETRY_FOR))
-        link = Connection(connection)
+        conn = Connection(connection)
         tries = 0
 
         async def busy_then_silent(_: object) -> None:
@@ -267,20 +268,22 @@ def test_attempt_that_the_deadline_cuts_short_does_not_hide_what_was_said(
                 raise ResponseError("BUSY Redis is busy running a script.")
             await asyncio.sleep(20)
 
-        assert type(await fault_of(link.run(busy_then_silent, writes=False))) is ServerBusy
+        assert type(await fault_of(conn.run(busy_then_silent, writes=False))) is ServerBusy
         assert tries == 4
         tries = 0
-        error = await fault_of(link.run(busy_then_silent))  # the last may have been carried out
+        error = await fault_of(
+            conn.run(busy_then_silent)
+        )  # the last attempt may have been executed
         assert type(error) is OutcomeUnknown
         assert error.code == "BUSY"
-        await link.aclose()
+        await conn.aclose()
         await connection.aclose()
 
     asyncio.run(main())
 
 
-def test_replay_that_needs_a_read_has_one_deadline_for_both(redis_server: RedisServer) -> None:
-    """The record answers the re-sent call, and reading what stood in its way then hangs."""
+def test_replay_and_its_read_share_one_deadline(redis_server: RedisServer) -> None:
+    """The call's record answers the retry; then reading the conflicting value hangs."""
 
     async def main() -> None:
         async with FaultProxy("127.0.0.1", redis_server.port, only=reads_or_commits) as proxy:
@@ -294,7 +297,7 @@ def test_replay_that_needs_a_read_has_one_deadline_for_both(redis_server: RedisS
                 ) -> list[bytes | None]:
                     found = await read(["key"])
                     for at in range(1, 40):
-                        if at != 3:  # the third time the record answers; nothing else is answered
+                        if at != 3:  # the third request gets the record; all others get no reply
                             proxy.inject(Fault.SWALLOW_STALL, at)
                     return [b"other" for _ in found]
 
@@ -305,9 +308,11 @@ def test_replay_that_needs_a_read_has_one_deadline_for_both(redis_server: RedisS
     asyncio.run(main())
 
 
-async def times_of(call: Callable[[int], Awaitable[object]], *, calls: int, every: float) -> Told:
-    """How long each of many calls took, begun one after another while a server is away."""
-    told: Told = []
+async def times_of(
+    call: Callable[[int], Awaitable[object]], *, calls: int, every: float
+) -> Results:
+    """The duration and error of many calls, started one after another during an outage."""
+    results: Results = []
 
     async def one(number: int) -> None:
         await asyncio.sleep(number * every)
@@ -315,20 +320,20 @@ async def times_of(call: Callable[[int], Awaitable[object]], *, calls: int, ever
         try:
             await call(number)
         except KVSError as error:
-            told.append((time.monotonic() - start, type(error)))
+            results.append((time.monotonic() - start, type(error)))
         else:
-            told.append((time.monotonic() - start, type(None)))
+            results.append((time.monotonic() - start, type(None)))
 
     await asyncio.gather(*(one(number) for number in range(calls)))
-    return told
+    return results
 
 
 @pytest.mark.parametrize("timeout", [0.3, 5.0], ids=["many tries", "one try"])
 @pytest.mark.parametrize("kind", ["set", "get", "event"])
-def test_who_comes_while_others_are_tried_has_a_deadline_of_his_own(
+def test_calls_made_during_an_outage_have_their_own_deadlines(
     redis_server: RedisServer, kind: str, timeout: float
 ) -> None:
-    """Calls come all the while that a server is away; each is told when its own time is up."""
+    """Calls keep arriving during an outage; each fails at its own deadline."""
     retry_for = 1.6
 
     async def main() -> None:
@@ -350,13 +355,13 @@ def test_who_comes_while_others_are_tried_has_a_deadline_of_his_own(
                 return await engine.process(reducer, keys, "event")
 
             with stopped(redis_server):
-                told = await times_of(call, calls=60, every=0.06)
-            slowest, soonest = max(told)[0], min(told)[0]
+                results = await times_of(call, calls=60, every=0.06)
+            slowest, soonest = max(results)[0], min(results)[0]
             assert slowest < retry_for + GRACE
-            # Nor is anybody told long before: the latest pause may be left out.
+            # And none fails much earlier; only the last pause may be cut.
             assert soonest > retry_for / 2
-            assert type(None) not in {error for _, error in told}
-            # Afterwards everything goes on, with full patience.
+            assert type(None) not in {error for _, error in results}
+            # Afterwards calls have their full deadline again.
             assert await store.update("after", lambda _: 2) == 2
 
     asyncio.run(main())
@@ -367,7 +372,7 @@ async def fault_count_of(event: object, state: int | None) -> tuple[int, int]:
     return count, count
 
 
-def test_who_waited_through_an_outage_is_served(redis_server: RedisServer) -> None:
+def test_calls_that_waited_through_an_outage_are_served(redis_server: RedisServer) -> None:
     async def main() -> None:
         where = settings_for(redis_server.port, retry_for=3, timeout=0.2)
         async with PersistentRedisKVS(connection=where) as store:
@@ -377,8 +382,8 @@ def test_who_waited_through_an_outage_is_served(redis_server: RedisServer) -> No
                     times_of(lambda n: store.update(f"n{n % 7}", plus), calls=300, every=0.005)
                 )
                 await asyncio.sleep(1.2)
-            told = await calls
-            assert {error for _, error in told} == {type(None)}
+            results = await calls
+            assert {error for _, error in results} == {type(None)}
             assert sum([await store[f"n{n}"] for n in range(7)]) == 300
 
     asyncio.run(main())

@@ -1,4 +1,4 @@
-"""Where changes and reads are handed in: who is told to carry, what is refused, who is answered."""
+"""Inbox: when it starts a dispatcher, what it refuses, and who is answered."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from lo_kvs.kvs.batching.inbox import Inbox, resolve_all
 from lo_kvs.kvs.errors import StoreClosed
 
 
-def test_somebody_is_told_once_to_carry_what_comes() -> None:
-    told: list[int] = []
-    inbox = Inbox(lambda: told.append(len(inbox.waiting)))
+def test_begin_is_called_once_for_several_items() -> None:
+    begun: list[int] = []
+    inbox = Inbox(lambda: begun.append(len(inbox.waiting)))
     inbox.submit("a", print)
     inbox.submit("b", print, 5.0)
-    assert told == [1]
+    assert begun == [1]
     assert [each[0] for each in inbox.waiting] == ["a", "b"]
     assert inbox.waiting.timed
     inbox.waiting.clear()
     inbox.busy = False
     inbox.submit("c", print)
-    assert told == [1, 1]
+    assert begun == [1, 1]
 
 
-def test_nothing_is_taken_once_it_is_closed() -> None:
+def test_closed_inbox_accepts_nothing() -> None:
     inbox = Inbox(list)
     inbox.close("it is closed")
     with pytest.raises(StoreClosed, match="it is closed"):
@@ -32,7 +32,7 @@ def test_nothing_is_taken_once_it_is_closed() -> None:
     assert not inbox.waiting
 
 
-def test_a_callback_that_fails_keeps_nobody_from_the_answer(
+def test_failing_callback_does_not_affect_the_others(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def fail(_: object) -> None:
@@ -45,6 +45,6 @@ def test_a_callback_that_fails_keeps_nobody_from_the_answer(
     assert "a callback failed" in caplog.text
 
 
-def test_no_answer_is_left_over() -> None:
+def test_number_of_answers_must_match() -> None:
     with pytest.raises(ValueError, match="1 answers for 2 items"):
         resolve_all([("a", print), ("b", print)], [1])

@@ -1,4 +1,4 @@
-"""Calls of many keys, and large values, let the event loop do other things meanwhile."""
+"""Calls with many keys or large values let other tasks on the event loop run in between."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from lo_kvs.copying import copy
 from lo_kvs.kvs import FilesystemKVS, InMemoryKVS, PersistentRedisKVS, Store
 from lo_kvs.redis_connection import RedisSettings
 
-#: The longest time for which other tasks may wait. It is processor time of the event loop's
-#: thread: how busy the machine is does not matter.
+#: The longest time for which other tasks may wait. It is CPU time of the event loop's thread, so
+#: it does not depend on how busy the machine is.
 SLICE_MAX_S = 0.03
 
 
 @pytest.fixture(autouse=True)
 def no_garbage_collection() -> Iterator[None]:
-    """How long the collector looks at what a process holds is not what this is about."""
+    """Garbage collection is not what is measured here."""
     gc.collect()
     gc.disable()
     yield
@@ -30,7 +30,7 @@ def no_garbage_collection() -> Iterator[None]:
 
 
 async def longest_slice(call: Callable[[], Awaitable[object]]) -> float:
-    """For how long `call` keeps the event loop's thread busy between two turns, at most."""
+    """The longest time for which `call` keeps the event loop's thread busy without a break."""
     longest = 0.0
     ended = False
 
@@ -48,12 +48,12 @@ async def longest_slice(call: Callable[[], Awaitable[object]]) -> float:
     kept = await call()
     ended = True
     await turning
-    del kept  # to free it takes time as well, which is the caller's
+    del kept  # freeing it takes time too, but that is up to the caller
     return longest
 
 
 def stores(kind: str, redis_url: str, folder: Path) -> tuple[Store, int]:
-    """A store, and how many keys are many for it."""
+    """A store, and the number of keys that is large for it."""
     if kind == "stub":
         return InMemoryKVS(), 100_000
     if kind == "filesystem":

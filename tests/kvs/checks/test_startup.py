@@ -92,7 +92,7 @@ FAULTS = {
         entry({"type": "filesystem", "path": "x", "wait_replicas": 1}),
         "kvs.entry: filesystem has no option 'wait_replicas'; known are path, subdirs, fsync",
     ),
-    "no kvs": Fault(None, "kvs: there is no such section; add one with an entry `default`"),
+    "no kvs": Fault(None, "kvs: the section is missing; add it with an entry `default`"),
     "empty": Fault({}, "kvs.default: there is no default store; name one of the entries `default`"),
     "empty list": Fault([], "kvs.default: there is no default store"),
     "no default": Fault({"a": STUB}, "kvs.default: there is no default store"),
@@ -110,7 +110,8 @@ FAULTS = {
     ),
     "flat list": Fault([{"default": STUB}, None], "kvs[1]: expected a pair [name, options]"),
     "duplicate": Fault(
-        [["default", STUB], ["default", REDIS]], "kvs.default: there is another entry of this name"
+        [["default", STUB], ["default", REDIS]],
+        "kvs.default: there is another entry with this name",
     ),
     "number as name": Fault({"default": STUB, 5: STUB}, "kvs: the name must be text, got 5"),
     "list as name": Fault(
@@ -260,7 +261,7 @@ FAULTS = {
     ),
     "option in url": Fault(
         {"default": REDIS},
-        "redis_connection: redis_url has an option that is unknown",
+        "redis_connection: redis_url has an unknown option",
         {"redis_url": "redis://:hunter2@localhost/0?colour=hunter2"},
     ),
 }

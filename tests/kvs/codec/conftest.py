@@ -1,4 +1,4 @@
-"""Both twins of the codec, for every test that asks for `codec`."""
+"""Fixtures: tests that use `codec` run on the compiled and the pure version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The codec's cases as a table: what becomes which bytes, and what is refused where."""
+"""The codec's cases as a table: values with their bytes, and refused values with their path."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ CONVERTED: list[tuple[Any, bytes]] = [
 ]
 
 TOO_LONG = 10**5000
-INTEGER_LIMIT = "an integer longer than sys.set_int_max_str_digits() allows cannot be written"
+INTEGER_LIMIT = "the integer is longer than sys.set_int_max_str_digits() allows"
 
 # Value, place, reason.
 REFUSED: list[tuple[Any, str, str]] = [
@@ -166,11 +166,11 @@ REFUSED: list[tuple[Any, str, str]] = [
     ({(1, TOO_LONG): 1}, "$", "a key of type tuple is not JSON"),
     ([{float("nan"): 1}], "$[0]", "the key NaN is not JSON"),
     ({-float("inf"): 1}, "$", "the key -Infinity is not JSON"),
-    ({1: 0, "1": 0}, "$", "two keys become the same text, '1'"),
-    ({"a": {None: 0, "null": 0}}, "$.a", "two keys become the same text, 'null'"),
-    ({"\ud83d\ude00": 0, "😀": 0}, "$", "two keys become the same text, '😀'"),
-    (Twofold(a=1), "$", "two keys become the same text, 'a'"),
-    (Pairless(a=1), "$", f"the items() of {__name__}.Pairless are no pairs"),
+    ({1: 0, "1": 0}, "$", "two keys convert to the same text, '1'"),
+    ({"a": {None: 0, "null": 0}}, "$.a", "two keys convert to the same text, 'null'"),
+    ({"\ud83d\ude00": 0, "😀": 0}, "$", "two keys convert to the same text, '😀'"),
+    (Twofold(a=1), "$", "two keys convert to the same text, 'a'"),
+    (Pairless(a=1), "$", f"the items() of {__name__}.Pairless are not pairs"),
     ({"n": TOO_LONG}, "$.n", INTEGER_LIMIT),
     ({TOO_LONG: 1}, "$", INTEGER_LIMIT),
 ]
@@ -244,11 +244,11 @@ def test_a_cycle(codec: ModuleType) -> None:
     cycle["list"].append(cycle)
     with pytest.raises(NotJSON) as caught:
         codec.encode(cycle)
-    assert caught.value.reason == "it contains itself, which JSON cannot"
+    assert caught.value.reason == "the value contains itself, which JSON does not allow"
     assert caught.value.path in {"$.list[1]", "$.list[2]"}
 
 
-def test_a_part_that_stands_twice_is_no_cycle(codec: ModuleType) -> None:
+def test_repeated_part_is_not_a_cycle(codec: ModuleType) -> None:
     part = [1]
     assert codec.encode_state({"a": part, "b": [part, part]}) == (b'{"a":[1],"b":[[1],[1]]}', True)
 
@@ -282,5 +282,5 @@ def test_a_plain_copy(codec: ModuleType, value: Any) -> None:
 
 
 @pytest.mark.parametrize("value", UNSURE, ids=lambda value: type(value).__name__)
-def test_a_value_that_is_not_plain_beyond_doubt(codec: ModuleType, value: Any) -> None:
+def test_value_that_may_not_be_plain(codec: ModuleType, value: Any) -> None:
     assert codec.plain_copy(value) is NOT_PLAIN

@@ -1,4 +1,4 @@
-"""Which twin runs: the compiled one where it is built, the pure one where it is asked for."""
+"""Which codec is used: the compiled one if it is built, the pure one on request."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def run(**environment: str) -> tuple[list[object], str]:
     return answer, done.stderr
 
 
-def test_the_compiled_twin_is_there_where_it_must_be(twins: dict[str, ModuleType]) -> None:
+def test_compiled_codec_is_present_if_required(twins: dict[str, ModuleType]) -> None:
     must_be = is_built() or "CI" in os.environ or os.environ.get("LOKVS_REQUIRE_EXTENSION") == "1"
     assert not must_be or "compiled" in twins, "build it: python setup.py build_ext --inplace"
 

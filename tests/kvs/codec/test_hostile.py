@@ -1,4 +1,4 @@
-"""Values that are made to break an encoder: written exactly, or refused with `NotJSON`."""
+"""Hostile values are written exactly, or refused with `NotJSON`."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_depth_of_the_callers_stack_changes_nothing(
 
 
 @pytest.mark.parametrize("left", [30, 120, 480])
-def test_deep_stack_and_a_value_that_is_refused(codec: ModuleType, left: int) -> None:
+def test_refused_value_on_a_deep_stack(codec: ModuleType, left: int) -> None:
     for value in (nested(float("nan"), 200), nested({1, 2}), nested(1, DEPTH_MAX + 1)):
         with pytest.raises(NotJSON):
             deep_in_the_stack(lambda value=value: codec.encode(value), left)  # type: ignore[misc]

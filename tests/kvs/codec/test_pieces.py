@@ -1,4 +1,4 @@
-"""Decoding piece by piece gives what decoding in one go gives, errors included."""
+"""Decoding in pieces gives the same result as decoding at once, including errors."""
 
 from __future__ import annotations
 

@@ -66,13 +66,13 @@ def test_nan(codec: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("text", NO_TEXTS)
-def test_what_is_no_text(codec: ModuleType, text: bytes) -> None:
+def test_invalid_text(codec: ModuleType, text: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         codec.decode(text)
 
 
 @pytest.mark.parametrize("what", ["{}", bytearray(b"{}"), memoryview(b"{}"), None])
-def test_what_is_no_bytes(codec: ModuleType, what: Any) -> None:
+def test_decode_requires_bytes(codec: ModuleType, what: Any) -> None:
     with pytest.raises(TypeError, match="expected bytes"):
         codec.decode(what)
 
@@ -119,7 +119,7 @@ def at_depth_of_stack(frames: int, call: Any) -> Any:
     return call() if frames == 0 else at_depth_of_stack(frames - 1, call)
 
 
-def test_a_caller_that_is_deep_in_its_stack(codec: ModuleType) -> None:
+def test_caller_on_a_deep_stack(codec: ModuleType) -> None:
     text = deep(1000, "NaN", key=False)
     frames = sys.getrecursionlimit() // 2
     assert at_depth_of_stack(frames, lambda: codec.decode(text)) is not None

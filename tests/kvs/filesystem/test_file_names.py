@@ -1,4 +1,4 @@
-"""File names: one for each key, safe everywhere, and the key in them."""
+"""File names: unique per key, safe on every file system, and reversible."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from lo_kvs.kvs.filesystem.file_names import is_digest, key_of, path_of
 from lo_kvs.testing.contract.cases import KEYS
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
-#: Keys that look alike: mostly of what escapes are made of.
+#: Similar keys, mostly made of the characters used in escapes.
 TRICKY = st.text(st.sampled_from("aAbB%^_./\\0e1é\u0301É \0.con"), max_size=12)
 KEY = st.one_of(TEXT, TRICKY, st.sampled_from(KEYS))
 
 
 def as_seen_elsewhere(path: PurePosixPath) -> str:
-    """A path as a file system has it that knows neither case nor the form of an accent."""
+    """A path as seen by a file system that ignores case and Unicode normalization."""
     return unicodedata.normalize("NFC", str(path)).casefold()
 
 
 @hypothesis.given(st.lists(KEY, unique=True, max_size=8), st.booleans())
-def test_different_keys_have_different_names_on_every_file_system(
+def test_different_keys_get_different_names_on_every_file_system(
     keys: list[str], subdirs: bool
 ) -> None:
     names = {as_seen_elsewhere(path_of(key, subdirs=subdirs)) for key in keys}
@@ -32,7 +32,7 @@ def test_different_keys_have_different_names_on_every_file_system(
 
 
 @pytest.mark.parametrize("subdirs", [True, False])
-def test_names_of_hostile_keys_differ(subdirs: bool) -> None:
+def test_hostile_keys_get_different_names(subdirs: bool) -> None:
     paths = [path_of(key, subdirs=subdirs) for key in KEYS]
     assert len({as_seen_elsewhere(path) for path in paths}) == len(KEYS)
     # A file where another key needs a folder, or the other way round, would be a clash as well.
@@ -41,7 +41,7 @@ def test_names_of_hostile_keys_differ(subdirs: bool) -> None:
 
 
 @hypothesis.given(KEY, st.booleans())
-def test_name_is_safe_and_gives_the_key_back(key: str, subdirs: bool) -> None:
+def test_names_are_safe_and_reversible(key: str, subdirs: bool) -> None:
     path = path_of(key, subdirs=subdirs)
     assert not path.is_absolute()
     assert ".." not in path.parts
@@ -78,7 +78,7 @@ def test_names_are_readable() -> None:
         ("%61.json", False),  # an escape that is not needed
         ("%4.json", False),
         ("%zz.json", False),
-        ("%ff.json", False),  # no UTF-8
+        ("%ff.json", False),  # not UTF-8
         ("a.JSON", False),
         ("a.txt", False),
         ("a", False),
@@ -90,5 +90,5 @@ def test_names_are_readable() -> None:
         ("n" * 241 + ".json", False),  # longer than any name that the store makes
     ],
 )
-def test_files_of_others_are_no_keys(path: str, subdirs: bool, tmp_path: Path) -> None:
+def test_foreign_files_are_not_keys(path: str, subdirs: bool, tmp_path: Path) -> None:
     assert key_of(PurePosixPath(path), tmp_path, subdirs=subdirs) is None

@@ -1,4 +1,4 @@
-"""What is the filesystem store's own: its folder, crashes, full disks, other processes."""
+"""The filesystem store's folder, crashes, full disks, and other processes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def everything(folder: Path, subdirs: bool = False) -> dict[str, object]:
-    """What a store that is opened now says it holds."""
+    """The content of the folder, as a newly opened store dumps it."""
 
     async def dump() -> dict[str, object]:
         async with FilesystemKVS(folder, subdirs=subdirs, fsync=False) as store:
@@ -56,7 +56,7 @@ def everything(folder: Path, subdirs: bool = False) -> dict[str, object]:
 
 
 def own_files(folder: Path) -> list[str]:
-    """What lies in the store's own folder, but for locks and the format."""
+    """The files in the store's own folder, except locks and the format."""
     found = (folder / OWN_FOLDER).rglob("*")
     names = [str(path.relative_to(folder / OWN_FOLDER)) for path in found if path.is_file()]
     return [name for name in names if not name.startswith("locks/") and name != "format.json"]
@@ -95,7 +95,7 @@ def test_nothing_is_written_outside_the_folder(folder: Path) -> None:
     assert sorted(path.name for path in folder.parent.iterdir()) == ["store", "subdirs"]
 
 
-def test_files_of_others_are_neither_listed_nor_removed(folder: Path) -> None:
+def test_foreign_files_are_neither_listed_nor_removed(folder: Path) -> None:
     others = [
         "README.txt",
         "A.json",
@@ -120,7 +120,7 @@ def test_files_of_others_are_neither_listed_nor_removed(folder: Path) -> None:
     assert all((folder / other).exists() for other in others)
 
 
-def test_folder_where_a_file_should_be_harms_that_key_alone(folder: Path) -> None:
+def test_folder_in_place_of_a_file_affects_only_that_key(folder: Path) -> None:
     async def use() -> None:
         async with FilesystemKVS(folder) as store:
             (folder / "bad.json").mkdir()
@@ -142,7 +142,7 @@ def test_folder_where_a_file_should_be_harms_that_key_alone(folder: Path) -> Non
     asyncio.run(use())
 
 
-def test_relative_path_stays_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_path_ignores_later_chdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
     store = FilesystemKVS(".lo_kvs")
@@ -152,7 +152,7 @@ def test_relative_path_stays_where_it_was(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("path", ["file", "file/below", "nul\0", "/proc/nothing/store"])
-def test_path_that_can_be_no_folder(path: str, tmp_path: Path) -> None:
+def test_path_that_cannot_be_a_folder(path: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(KVSError, match=r"cannot hold a store: .*`path` must name a folder"):
         FilesystemKVS(tmp_path / path)
@@ -165,13 +165,13 @@ def readable_by_all() -> Iterator[Path]:
         yield Path(name)
 
 
-def test_folder_that_may_not_be_written_to(readable_by_all: Path) -> None:
+def test_folder_without_write_permission(readable_by_all: Path) -> None:
     folder = readable_by_all / "store"
     folder.mkdir()
     folder.chmod(0o555)
     root = os.geteuid() == 0
     if root:
-        os.seteuid(65_534)  # root may write everywhere
+        os.seteuid(65_534)  # root can write everywhere
     try:
         with pytest.raises(KVSError, match="cannot hold a store: Permission denied"):
             FilesystemKVS(folder)
@@ -181,10 +181,10 @@ def test_folder_that_may_not_be_written_to(readable_by_all: Path) -> None:
         folder.chmod(0o755)
 
 
-def test_folder_that_was_made_otherwise(folder: Path) -> None:
+def test_folder_created_with_other_options(folder: Path) -> None:
     FilesystemKVS(folder, subdirs=True)
     FilesystemKVS(folder, subdirs=True)
-    with pytest.raises(KVSError, match=r"was made with .*'subdirs': True.* not with"):
+    with pytest.raises(KVSError, match=r"was created with .*'subdirs': True.* not with"):
         FilesystemKVS(folder)
     marker = folder / OWN_FOLDER / "format.json"
     assert json.loads(marker.read_bytes()) == {"version": 1, "subdirs": True}
@@ -218,9 +218,7 @@ def after(change: Change) -> dict[str, object]:
 
 @pytest.mark.parametrize("what", What)
 @pytest.mark.parametrize("name", CHANGES)
-def test_change_is_whole_or_not_made_whichever_step_fails(
-    name: str, what: What, fast_path: Path
-) -> None:
+def test_change_is_atomic_whichever_step_fails(name: str, what: What, fast_path: Path) -> None:
     change = CHANGES[name]
     names = list({**OLD, **change.puts})
     before = fast_path / "before"
@@ -232,7 +230,7 @@ def test_change_is_whole_or_not_made_whichever_step_fails(
         shutil.copytree(before, folder)
         store = FilesystemKVS(folder, subdirs=True)
         end = commit_in_child(store, folder, change, what, at)
-        # First a store that was open all the time reads and lists, then one that is opened now.
+        # First read and list with a store that was open all the time, then with a new one.
         read = asyncio.run(store.multiget(names))
         seen = {name: value for name, value in zip(names, read, strict=True) if value is not None}
         assert asyncio.run(store.dump()) == seen, (at, end)
@@ -246,7 +244,7 @@ def test_change_is_whole_or_not_made_whichever_step_fails(
             assert end.outcome in {None, UNKNOWN}, (at, end)
         if what is What.FULL:  # a crash leaves temporary files, an error does not
             assert own_files(folder) == [], (at, end)
-        # Whatever happened, the next one can write.
+        # Whatever happened, the next writer succeeds.
         later = FilesystemKVS(folder, subdirs=True, fsync=False)
         asyncio.run(later.multiset(dict.fromkeys(change.puts, 3)))
         assert everything(folder, subdirs=True) == {**seen, **dict.fromkeys(change.puts, 3)}
@@ -270,7 +268,7 @@ def test_first_opening_killed_at_any_moment(folder: Path) -> None:
 
 
 def test_writer_killed_at_any_moment(folder: Path) -> None:
-    """Pairs never part, and what was acknowledged is there."""
+    """Pairs are never torn apart, and every acknowledged change is there."""
     seed = random.randrange(10**6)
     moments = random.Random(seed)
     asyncio.run(FilesystemKVS(folder).multiset({"i": 0, LONG: 0}))
@@ -302,7 +300,7 @@ def test_writer_killed_at_any_moment(folder: Path) -> None:
     assert reached > 0
 
 
-def test_temporary_files_of_a_crash_go_after_an_hour(folder: Path) -> None:
+def test_temporary_files_of_a_crash_are_removed_after_an_hour(folder: Path) -> None:
     FilesystemKVS(folder)
     young, old = (folder / OWN_FOLDER / "tmp" / name for name in ("young", "old"))
     young.write_bytes(b"1")
@@ -313,18 +311,20 @@ def test_temporary_files_of_a_crash_go_after_an_hour(folder: Path) -> None:
     assert own_files(folder) == ["tmp/young"]
 
 
-def test_damaged_journal_stops_nobody(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_damaged_journal_does_not_block_the_store(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     store = FilesystemKVS(folder)
     (folder / OWN_FOLDER / "journal" / "0").write_bytes(b"")
     asyncio.run(store.set("key", 1))
     assert everything(folder) == {"key": 1}
-    assert "is damaged" in caplog.text
+    assert "Its change may be incomplete" in caplog.text
 
 
-# -- others at work ------------------------------------------------------------------------
+# -- other processes ------------------------------------------------------------------------
 
 
-def test_updates_of_several_processes_all_count(folder: Path) -> None:
+def test_updates_of_several_processes_are_all_counted(folder: Path) -> None:
     async def count() -> None:
         async with FilesystemKVS(folder, fsync=False) as store:
             for _ in range(60):
@@ -335,7 +335,7 @@ def test_updates_of_several_processes_all_count(folder: Path) -> None:
     assert everything(folder) == {"counter": 180}
 
 
-def test_event_loop_goes_on_while_a_file_is_locked(folder: Path) -> None:
+def test_event_loop_is_not_blocked_while_a_file_is_locked(folder: Path) -> None:
     store = FilesystemKVS(folder)
     paths = [PurePosixPath("key.json"), PurePosixPath("other.json")]
     locked, release = threading.Event(), threading.Event()
@@ -353,7 +353,7 @@ def test_event_loop_goes_on_while_a_file_is_locked(folder: Path) -> None:
             await asyncio.sleep(0.001)
             turns += 1
         assert not writing.done()
-        assert await store.multiget(["key", "other"]) == [None, None]  # reading waits for nobody
+        assert await store.multiget(["key", "other"]) == [None, None]  # reading does not wait
         release.set()
         assert await writing == [None]
         assert await store.multiget(["key", "other"]) == [1, 1]

@@ -1,4 +1,4 @@
-"""A folder that somebody else prepared: nothing outside is touched, and no thread is blocked."""
+"""Hostile folders: the store touches nothing outside its folder and never blocks a thread."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lo_kvs.kvs.filesystem.journals import JOURNAL_BYTES_MAX
 
 NAME = "0" * 32
 LONG = "n" * 300
-PATIENCE_S = 30  # far more than anything here takes
+WAIT_MAX_S = 30  # far more than anything here takes
 
 
 @pytest.fixture
@@ -36,12 +36,12 @@ def victim(tmp_path: Path) -> Path:
 
 
 async def within(call: Awaitable[Any]) -> Any:
-    """What a call returns; a thread that is blocked fails the test instead of holding it up."""
-    return await asyncio.wait_for(call, PATIENCE_S)
+    """The result of a call; fails the test if the call blocks."""
+    return await asyncio.wait_for(call, WAIT_MAX_S)
 
 
 def plant(folder: Path, content: bytes, subdirs: bool = False) -> Path:
-    """A journal in the folder of a store."""
+    """Put a journal into the folder of a store."""
     FilesystemKVS(folder, subdirs=subdirs)
     (folder / OWN_FOLDER / "tmp" / NAME).write_text('"planted"')
     journal = folder / OWN_FOLDER / "journal" / ("f" * 32)
@@ -104,9 +104,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("subdirs", [False, True])
 @pytest.mark.parametrize("name", REFUSED)
-def test_journal_that_no_store_writes_is_refused(
-    name: str, subdirs: bool, folder: Path, victim: Path
-) -> None:
+def test_invalid_journal_is_refused(name: str, subdirs: bool, folder: Path, victim: Path) -> None:
     content = REFUSED[name].replace(b"{victim}", str(victim).encode())
     store = FilesystemKVS(folder, subdirs=subdirs)
     asyncio.run(store.set("k", 1))
@@ -129,7 +127,7 @@ def test_journal_that_no_store_writes_is_refused(
     with pytest.raises(KVSError, match=r"journal .* is refused: "):
         FilesystemKVS(folder, subdirs=subdirs)
     assert victim.read_text() == "precious"
-    assert journal.read_bytes() == content  # somebody has to look at it
+    assert journal.read_bytes() == content  # it stays for the administrator
     assert (folder / "k.json").read_bytes() == b"1"
     assert (folder / OWN_FOLDER / "tmp" / NAME).exists()
     journal.unlink()
@@ -150,15 +148,15 @@ def test_huge_journal_is_not_read(folder: Path) -> None:
     journal = plant(folder, b"")
     with journal.open("wb") as file:
         file.truncate(1 << 40)  # a terabyte of nothing
-    with pytest.raises(KVSError, match="1,099,511,627,776 bytes, over"):
+    with pytest.raises(KVSError, match="1,099,511,627,776 bytes, over the limit"):
         FilesystemKVS(folder)
     with journal.open("wb") as file:
         file.truncate(JOURNAL_BYTES_MAX + 1)
-    with pytest.raises(KVSError, match="over 16,777,216"):
+    with pytest.raises(KVSError, match="over the limit of 16,777,216"):
         FilesystemKVS(folder)
 
 
-def test_journal_of_this_store_is_carried_out(folder: Path) -> None:
+def test_valid_journal_is_executed(folder: Path) -> None:
     deep = "_a/_b/k.json"
     digest = "%%" + "0" * 64
     listed = ([NAME, deep], [None, f"{digest}.json"], [None, f"{digest}.key"])
@@ -166,7 +164,7 @@ def test_journal_of_this_store_is_carried_out(folder: Path) -> None:
     assert asyncio.run(FilesystemKVS(folder, subdirs=True).get("a/b/k")) == "planted"
 
 
-def test_journal_names_no_terminal_sequence_in_its_error(folder: Path) -> None:
+def test_journal_error_contains_no_terminal_sequence(folder: Path) -> None:
     journal = plant(folder, b"x")
     journal.rename(journal.with_name("\x1b]0;pwn\x07"))
     with pytest.raises(KVSError, match="is refused") as caught:
@@ -174,7 +172,7 @@ def test_journal_names_no_terminal_sequence_in_its_error(folder: Path) -> None:
     assert "\x1b" not in str(caught.value)
 
 
-# -- what is no regular file -----------------------------------------------------------------
+# -- wrong file types -----------------------------------------------------------------
 
 
 def a_socket(path: Path) -> None:
@@ -208,7 +206,9 @@ def store_of(folder: Path, subdirs: bool = False) -> FilesystemKVS:
 
 @every_odd
 @pytest.mark.parametrize("key", ["bad", LONG + "2"])
-def test_odd_file_in_place_of_a_value(odd: str, key: str, folder: Path, victim: Path) -> None:
+def test_wrong_file_type_in_place_of_a_value(
+    odd: str, key: str, folder: Path, victim: Path
+) -> None:
     make, found = ODD[odd]
     store = store_of(folder)
     asyncio.run(store.set(key, 1))
@@ -217,7 +217,7 @@ def test_odd_file_in_place_of_a_value(odd: str, key: str, folder: Path, victim: 
     make(path)
 
     async def use() -> None:
-        for _ in range(40):  # more than there are threads
+        for _ in range(40):  # more calls than threads
             with pytest.raises(Unavailable, match=found):
                 await within(store.get(key))
         for call in (store.set(key, 2), store.remove(key), store.exists(key)):
@@ -241,7 +241,7 @@ def store_paths(folder: Path, *keys: str) -> list[Path]:
 
 
 @every_odd
-def test_odd_file_in_place_of_a_key(odd: str, folder: Path) -> None:
+def test_wrong_file_type_in_place_of_a_key(odd: str, folder: Path) -> None:
     make, found = ODD[odd]
     store = store_of(folder)
     (path,) = folder.glob("*.key")
@@ -254,7 +254,7 @@ def test_odd_file_in_place_of_a_key(odd: str, folder: Path) -> None:
 
 
 @every_odd
-def test_odd_file_in_place_of_a_journal(odd: str, folder: Path) -> None:
+def test_wrong_file_type_in_place_of_a_journal(odd: str, folder: Path) -> None:
     make, found = ODD[odd]
     store = store_of(folder)
     make(folder / OWN_FOLDER / "journal" / NAME)
@@ -266,7 +266,7 @@ def test_odd_file_in_place_of_a_journal(odd: str, folder: Path) -> None:
 
 
 @every_odd
-def test_odd_file_in_place_of_a_temporary_file(odd: str, folder: Path, victim: Path) -> None:
+def test_wrong_file_type_in_place_of_a_temporary_file(odd: str, folder: Path, victim: Path) -> None:
     make, found = ODD[odd]
     journal = plant(folder, renames([NAME, "k.json"], [None, "l.json"]))
     tmp = folder / OWN_FOLDER / "tmp" / NAME
@@ -281,7 +281,7 @@ def test_odd_file_in_place_of_a_temporary_file(odd: str, folder: Path, victim: P
 
 
 @every_odd
-def test_odd_file_in_place_of_a_lock(odd: str, folder: Path, victim: Path) -> None:
+def test_wrong_file_type_in_place_of_a_lock(odd: str, folder: Path, victim: Path) -> None:
     make, found = ODD[odd]
     store = FilesystemKVS(folder)
     for number in range(LOCKS):
@@ -295,7 +295,7 @@ def test_odd_file_in_place_of_a_lock(odd: str, folder: Path, victim: Path) -> No
 
 
 @every_odd
-def test_odd_file_in_place_of_the_marker(odd: str, folder: Path) -> None:
+def test_wrong_file_type_in_place_of_the_marker(odd: str, folder: Path) -> None:
     make, found = ODD[odd]
     FilesystemKVS(folder)
     marker = folder / OWN_FOLDER / "format.json"
@@ -306,7 +306,7 @@ def test_odd_file_in_place_of_the_marker(odd: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"[" * 4000, b"\0" * 100_000, b"1", b'"x"', b"\xff"])
-def test_marker_of_another_form_is_refused(content: bytes, folder: Path) -> None:
+def test_invalid_marker_is_refused(content: bytes, folder: Path) -> None:
     FilesystemKVS(folder)
     (folder / OWN_FOLDER / "format.json").write_bytes(content)
     with pytest.raises(KVSError, match=r"is damaged|bytes, over"):
@@ -314,7 +314,7 @@ def test_marker_of_another_form_is_refused(content: bytes, folder: Path) -> None
 
 
 @pytest.mark.parametrize("name", [".", "locks", "tmp", "journal"])
-def test_linked_folder_in_place_of_one_of_the_stores_own(name: str, folder: Path) -> None:
+def test_link_in_place_of_one_of_the_stores_own_folders(name: str, folder: Path) -> None:
     elsewhere = folder.parent / "elsewhere"
     FilesystemKVS(elsewhere)
     FilesystemKVS(folder)
@@ -354,7 +354,7 @@ def test_linked_subfolder_is_not_followed(depth: str, folder: Path) -> None:
     assert sorted(path.name for path in outside.rglob("*")) == ["_a", "k.json", "k.json"]
 
 
-def test_hard_link_keeps_the_other_file_as_it_is(folder: Path, victim: Path) -> None:
+def test_hard_link_leaves_the_other_file_unchanged(folder: Path, victim: Path) -> None:
     store = store_of(folder)
     victim.write_text('"precious"')
     victim.chmod(0o640)
@@ -373,12 +373,12 @@ def test_huge_value_is_not_read(folder: Path) -> None:
     store = store_of(folder)
     with (folder / "huge.json").open("wb") as file:
         file.truncate(1 << 40)
-    with pytest.raises(Unavailable, match="1,099,511,627,776 bytes, over"):
+    with pytest.raises(Unavailable, match="1,099,511,627,776 bytes, over the limit"):
         asyncio.run(within(store.get("huge")))
     assert asyncio.run(store.get("good")) == 1
 
 
-def test_folders_deeper_than_any_key_are_not_looked_at(folder: Path) -> None:
+def test_folders_deeper_than_any_key_are_not_listed(folder: Path) -> None:
     store = store_of(folder, subdirs=True)
     name = "_" + "d" * 200
     with contextlib.chdir(folder):
@@ -400,7 +400,9 @@ def test_folder_of_another_program_is_refused(other: str, folder: Path) -> None:
     else:
         path.write_text('{"mine": 1}')
     for subdirs in (True, False):
-        with pytest.raises(KVSError, match=r"is not empty .* so it is not a store\. Name an empty"):
+        with pytest.raises(
+            KVSError, match=r"is not empty .* so it is not a store\. Choose an empty"
+        ):
             FilesystemKVS(folder, subdirs=subdirs)
     assert [each.name for each in folder.iterdir()] == [path.name]  # nothing was made there
 
@@ -412,19 +414,19 @@ def test_empty_folders_become_stores(folder: Path) -> None:
     assert asyncio.run(FilesystemKVS(folder).dump()) == {"k": 1}
 
 
-def test_store_that_lost_its_marker_opens_when_it_is_put_back(folder: Path) -> None:
+def test_store_without_marker_opens_after_it_is_restored(folder: Path) -> None:
     store_of(folder)
     marker = folder / OWN_FOLDER / "format.json"
     text = marker.read_text()
     marker.unlink()
-    with pytest.raises(KVSError, match=r'put \{"version": 1, "subdirs": false\} there'):
+    with pytest.raises(KVSError, match=r'create the file with \{"version": 1, "subdirs": false\}'):
         FilesystemKVS(folder)
     marker.write_text(text)
     assert asyncio.run(FilesystemKVS(folder).get("good")) == 1
 
 
-def test_first_starts_at_once_open_one_store(folder: Path) -> None:
-    """A value that a faster one has written is not taken for another program's file."""
+def test_concurrent_first_opens_share_one_store(folder: Path) -> None:
+    """A value written by a faster process is not mistaken for another program's file."""
     from threading import Thread
 
     failed: list[BaseException] = []
@@ -432,7 +434,7 @@ def test_first_starts_at_once_open_one_store(folder: Path) -> None:
     def open_and_write(at: int) -> None:
         try:
             asyncio.run(FilesystemKVS(folder, fsync=False).set(f"k{at}", at))
-        except BaseException as error:  # noqa: BLE001 - told by the assertion below
+        except BaseException as error:  # noqa: BLE001 - reported by the assertion below
             failed.append(error)
 
     threads = [Thread(target=open_and_write, args=(at,)) for at in range(8)]
@@ -467,7 +469,7 @@ def test_folder_that_is_replaced_while_in_use(folder: Path) -> None:
     assert list(folder.iterdir()) == []
     folder.rmdir()
     FilesystemKVS(folder, subdirs=True)
-    asyncio.run(refused("was made with"))
+    asyncio.run(refused("was created with"))
     folder.rename(folder.parent / "other names")
     asyncio.run(FilesystemKVS(folder).set("good", 5))
     assert asyncio.run(store.get("good")) == 5  # a backup was put there
@@ -476,8 +478,8 @@ def test_folder_that_is_replaced_while_in_use(folder: Path) -> None:
     assert asyncio.run(store.get("good")) == 1
 
 
-def test_lock_file_that_is_removed_while_it_is_held(folder: Path) -> None:
-    """Whoever waited for the removed file does not take it for the lock."""
+def test_lock_file_removed_while_it_is_held(folder: Path) -> None:
+    """A process that waited for the removed file does not accept it as the lock."""
     from threading import Event, Thread
 
     from lo_kvs.kvs.filesystem.locks import Locks
@@ -491,7 +493,7 @@ def test_lock_file_that_is_removed_while_it_is_held(folder: Path) -> None:
     def wait() -> None:
         with locks.holding([0]):
             waited.set()
-            release.wait(PATIENCE_S)
+            release.wait(WAIT_MAX_S)
 
     with locks.holding([0]):
         waiter = Thread(target=wait)
@@ -500,7 +502,7 @@ def test_lock_file_that_is_removed_while_it_is_held(folder: Path) -> None:
         while not _is_waited_for(inode):
             assert waiter.is_alive()
         lock.unlink()
-    assert waited.wait(PATIENCE_S)
+    assert waited.wait(WAIT_MAX_S)
     with pytest.raises(BlockingIOError), locks.holding([0], wait=False):
         pass
     release.set()
@@ -508,7 +510,7 @@ def test_lock_file_that_is_removed_while_it_is_held(folder: Path) -> None:
 
 
 def _is_waited_for(inode: int) -> bool:
-    """Whether the kernel knows of somebody who waits for a lock on this file."""
+    """Whether a process waits for a lock on this file, according to the kernel."""
     lines = Path("/proc/locks").read_text().splitlines()
     return any("->" in line and f":{inode} " in line for line in lines)
 
@@ -516,7 +518,7 @@ def _is_waited_for(inode: int) -> bool:
 # -- clocks ----------------------------------------------------------------------------------
 
 
-def test_temporary_file_of_a_live_writer_stays_whatever_the_clock_says(folder: Path) -> None:
+def test_temporary_file_of_a_running_writer_is_kept_whatever_the_clock_says(folder: Path) -> None:
     from lo_kvs.kvs.filesystem.locks import Locks
     from lo_kvs.kvs.filesystem.store_folder import StoreFolder
 

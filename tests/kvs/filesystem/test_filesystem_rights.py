@@ -1,4 +1,4 @@
-"""Owners and modes: private by default, shared when asked for, readable with read rights."""
+"""Owners and modes: private by default, shared with `group`, usable with read permission only."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become ano
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Where every user can get to; the folder of pytest's own is for one user."""
+    """A folder that every user can reach; pytest's temporary folders are private."""
     with tempfile.TemporaryDirectory(prefix="lokvs-") as name:
         Path(name).chmod(0o755)
         yield Path(name) / "store"
 
 
 def as_user(user: int, work: Callable[[], None]) -> None:
-    """Run `work` as another user, in a process of its own."""
+    """Run `work` as another user in a child process."""
     pid = os.fork()
     if pid == 0:
         code = 1
@@ -40,7 +40,7 @@ def as_user(user: int, work: Callable[[], None]) -> None:
             os.setresuid(user, user, user)
             work()
             code = 0
-        except BaseException as error:  # noqa: BLE001 - the child ends here, whatever it was
+        except BaseException as error:  # noqa: BLE001 - the child ends here in any case
             os.write(2, f"{error!r}\n".encode())
         finally:
             os._exit(code)
@@ -53,7 +53,7 @@ def modes(folder: Path) -> set[int]:
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
 @pytest.mark.parametrize("group", [False, True])
-def test_new_store_has_the_rights_that_the_docs_say(umask: int, group: bool, folder: Path) -> None:
+def test_new_store_has_the_documented_permissions(umask: int, group: bool, folder: Path) -> None:
     old = os.umask(umask)
     try:
         store = FilesystemKVS(folder, subdirs=True, group=group)
@@ -78,14 +78,14 @@ def test_files_follow_the_folder_and_keep_their_own_mode(folder: Path) -> None:
     assert (folder / "k.json").stat().st_mode & 0o777 == 0o604
 
 
-def test_group_needs_a_folder_that_it_may_write_to(folder: Path) -> None:
+def test_group_requires_a_group_writable_folder(folder: Path) -> None:
     FilesystemKVS(folder)
     with pytest.raises(KVSError, match="`group` is true"):
         FilesystemKVS(folder, group=True)
 
 
 @as_root
-def test_service_goes_on_after_a_command_of_root(folder: Path) -> None:
+def test_service_continues_after_a_command_by_root(folder: Path) -> None:
     folder.mkdir()
     os.chown(folder, SERVICE, SERVICE)
     keys = {f"k{at}": at for at in range(100)}
@@ -95,7 +95,7 @@ def test_service_goes_on_after_a_command_of_root(folder: Path) -> None:
 
 
 @as_root
-def test_store_is_read_with_read_rights_only(folder: Path) -> None:
+def test_store_is_readable_with_read_permission_only(folder: Path) -> None:
     folder.mkdir()
     folder.chmod(0o755)
     asyncio.run(FilesystemKVS(folder).set("k", 1))
@@ -134,7 +134,7 @@ def test_journal_of_another_user(group: bool, folder: Path) -> None:
     assert (folder / "k.json").read_text() == "1"
 
 
-def test_package_is_imported_where_there_are_no_file_locks(tmp_path: Path) -> None:
+def test_package_imports_on_systems_without_file_locks(tmp_path: Path) -> None:
     program = (
         "import os, sys; sys.modules['fcntl'] = None\n"
         "del os.register_at_fork, os.fork\n"
@@ -150,7 +150,7 @@ def test_package_is_imported_where_there_are_no_file_locks(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-def test_dump_is_private_and_follows_no_link(tmp_path: Path) -> None:
+def test_dump_file_is_private_and_follows_no_link(tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.write_text("mine")
     linked = tmp_path / "linked.json"

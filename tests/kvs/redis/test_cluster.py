@@ -1,4 +1,4 @@
-"""Stores on a cluster: what is repaired, what is refused, what is listed."""
+"""Stores on a cluster: redirections and retries, refused changes, listing of keys."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_keys_that_moved_before_their_slot_are_asked_for(cluster: ClusterServers
     on_cluster(cluster, use)
 
 
-def test_keys_that_are_parted_while_they_move_are_waited_for(cluster: ClusterServers) -> None:
+def test_keys_on_two_nodes_during_a_move_are_retried(cluster: ClusterServers) -> None:
     slot, to = slot_and_other(cluster, INTERNAL)
 
     async def use(store: Store) -> None:
@@ -176,7 +176,7 @@ def calls_of(cluster: ClusterServers, command: str) -> int:
     return sum(int(line.split("calls=")[1].split(",")[0]) for line in lines)
 
 
-def test_script_that_was_forgotten_is_sent_once_to_each_node(cluster: ClusterServers) -> None:
+def test_lost_script_is_sent_once_to_each_node(cluster: ClusterServers) -> None:
     async def use(store: Store) -> None:
         items = {f"key {at}": at for at in range(300)}
         await store.multiset(items)
@@ -222,7 +222,7 @@ def test_change_of_several_slots_is_refused(
         whole = Change("c", None, {"c": b"1"})
         refused, made = await store.commit([parted, whole])
         assert isinstance(refused, Refused)
-        assert f"'{guard}' and '{other}' lie in different slots" in str(refused)
+        assert f"'{guard}' and '{other}' are in different slots" in str(refused)
         assert made is None
         assert await store.keys() == ["c"]
         outcomes: list[Outcome] = []
@@ -259,8 +259,8 @@ def test_way_of_a_key_looks_at_the_keys_beside_it(cluster: ClusterServers) -> No
     assert all("different slots" in text for text in refused)
 
 
-def test_commits_that_replicas_do_not_confirm(cluster: ClusterServers) -> None:
-    """The cluster has none: what was made is told with what it lacks, once for a pipeline."""
+def test_commits_not_confirmed_by_replicas(cluster: ClusterServers) -> None:
+    """The cluster has no replicas: changes are reported as not replicated, once per pipeline."""
     waits = 0
 
     class Counted(Durability):
@@ -271,12 +271,12 @@ def test_commits_that_replicas_do_not_confirm(cluster: ClusterServers) -> None:
 
     async def main() -> None:
         durability = Counted(replicas=1, timeout=0.01)
-        traffic = ClusterClient(settings_of(cluster), prefix="", ttl_ms=0, durability=durability)
+        client = ClusterClient(settings_of(cluster), prefix="", ttl_ms=0, durability=durability)
         outcomes: list[Outcome] = []
         for at in range(60):
-            traffic.submit(Change(f"key {at}", None, {f"key {at}": b"1"}), outcomes.append)
-        traffic.submit(Change("key 0", None, {"key 0": b"2"}), outcomes.append)
-        await traffic.aclose()
+            client.submit(Change(f"key {at}", None, {f"key {at}": b"1"}), outcomes.append)
+        client.submit(Change("key 0", None, {"key 0": b"2"}), outcomes.append)
+        await client.aclose()
         short = [each for each in outcomes if isinstance(each, NotReplicated)]
         assert [(each.wanted, each.got) for each in short] == [(1, 0)] * 60
         assert [each for each in outcomes if not isinstance(each, NotReplicated)] == [
@@ -339,10 +339,10 @@ def test_keys_that_move_to_a_node_that_was_listed_before(cluster: ClusterServers
         keys = [f"key {at}" for at in range(600)]
         await store.multiset(dict.fromkeys(keys, 1))
         await store.keys()
-        traffic = store._running()  # type: ignore[attr-defined]
-        assert isinstance(traffic, ClusterClient)
+        client = store._running()  # type: ignore[attr-defined]
+        assert isinstance(client, ClusterClient)
         ports = [server.port for server in cluster.servers]
-        first, *_, last = [ports.index(port) for _, port in traffic._map.primaries]
+        first, *_, last = [ports.index(port) for _, port in client._topology.primaries]
         slots = {cluster.slot_of(key.encode()) for key in keys}
         moving = [slot for slot in slots if cluster.node_of(slot) == last][:5]
         listed: list[str] = []
@@ -363,7 +363,7 @@ def test_keys_that_move_to_a_node_that_was_listed_before(cluster: ClusterServers
 def test_prefix_with_braces_is_refused(
     cluster: ClusterServers, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(InvalidKey, match="choose a prefix without braces"):
+    with pytest.raises(InvalidKey, match="Choose a prefix without braces"):
         PersistentRedisKVS(prefix=prefix, connection=settings_of(cluster))
     block = {"redis_cluster": True, "redis_nodes": list(cluster.nodes)}
     monkeypatch.setattr(settings, "settings", {"redis_connection": block})
@@ -371,7 +371,7 @@ def test_prefix_with_braces_is_refused(
     async def first_use() -> None:
         async with PersistentRedisKVS(prefix=prefix) as store:
             for use in (lambda: store.set("a", 1), lambda: store.get("a"), store.keys):
-                with pytest.raises(InvalidKey, match="choose a prefix without braces"):
+                with pytest.raises(InvalidKey, match="Choose a prefix without braces"):
                     await use()
 
     asyncio.run(first_use())
@@ -381,7 +381,7 @@ def test_prefix_with_braces_is_refused(
     assert cluster.ask(0, "DBSIZE") == 0
 
 
-def test_one_node_that_answers_is_enough_to_begin(cluster: ClusterServers) -> None:
+def test_one_reachable_node_is_enough_to_start(cluster: ClusterServers) -> None:
     nodes = (*(f"127.0.0.1:{closed_port()}" for _ in range(3)), cluster.nodes[1])
 
     async def main() -> None:
@@ -422,7 +422,7 @@ def test_no_node_answers() -> None:
     asyncio.run(main())
 
 
-def test_single_server_is_no_cluster(redis_url: str) -> None:
+def test_single_server_is_not_a_cluster(redis_url: str) -> None:
     place = RedisSettings(url=redis_url).place
     where = RedisSettings(cluster=True, nodes=(place,), retry_for=0.5)
 
@@ -496,8 +496,8 @@ def test_batches_of_events(cluster: ClusterServers) -> None:
             assert await store[f"Internal,m.count,STUDENT:s{at}"] == {"n": 20}
             assert await store[f"Internal,m.seen,STUDENT:s{at}"] == list(range(at, 600, 30))
         # What reducers keep of one student lies in one slot, and has one writer there.
-        traffic = store._running()  # type: ignore[attr-defined]
-        assert isinstance(traffic, ClusterClient)
-        assert len(traffic._writers) <= 30
+        client = store._running()  # type: ignore[attr-defined]
+        assert isinstance(client, ClusterClient)
+        assert len(client._writers) <= 30
 
     on_router(use, cluster)

@@ -1,4 +1,4 @@
-"""Deadlines on a cluster: of changes that wait for others of their slot, and of many parts."""
+"""Deadlines on a cluster: of changes queued in their slot, and of calls with many chunks."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def standing_still(cluster: ClusterServers) -> Iterator[None]:
 
 @pytest.mark.parametrize("timeout", [0.3, 5.0], ids=["many tries", "one try"])
 @pytest.mark.parametrize("kind", ["set", "update", "get"])
-def test_who_waits_for_others_of_his_slot_has_a_deadline_of_his_own(
+def test_changes_queued_in_a_slot_have_their_own_deadlines(
     own_cluster: ClusterServers, kind: str, timeout: float
 ) -> None:
     tag = tag_on(own_cluster, LOST)
@@ -77,20 +77,22 @@ def test_who_waits_for_others_of_his_slot_has_a_deadline_of_his_own(
                 "get": lambda n: store.get(f"{tag} {n}"),
             }
             with standing_still(own_cluster):
-                told = await times_of(calls[kind], calls=60, every=0.06)
-            assert {error for _, error in told} <= {Unavailable, TimedOut, OutcomeUnknown}
-            assert max(told)[0] < RETRY_FOR + GRACE
-            assert min(told)[0] > RETRY_FOR / 2
+                results = await times_of(calls[kind], calls=60, every=0.06)
+            assert {error for _, error in results} <= {Unavailable, TimedOut, OutcomeUnknown}
+            assert max(results)[0] < RETRY_FOR + GRACE
+            assert min(results)[0] > RETRY_FOR / 2
             # One call of the slot at a time: of most others nothing was sent.
-            assert sum(error is OutcomeUnknown for _, error in told) < 20
-            # Afterwards it goes on, with full patience.
+            assert sum(error is OutcomeUnknown for _, error in results) < 20
+            # Afterwards calls have their full deadline again.
             await store.set(f"{tag} 0", 1)
             assert await store.update(f"{tag} 0", plus) == 2
 
     asyncio.run(main())
 
 
-def test_who_waited_through_an_outage_is_served_in_order(own_cluster: ClusterServers) -> None:
+def test_changes_that_waited_through_an_outage_keep_their_order(
+    own_cluster: ClusterServers,
+) -> None:
     tag = tag_on(own_cluster, LOST)
 
     async def main() -> None:
@@ -113,7 +115,7 @@ def test_who_waited_through_an_outage_is_served_in_order(own_cluster: ClusterSer
     asyncio.run(main())
 
 
-def test_deadline_of_its_own_behind_calls_that_are_tried_for_longer(
+def test_explicit_deadline_behind_calls_with_later_deadlines(
     own_cluster: ClusterServers,
 ) -> None:
     tag = tag_on(own_cluster, LOST)
@@ -153,10 +155,8 @@ def test_deadline_of_its_own_behind_calls_that_are_tried_for_longer(
 
 
 @pytest.mark.parametrize("timeout", [0.3, 5.0], ids=["many tries", "one try"])
-def test_many_keys_of_which_one_node_takes_none(
-    own_cluster: ClusterServers, timeout: float
-) -> None:
-    """Those of the other nodes are written all the same, and it takes no longer."""
+def test_many_keys_with_one_unavailable_node(own_cluster: ClusterServers, timeout: float) -> None:
+    """Keys on the other nodes are still written, and the call takes no longer."""
     items = {f"many {n}": n for n in range(3_000)}
     names = [f"many {n}".encode() for n in range(3_000)]
     on_lost = [own_cluster.node_of(own_cluster.slot_of(name)) == LOST for name in names]
@@ -174,10 +174,10 @@ def test_many_keys_of_which_one_node_takes_none(
     asyncio.run(main())
 
 
-def test_replay_that_needs_a_read_has_one_deadline_for_both(
+def test_replay_and_its_read_share_one_deadline(
     own_cluster: ClusterServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The record answers the call that was sent again, and reading what it met then hangs."""
+    """The call's record answers the retry; then reading the conflicting value hangs."""
     tag = tag_on(own_cluster, LOST)
     reply = round_trips.reply_on
 
@@ -232,7 +232,7 @@ async def coming_and_going(cluster: ClusterServers, away_s: float) -> AsyncItera
 
 
 @pytest.mark.parametrize("name", ["multiget", "keys", "dump", "clear"])
-def test_a_node_that_comes_and_goes_does_not_drag_out_a_call_of_many_parts(
+def test_flapping_node_does_not_prolong_a_call_of_many_chunks(
     own_cluster: ClusterServers, name: str
 ) -> None:
     tag = tag_on(own_cluster, LOST)

@@ -1,4 +1,4 @@
-"""Nodes of a cluster that die, stand still, or whose replies are lost."""
+"""Cluster nodes that are killed or hang, and lost replies."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def timed(work: Any) -> tuple[float, Any]:
 
 
 async def use_all_nodes(cluster: ClusterServers, store: Store, retry_for: float) -> None:
-    """Nodes that are well answer at once; what lies on the lost one fails at its deadline."""
+    """Healthy nodes answer at once; calls to the lost node fail at their deadline."""
     lost = keys_of(cluster, LOST, 40)
     well = keys_of(cluster, 0, 40) + keys_of(cluster, 2, 40)
     failing = [asyncio.create_task(timed(store.set(key, 1))) for key in lost]
@@ -94,7 +94,7 @@ async def use_all_nodes(cluster: ClusterServers, store: Store, retry_for: float)
     assert took < retry_for + 0.5
 
 
-def test_node_that_is_killed_harms_its_own_slots_only(own_cluster: ClusterServers) -> None:
+def test_killed_node_affects_only_its_own_slots(own_cluster: ClusterServers) -> None:
     where = RedisSettings(cluster=True, nodes=own_cluster.nodes, retry_for=1.5)
     lost = keys_of(own_cluster, LOST, 40)
 
@@ -118,7 +118,7 @@ def test_node_that_is_killed_harms_its_own_slots_only(own_cluster: ClusterServer
     asyncio.run(main())
 
 
-def test_node_that_stands_still_harms_its_own_slots_only(own_cluster: ClusterServers) -> None:
+def test_hanging_node_affects_only_its_own_slots(own_cluster: ClusterServers) -> None:
     where = RedisSettings(cluster=True, nodes=own_cluster.nodes, retry_for=1.5, timeout=0.5)
 
     async def main() -> None:
@@ -130,7 +130,7 @@ def test_node_that_stands_still_harms_its_own_slots_only(own_cluster: ClusterSer
     asyncio.run(main())
 
 
-def test_request_that_failed_before_does_not_outwait_its_deadline(
+def test_retried_request_keeps_its_deadline(
     own_cluster: ClusterServers,
 ) -> None:
     """The ones behind which it waits the second time have later deadlines than it has."""
@@ -151,7 +151,7 @@ def test_request_that_failed_before_does_not_outwait_its_deadline(
     asyncio.run(main())
 
 
-def test_new_stores_find_their_way_past_a_node_that_stands_still(
+def test_new_stores_connect_despite_a_hanging_node(
     own_cluster: ClusterServers,
 ) -> None:
     where = RedisSettings(cluster=True, nodes=own_cluster.nodes[:2], timeout=8, retry_for=20)
@@ -246,7 +246,7 @@ def test_counting_shows_when_calls_are_not_recorded(
     assert counted > returned
 
 
-def test_conflict_whose_answer_was_lost_tells_what_stands_there(
+def test_conflict_after_a_lost_reply_has_the_current_value(
     cluster: ClusterServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     where = RedisSettings(cluster=True, nodes=cluster.nodes, retry_for=60)

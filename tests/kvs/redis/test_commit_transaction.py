@@ -1,4 +1,4 @@
-"""Commits of large values: they do what the script does, at most once, and in two round trips."""
+"""Commits of large values: the same results as the script, at most once, in two round trips."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ def test_what_comes_late_is_not_made(
     on_connection(server, use)
 
 
-def test_a_call_that_was_given_up_does_not_come_after_the_next_one(
+def test_abandoned_call_is_not_executed_after_the_next_one(
     server: RedisServer, client: redis.Redis
 ) -> None:
     """Else it would take the record of that one away, which then could be made twice."""
@@ -235,7 +235,7 @@ def test_a_call_that_was_given_up_does_not_come_after_the_next_one(
 
 
 @pytest.mark.parametrize("withheld", ["watch", "unwatch", "multi", "exec", "copy"])
-def test_who_may_make_no_transaction_is_served_by_the_script(
+def test_user_without_transactions_is_served_by_the_script(
     server: RedisServer, client: redis.Redis, withheld: str
 ) -> None:
     right = [f"-{withheld}"]
@@ -255,7 +255,9 @@ def test_who_may_make_no_transaction_is_served_by_the_script(
     on_connection(server, use, url)
 
 
-def test_a_right_that_neither_way_has_is_told(server: RedisServer, client: redis.Redis) -> None:
+def test_permission_missing_for_script_and_transaction_is_reported(
+    server: RedisServer, client: redis.Redis
+) -> None:
     client.execute_command(  # type: ignore[no-untyped-call]
         "ACL", "SETUSER", "app", "reset", "on", ">pass", "~*", "+@all", "-set"
     )
@@ -269,18 +271,18 @@ def test_a_right_that_neither_way_has_is_told(server: RedisServer, client: redis
     on_connection(server, use, url)
 
 
-def test_a_transaction_that_was_made_in_part_is_unknown() -> None:
+def test_partly_executed_transaction_is_unknown() -> None:
     """A right was taken away between MULTI and EXEC: nothing may send it again."""
     rounds = transaction([Change("a", None, {"a": b"2", "b": b"3"})]).rounds()
     looks = next(rounds)
     writes = rounds.send([b"OK", b"OK", [None, None], b"none", b"none"])
     assert (looks.replies, writes.replies) == (5, 5)
     refused = hiredis.ReplyError("NOPERM this user has no permissions to run the 'set' command")
-    with pytest.raises(OutcomeUnknown, match="made in part only: NOPERM"):
+    with pytest.raises(OutcomeUnknown, match="only partly executed: NOPERM"):
         rounds.send([b"OK", b"QUEUED", b"QUEUED", b"QUEUED", [b"OK", refused, b"OK"]])
 
 
-def test_what_stopped_writes_before_exec_is_told_as_it_is() -> None:
+def test_error_that_stopped_writes_before_exec_is_reported() -> None:
     rounds = transaction([Change("a", None, {"a": b"2"})]).rounds()
     next(rounds)
     rounds.send([b"OK", b"OK", [None, None], b"none"])
@@ -349,7 +351,7 @@ def test_a_store_goes_by_the_script_once_it_was_refused(
     asyncio.run(main())
 
 
-def test_no_memory_for_a_large_value_is_said(client: redis.Redis) -> None:
+def test_out_of_memory_for_a_large_value_is_reported(client: redis.Redis) -> None:
     async def main(server: RedisServer, raw: redis.Redis) -> None:
         async with PersistentRedisKVS(connection=settings_for(server.port)) as store:
             await store.set("key", LARGE)

@@ -1,4 +1,4 @@
-"""The short way of a commit: one command and one reply, on the transport of a connection."""
+"""The fast path of a commit: one command and one reply, directly on the transport."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def packed(*words: Any) -> bytes:
 
 @contextlib.asynccontextmanager
 async def opened(server: RedisServer) -> AsyncIterator[tuple[Any, ReplyProtocol]]:
-    """A connection of redis-py, and an exchange on it."""
+    """A redis-py connection, and a ReplyProtocol on it."""
     client = factory.client(settings_for(server.port))
     connection: Any = await client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
     reply_protocol = ReplyProtocol.on(connection)
@@ -121,7 +121,7 @@ def test_a_reply_to_nothing_ends_it(redis_server: RedisServer) -> None:
     asyncio.run(main())
 
 
-def test_a_reply_behind_the_last_one_is_nobodys(redis_server: RedisServer) -> None:
+def test_unexpected_extra_reply_is_dropped(redis_server: RedisServer) -> None:
     async def main() -> None:
         async with opened(redis_server) as (_, reply_protocol):
             answers: list[Any] = []
@@ -135,7 +135,7 @@ def test_a_reply_behind_the_last_one_is_nobodys(redis_server: RedisServer) -> No
     asyncio.run(main())
 
 
-def test_what_is_no_reply_is_lost(redis_server: RedisServer) -> None:
+def test_invalid_reply_counts_as_lost(redis_server: RedisServer) -> None:
     async def main() -> None:
         async with opened(redis_server) as (_, reply_protocol):
             answers: list[Any] = []
@@ -159,19 +159,19 @@ def tasks(monkeypatch: pytest.MonkeyPatch) -> list[None]:
 def count_tasks(
     monkeypatch: pytest.MonkeyPatch, kind: type[Dispatcher[Any, Any, Any]]
 ) -> list[None]:
-    """One item for each task that carriers of this kind need from here on."""
-    carry_all: Callable[..., Awaitable[None]] = kind._carry_all
+    """One item for each task that dispatchers of this class start from here on."""
+    run_all: Callable[..., Awaitable[None]] = kind._run_all
     needed: list[None] = []
 
     def counted(*args: Any, **named: Any) -> Awaitable[None]:
         needed.append(None)
-        return carry_all(*args, **named)
+        return run_all(*args, **named)
 
-    monkeypatch.setattr(kind, "_carry_all", counted)
+    monkeypatch.setattr(kind, "_run_all", counted)
     return needed
 
 
-def test_commits_that_go_well_need_no_task(redis_server: RedisServer, tasks: list[None]) -> None:
+def test_successful_commits_need_no_task(redis_server: RedisServer, tasks: list[None]) -> None:
     async def main() -> None:
         where = settings_for(redis_server.port)
         async with PersistentRedisKVS(connection=where, lanes=1) as store:
@@ -188,7 +188,7 @@ def test_commits_that_go_well_need_no_task(redis_server: RedisServer, tasks: lis
     asyncio.run(main())
 
 
-def test_reads_that_go_well_need_no_task(
+def test_successful_reads_need_no_task(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needed = count_tasks(monkeypatch, Reader)
@@ -212,7 +212,7 @@ def test_reads_that_go_well_need_no_task(
     asyncio.run(main())
 
 
-def test_a_script_that_is_forgotten_needs_one(redis_server: RedisServer, tasks: list[None]) -> None:
+def test_lost_script_needs_one_task(redis_server: RedisServer, tasks: list[None]) -> None:
     async def main() -> None:
         where = settings_for(redis_server.port)
         with redis.Redis.from_url(redis_server.url) as other:
@@ -228,7 +228,7 @@ def test_a_script_that_is_forgotten_needs_one(redis_server: RedisServer, tasks: 
     asyncio.run(main())
 
 
-def test_what_redis_py_does_not_show_is_carried_by_tasks(
+def test_tasks_are_used_if_redis_py_hides_its_transport(
     redis_server: RedisServer, tasks: list[None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A version of it that keeps its transport elsewhere costs speed, and nothing else."""
@@ -262,7 +262,7 @@ class FailsOnce:
 
 
 @pytest.mark.parametrize("nth", [1, 2])
-def test_a_write_that_fails_at_once_is_carried_by_one_task(
+def test_immediately_failing_write_needs_one_task(
     redis_server: RedisServer,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,

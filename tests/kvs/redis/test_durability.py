@@ -34,7 +34,7 @@ from lo_kvs.testing.faults.proxy import Fault, FaultProxy
 from lo_kvs.testing.servers.server import RedisServer
 
 #: Long enough for a replica of this machine, however busy it is.
-PATIENCE_S = 20.0
+WAIT_MAX_S = 20.0
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def replicas_of(primary: RedisServer, count: int = 1, *options: str) -> Iterator
         for replica in replicas:
             replica.start()
         with redis.Redis(port=primary.port) as client:
-            deadline = time.monotonic() + PATIENCE_S
+            deadline = time.monotonic() + WAIT_MAX_S
             client.config_set("repl-diskless-sync-delay", 0)
             while client.wait(count, 100) < count:
                 client.set("__touch", b"")  # so that there is something to wait for
@@ -62,7 +62,7 @@ def replicas_of(primary: RedisServer, count: int = 1, *options: str) -> Iterator
 
 @contextmanager
 def stopped(*servers: RedisServer) -> Iterator[None]:
-    """Their processes stand still."""
+    """Stop their processes."""
     for server in servers:
         os.kill(server.pid, signal.SIGSTOP)
     try:
@@ -99,7 +99,7 @@ def test_what_returned_is_on_the_replica(primary: RedisServer, replicated: Redis
         where = settings_for(primary.port)
         with redis.Redis(port=replicated.port) as client:
             async with PersistentRedisKVS(
-                connection=where, wait_replicas=1, wait_timeout=PATIENCE_S
+                connection=where, wait_replicas=1, wait_timeout=WAIT_MAX_S
             ) as store:
                 for value in range(200):
                     await store.set("key", value)
@@ -107,7 +107,7 @@ def test_what_returned_is_on_the_replica(primary: RedisServer, replicated: Redis
                 await store.remove("key")
                 assert raw_bytes(client, "key") is None
             async with EphemeralRedisKVS(
-                60, connection=where, wait_replicas=1, wait_timeout=PATIENCE_S
+                60, connection=where, wait_replicas=1, wait_timeout=WAIT_MAX_S
             ) as cache:
                 await cache.set("key", 1)
                 assert raw_bytes(client, "key") == b"1"
@@ -115,8 +115,8 @@ def test_what_returned_is_on_the_replica(primary: RedisServer, replicated: Redis
     asyncio.run(main())
 
 
-def test_replica_that_stands_still(primary: RedisServer, replicated: RedisServer) -> None:
-    """Written, and said to be: not a conflict, not unknown, not to be sent again."""
+def test_hanging_replica(primary: RedisServer, replicated: RedisServer) -> None:
+    """The change is written and reported as such: not a conflict, not unknown, not to be resent."""
 
     async def main() -> None:
         async with PersistentRedisKVS(
@@ -125,10 +125,10 @@ def test_replica_that_stands_still(primary: RedisServer, replicated: RedisServer
             await store.multiset({"key": 0, "other": 0})
             with stopped(replicated):
                 start = time.monotonic()
-                with pytest.raises(NotReplicated, match=r"0 of 1 replica within 0\.3 s") as told:
+                with pytest.raises(NotReplicated, match=r"0 of 1 replica within 0\.3 s") as caught:
                     await store.update("key", lambda _: 1)
                 assert 0.2 < time.monotonic() - start < 0.8
-                error = told.value
+                error = caught.value
                 assert (error.wanted, error.got, error.aof) == (1, 0, None)
                 assert not isinstance(error, Unavailable | OutcomeUnknown | Refused)
                 assert await store["key"] == 1
@@ -143,7 +143,7 @@ def test_replica_that_stands_still(primary: RedisServer, replicated: RedisServer
                 start = time.monotonic()
                 assert await store.commit([Change("other", b"9", {})]) == [Conflict(b"0")]
                 assert time.monotonic() - start < 0.3
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(WAIT_MAX_S):
                 while True:
                     try:
                         await store.update("key", lambda value: int(str(value)) + 1)
@@ -161,9 +161,9 @@ def test_fewer_replicas_than_asked_for(primary: RedisServer, replicated: RedisSe
         async with PersistentRedisKVS(
             connection=settings_for(primary.port), wait_replicas=2, wait_timeout=0.2
         ) as store:
-            with pytest.raises(NotReplicated, match="1 of 2 replicas") as told:
+            with pytest.raises(NotReplicated, match="1 of 2 replicas") as caught:
                 await store.set("key", 1)
-            assert (told.value.wanted, told.value.got) == (2, 1)
+            assert (caught.value.wanted, caught.value.got) == (2, 1)
             assert await store["key"] == 1
 
     asyncio.run(main())
@@ -184,7 +184,7 @@ def test_lost_reply_does_not_make_a_copy_of_what_has_none(
         ):
             with redis.Redis(port=primary.port) as client:
                 client.set("counter", b"0")
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(WAIT_MAX_S):
                 while True:
                     try:
                         await store.set("counter", 0)
@@ -225,7 +225,7 @@ def test_connection_lost_while_waiting(primary: RedisServer, replicated: RedisSe
         async with (
             FaultProxy("127.0.0.1", primary.port, only=lambda request: b"WAIT" in request) as proxy,
             PersistentRedisKVS(
-                connection=settings_for(proxy.port), wait_replicas=1, wait_timeout=PATIENCE_S
+                connection=settings_for(proxy.port), wait_replicas=1, wait_timeout=WAIT_MAX_S
             ) as store,
         ):
             await store.set("counter", 0)
@@ -238,7 +238,7 @@ def test_connection_lost_while_waiting(primary: RedisServer, replicated: RedisSe
     asyncio.run(main())
 
 
-def test_server_that_may_not_be_asked_to_wait(primary: RedisServer) -> None:
+def test_user_without_permission_for_wait(primary: RedisServer) -> None:
     """Without the right to WAIT nothing is written: that is seen before the first commit."""
     with redis.Redis(port=primary.port) as client:
         client.set("key", b"1")
@@ -263,7 +263,7 @@ def test_append_only_file() -> None:
     async def main(server: RedisServer) -> None:
         with redis.Redis(port=server.port) as client:
             async with PersistentRedisKVS(
-                connection=settings_for(server.port), wait_aof=True, wait_timeout=PATIENCE_S
+                connection=settings_for(server.port), wait_aof=True, wait_timeout=WAIT_MAX_S
             ) as store:
                 if not knows_waitaof(server):
                     for _ in range(2):
@@ -277,9 +277,9 @@ def test_append_only_file() -> None:
             async with PersistentRedisKVS(
                 connection=settings_for(server.port), wait_aof=True, wait_timeout=0.2
             ) as store:
-                with pytest.raises(NotReplicated, match="not on the server's own disk") as told:
+                with pytest.raises(NotReplicated, match="not on the server's own disk") as caught:
                     await store.set("key", 21)
-                assert (told.value.wanted, told.value.got, told.value.aof) == (0, 0, False)
+                assert (caught.value.wanted, caught.value.got, caught.value.aof) == (0, 0, False)
                 assert await store["key"] == 21
             client.config_set("appendfsync", "always")
             async with PersistentRedisKVS(
@@ -288,15 +288,15 @@ def test_append_only_file() -> None:
                 wait_replicas=1,
                 wait_timeout=0.2,
             ) as store:
-                with pytest.raises(NotReplicated, match="0 of 1 replica within") as told:
+                with pytest.raises(NotReplicated, match="0 of 1 replica within") as caught:
                     await store.set("key", 22)
-                assert told.value.aof is True
+                assert caught.value.aof is True
                 with replicas_of(server, 1, "--appendonly", "yes", "--appendfsync", "always"):
                     async with PersistentRedisKVS(
                         connection=settings_for(server.port),
                         wait_aof=True,
                         wait_replicas=1,
-                        wait_timeout=PATIENCE_S,
+                        wait_timeout=WAIT_MAX_S,
                     ) as patient:
                         await patient.set("key", 23)
             client.config_set("appendonly", "no")
@@ -311,7 +311,7 @@ def test_append_only_file() -> None:
         asyncio.run(main(server))
 
 
-def test_nobody_waits_unless_told_to() -> None:
+def test_no_waiting_by_default() -> None:
     async def main(server: RedisServer) -> None:
         async with PersistentRedisKVS(connection=settings_for(server.port)) as store:
             await store.set("key", 1)
@@ -329,7 +329,7 @@ async def count(event: object, state: dict[str, int]) -> tuple[dict[str, int], d
     return state, state
 
 
-def test_reducer_whose_state_is_not_yet_replicated_goes_on_from_it(
+def test_reducer_continues_from_a_state_that_is_not_yet_replicated(
     primary: RedisServer, replicated: RedisServer
 ) -> None:
     async def main() -> None:
@@ -346,7 +346,7 @@ def test_reducer_whose_state_is_not_yet_replicated_goes_on_from_it(
                 with stopped(replicated), pytest.raises(NotReplicated):
                     await process({}, {})
             # Both were written; the next one counts on, and neither was counted twice.
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(WAIT_MAX_S):
                 counted = 2
                 while True:
                     counted += 1
@@ -379,7 +379,7 @@ def test_reducer_whose_state_is_not_yet_replicated_goes_on_from_it(
         ({"wait_timeout": float("nan")}, "`wait_timeout`"),
     ],
 )
-def test_options_that_make_no_sense(options: dict[str, float], match: str) -> None:
+def test_invalid_options(options: dict[str, float], match: str) -> None:
     with pytest.raises(KVSError, match=match):
         PersistentRedisKVS(**options)  # type: ignore[arg-type]
 

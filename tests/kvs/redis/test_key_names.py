@@ -59,24 +59,24 @@ def test_names(key: str) -> None:
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-def test_names_that_no_key_has(name: str) -> None:
+def test_names_without_a_key(name: str) -> None:
     assert key_of_cluster_name(name) is None
 
 
 @given(keys)
-def test_a_name_says_its_key(key: str) -> None:
+def test_key_can_be_derived_from_its_name(key: str) -> None:
     assert key_of_cluster_name(cluster_name(key)) == key
 
 
 @given(keys, keys)
 @example("Internal,a,b", "Internal,{a,b}")
 @example("Internal,{a,b}", "Internal,a,{b}")
-def test_no_two_keys_have_one_name(key: str, other: str) -> None:
+def test_different_keys_have_different_names(key: str, other: str) -> None:
     assert (cluster_name(key) == cluster_name(other)) is (key == other)
 
 
 @given(keys)
-def test_a_name_belongs_to_one_key_or_none(name: str) -> None:
+def test_name_belongs_to_at_most_one_key(name: str) -> None:
     key = key_of_cluster_name(name)
     assert key is None or cluster_name(key) == name
 
@@ -96,7 +96,7 @@ def test_all_reducers_of_an_entity_share_a_slot(reducer: str, selector: str) -> 
 
 
 @given(keys, st.integers(0, 30))
-def test_pattern_matches_every_key_that_begins_so(key: str, length: int) -> None:
+def test_pattern_matches_every_key_with_the_prefix(key: str, length: int) -> None:
     # Redis's own matching is tried by the contract; here the pattern is read as it is meant.
     pattern = cluster_pattern("p*:", key[:length])
     pieces = re.findall(r"\\(.)|(\*)|(.)", pattern, re.DOTALL)

@@ -1,4 +1,4 @@
-"""Values that are too large for the server: refused before they are sent, and nobody else waits."""
+"""Values too large for the server are refused before they are sent; other calls do not wait."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def connections_of(server: RedisServer) -> int:
         return info["total_connections_received"]
 
 
-def test_value_that_the_server_does_not_take(limited: tuple[RedisServer, str]) -> None:
+def test_value_too_large_for_the_server(limited: tuple[RedisServer, str]) -> None:
     server, limit = limited
 
     async def main() -> None:
@@ -59,7 +59,7 @@ def test_value_that_the_server_does_not_take(limited: tuple[RedisServer, str]) -
     asyncio.run(main())
 
 
-def test_values_that_are_too_large_for_one_call_leave_in_several() -> None:
+def test_values_too_large_for_one_call_are_split() -> None:
     value = "x" * 400_000
 
     async def main(server: RedisServer) -> None:
@@ -75,7 +75,7 @@ def test_values_that_are_too_large_for_one_call_leave_in_several() -> None:
         asyncio.run(main(server))
 
 
-def test_server_that_does_not_tell_its_limits() -> None:
+def test_server_that_hides_its_limits() -> None:
     """A user without CONFIG: the connection breaks a few times, and then the call is given up."""
 
     async def main(server: RedisServer) -> None:
@@ -95,7 +95,7 @@ def test_server_that_does_not_tell_its_limits() -> None:
         asyncio.run(main(server))
 
 
-def test_value_that_a_node_of_a_cluster_does_not_take() -> None:
+def test_value_too_large_for_a_cluster_node() -> None:
     async def main(cluster: ClusterServers) -> None:
         for node in range(len(cluster.servers)):
             cluster.ask(node, "CONFIG", "SET", "proto-max-bulk-len", "1048576")

@@ -1,4 +1,4 @@
-"""The scripts: what their headers say is what they do, and what Python expects of them."""
+"""The Lua scripts do what their headers say and what the Python code expects."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def run(client: redis.Redis, call: python_side.Call) -> list[bytes | None]:
     return reply
 
 
-def test_letters_of_the_layout_are_those_that_python_sends() -> None:
+def test_layout_letters_match_those_sent_by_python() -> None:
     header = HEADERS["commit"]
     guards = re.search(r"guard  (a) .*\n +(n) .*\n +(v) ", header)
     unread = re.search(r" (A)  like a", header)
@@ -167,7 +167,7 @@ def test_commit_does_what_its_header_says(
 @pytest.mark.parametrize("size", [1, 1000])
 @pytest.mark.parametrize("expected", [None, Guard.ANY, b"old"])
 @pytest.mark.parametrize("foreign", ["g", "a", "b"])
-def test_nothing_is_done_where_a_key_holds_no_string(
+def test_nothing_is_done_if_a_key_is_not_a_string(
     client: redis.Redis, foreign: str, expected: bytes | Guard | None, size: int
 ) -> None:
     """Whether it is read or asked for its kind; and the others of the call are made."""
@@ -190,7 +190,7 @@ def test_nothing_is_done_where_a_key_holds_no_string(
     assert client.mget("p:before", "p:after") == [data, data]
 
 
-def test_commit_of_as_many_changes_as_a_call_may_have(client: redis.Redis) -> None:
+def test_commit_with_the_maximum_number_of_changes(client: redis.Redis) -> None:
     count = CHANGES
     puts = {f"{at}": [f"{at}/{part}" for part in range(20)] for at in range(count)}
     changes = [

@@ -1,4 +1,4 @@
-"""Users that lack a command which a commit needs: all of it is made, or nothing."""
+"""Users without permission for a command of a commit: all of it is made, or nothing."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def stored(client: redis.Redis) -> dict[bytes, bytes | None]:
 @pytest.mark.parametrize("ttl_ms", [0, 60_000])
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("withheld", ["unlink", "mset", "set", "mset -unlink", "get", "mget"])
-def test_a_call_is_made_or_refused_as_a_whole(
+def test_call_is_made_or_refused_as_a_whole(
     server: RedisServer, admin: redis.Redis, withheld: str, name: str, ttl_ms: int, earlier: bool
 ) -> None:
     grant(admin, "app", "reset", "on", ">pass", "~*", "+@all")

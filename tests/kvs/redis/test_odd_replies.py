@@ -1,4 +1,4 @@
-"""Replies of any shape: each parser returns a proper result, or says that it is none."""
+"""Replies of any shape: each parser returns a valid result or raises an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Packing calls: both twins make the same words, and take the same changes."""
+"""Packing: the compiled and the pure version give the same bytes and take the same changes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ changes = st.builds(Change, names, st.none() | st.binary() | st.just(Guard.ANY),
 
 
 def done(_: object) -> None:
-    """Nobody is told in these tests."""
+    """A callback that is not called in these tests."""
 
 
 def taken(
@@ -61,7 +61,7 @@ def taken(
     reader.feed(b"*%d\r\n" % count + command[at:])
     assert reader.gets() == words[2:]
     taken = queue[: len(group)]
-    assert group == [(change.guard, told) for change, told in (each[:2] for each in taken)]
+    assert group == [(change.guard, done) for change, done in (each[:2] for each in taken)]
     return taken, list(waiting), words[2:]
 
 
@@ -93,7 +93,7 @@ def test_a_call_has_bounds(packing: Any) -> None:
 
 
 @pytest.mark.parametrize("packing", [pack, pack_purely])
-def test_no_key_is_named_by_two_changes(packing: Any) -> None:
+def test_no_two_changes_of_a_call_share_a_key(packing: Any) -> None:
     first, second = Change("a", None, {"a": b"1", "b": b"2"}), Change("b", None, {"b": b"3"})
     group, left, words = taken(packing, [(first, done), (second, done)], 9, 999, None)
     assert (len(group), len(left)) == (1, 1)
@@ -102,7 +102,7 @@ def test_no_key_is_named_by_two_changes(packing: Any) -> None:
 
 
 @pytest.mark.parametrize("packing", [pack, pack_purely])
-def test_keys_of_large_values_stand_behind_those_that_are_read(packing: Any) -> None:
+def test_keys_of_large_values_follow_those_that_are_read(packing: Any) -> None:
     small, large = b"x" * 512, b"x" * 513
     queue: list[WaitingChange] = [
         (Change("a", Guard.ANY, {"a": large, "b": large, "c": small}), done),

@@ -1,4 +1,4 @@
-"""What is the Redis stores' own: other programs' keys, prefixes, loops, forks, scripts."""
+"""The stores on Redis: other programs' keys, prefixes, event loops, forks, scripts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from lo_kvs.kvs import (
 )
 from lo_kvs.kvs.changes import RESERVED_PREFIX
 from lo_kvs.kvs.configuration import entry_faults
-from lo_kvs.kvs.redis.server.client import PARTS, ServerClient
+from lo_kvs.kvs.redis.server.client import BUCKETS, ServerClient
 from lo_kvs.kvs.redis.server.writer import ENOUGH
 from lo_kvs.redis_connection import RedisSettings
 from lo_kvs.testing.servers.server import RedisServer
@@ -65,7 +65,7 @@ def put_foreign(client: redis.Redis) -> dict[bytes, bytes]:
 
 
 @pytest.mark.parametrize("ttl", [False, True])
-def test_keys_of_other_types_are_told_and_never_overwritten(
+def test_keys_of_other_types_are_reported_and_never_overwritten(
     client: redis.Redis, where: RedisSettings, ttl: bool
 ) -> None:
     before = put_foreign(client)
@@ -199,7 +199,7 @@ def test_stores_with_different_prefixes_do_not_see_each_other(
 
 
 @pytest.mark.parametrize("prefix", ["", "p:", "_p", "___"])
-def test_records_are_in_no_list_and_do_not_stay(
+def test_records_are_not_listed_and_expire(
     client: redis.Redis, where: RedisSettings, prefix: str
 ) -> None:
     async def main() -> None:
@@ -221,7 +221,7 @@ def test_records_are_in_no_list_and_do_not_stay(
 
 
 @pytest.mark.parametrize("prefix", ["__lokvs:", "__lokvs:mine:", "\ud800", 5, None])
-def test_prefix_that_can_be_none(prefix: str) -> None:
+def test_invalid_prefix(prefix: str) -> None:
     with pytest.raises(InvalidKey):
         PersistentRedisKVS(prefix=prefix)
 
@@ -239,12 +239,12 @@ def test_prefix_with_which_the_reserved_one_begins(length: int) -> None:
 
 
 @pytest.mark.parametrize("expire", [0, -1, 0.0001, math.nan, math.inf])
-def test_expiry_that_makes_no_sense(expire: float) -> None:
+def test_invalid_expiry(expire: float) -> None:
     with pytest.raises(KVSError, match=r"expire.* got"):
         EphemeralRedisKVS(expire)
 
 
-def test_value_that_has_expired_is_absent(client: redis.Redis, where: RedisSettings) -> None:
+def test_expired_value_is_absent(client: redis.Redis, where: RedisSettings) -> None:
     async def main() -> None:
         async with EphemeralRedisKVS(60, connection=where) as store:
             await store.multiset({"key": 1, "other": 2})
@@ -274,10 +274,10 @@ def test_connections_end_with_their_event_loop(client: redis.Redis, where: Redis
     assert asyncio.run(store["counter"]) == 12
     gc.collect()  # an unclosed connection would be told now
     assert len(client.client_list()) == before
-    assert len(store._traffic) <= 1
+    assert len(store._clients) <= 1
 
 
-def test_closing_leaves_no_connection(client: redis.Redis, where: RedisSettings) -> None:
+def test_closing_closes_all_connections(client: redis.Redis, where: RedisSettings) -> None:
     before = len(client.client_list())
 
     async def main() -> None:
@@ -304,7 +304,7 @@ def test_many_tasks_share_few_connections(client: redis.Redis, where: RedisSetti
     asyncio.run(main())
 
 
-def test_a_part_of_a_burst_leaves_before_the_rest_is_handed_in(
+def test_start_of_a_burst_is_sent_before_the_rest_is_submitted(
     client: redis.Redis, where: RedisSettings
 ) -> None:
     """So the server works on it meanwhile; what follows leaves together, as ever."""
@@ -398,8 +398,8 @@ def test_server_started_while_a_call_waits() -> None:
         asyncio.run(main(server))
 
 
-def test_server_that_says_no() -> None:
-    """Each refusal is told with the server's words, at once, and writes nothing."""
+def test_server_that_refuses_commands() -> None:
+    """Each refusal is raised at once with the server's error, and nothing is written."""
 
     async def main(server: RedisServer) -> None:
         with redis.Redis.from_url(server.url) as client:
@@ -430,7 +430,7 @@ def test_server_that_says_no() -> None:
         asyncio.run(main(server))
 
 
-def test_wrong_password_is_refused_at_once_and_told_nobody() -> None:
+def test_wrong_password_fails_at_once_and_is_not_shown() -> None:
     async def main(server: RedisServer) -> None:
         for url in (
             f"redis://:hunter2@127.0.0.1:{server.port}/0",
@@ -454,7 +454,7 @@ def test_wrong_password_is_refused_at_once_and_told_nobody() -> None:
         asyncio.run(main(server))
 
 
-def test_lanes_and_groups_are_as_the_store_says(redis_url: str) -> None:
+def test_lanes_and_groups_follow_the_options(redis_url: str) -> None:
     async def main() -> None:
         where = settings_for(int(redis_url.rpartition(":")[2].partition("/")[0]))
         with pytest.raises(KVSError, match="15 `lanes` need a `redis_pool_size` of 17"):
@@ -463,21 +463,21 @@ def test_lanes_and_groups_are_as_the_store_says(redis_url: str) -> None:
             PersistentRedisKVS(connection=where, group_changes=0)
         async with PersistentRedisKVS(connection=where, lanes=4, group_changes=10) as store:
             await store.multiset({f"key {at}": at for at in range(200)})
-            traffic = store._running()
-            assert isinstance(traffic, ServerClient)
+            client = store._running()
+            assert isinstance(client, ServerClient)
             # Each lane has made at least a tenth of what it had to make, in a call each.
-            assert [writer._calls._number >= 2 for writer in traffic._writers] == [True] * 4
-            assert sum(writer._calls._number for writer in traffic._writers) >= 20
+            assert [writer._calls._number >= 2 for writer in client._writers] == [True] * 4
+            assert sum(writer._calls._number for writer in client._writers) >= 20
             assert await store.multiget([f"key {at}" for at in range(200)]) == list(range(200))
 
     asyncio.run(main())
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 3])
-def test_few_keys_are_dealt_to_all_lanes(redis_url: str, lanes: int) -> None:
+def test_few_keys_use_all_lanes(redis_url: str, lanes: int) -> None:
     """Also where their hashes alone would have them all share one."""
     alike = {
-        hash(student) % PARTS: student
+        hash(student) % BUCKETS: student
         for student in (f"STUDENT:{number}" for number in range(1000))
         if hash(student) % lanes == 0
     }

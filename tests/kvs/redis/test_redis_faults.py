@@ -1,4 +1,4 @@
-"""Connections that break, and servers that are not there: what is promised about outcomes."""
+"""Broken connections and unavailable servers: outcomes are as promised."""
 
 # A store inside its proxy reads better nested.
 # ruff: noqa: SIM117
@@ -121,7 +121,7 @@ def test_dripping_replies_are_read_whole(redis_server: RedisServer, redis_url: s
     asyncio.run(main())
 
 
-def test_cancelled_caller_disturbs_nobody_on_its_connection(
+def test_cancelled_caller_does_not_disturb_its_connection(
     redis_server: RedisServer, redis_url: str
 ) -> None:
     async def main() -> None:
@@ -234,8 +234,8 @@ NOT_NOW = [
 
 
 @pytest.mark.parametrize("answer", NOT_NOW, ids=lambda answer: answer[1:].split()[0].decode())
-def test_server_that_says_not_now(answer: bytes) -> None:
-    """Waiting helps, and when it does not, then nothing was done."""
+def test_server_with_a_temporary_error(answer: bytes) -> None:
+    """A retry helps; if it does not, nothing was done."""
 
     async def main() -> None:
         async with server_that_answers(answer, answer, b"*1\r\n$1\r\nc\r\n") as port:
@@ -294,7 +294,7 @@ def test_server_that_refuses(answer: bytes) -> None:
         b",1.5\r\n",
     ],
 )
-def test_answer_that_no_script_of_ours_gives(answer: bytes) -> None:
+def test_reply_that_no_script_of_ours_returns(answer: bytes) -> None:
     """Something else than Redis answers: the store asks again on a new connection, and where
     that goes on says so by the deadline.
     """
@@ -304,14 +304,14 @@ def test_answer_that_no_script_of_ours_gives(answer: bytes) -> None:
             async with PersistentRedisKVS(connection=settings_for(port, retry_for=0.3)) as store:
                 await store.set("key", 1)
                 start = time.monotonic()
-                with pytest.raises(OutcomeUnknown, match=r"cannot be answered|Protocol error"):
+                with pytest.raises(OutcomeUnknown, match=r"unexpected reply|Protocol error"):
                     await store.set("key", 2)
                 assert time.monotonic() - start < 2
 
     asyncio.run(main())
 
 
-def test_reply_that_announces_more_than_there_can_be() -> None:
+def test_reply_that_announces_too_many_items() -> None:
     """The parser would make room for all of it, and hold the event loop up for seconds."""
 
     async def main() -> None:
@@ -348,7 +348,7 @@ def test_lost_for_longer_than_the_deadline_is_unknown(
 
 
 def test_refused_after_a_lost_reply_is_unknown() -> None:
-    """The first attempt was made, and only its reply lost: nobody may say "nothing written"."""
+    """The first attempt was executed, only its reply is lost: never report "nothing written"."""
 
     async def main(server: RedisServer) -> None:
         with redis.Redis(port=server.port) as client:

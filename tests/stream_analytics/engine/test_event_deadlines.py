@@ -14,7 +14,7 @@ from tests.kvs.batching.test_deadlines_shared import (
     late_reads_and_lost_commits,
     took,
 )
-from tests.kvs.batching.test_errors_deadlines import GRACE, Told, times_of
+from tests.kvs.batching.test_errors_deadlines import GRACE, Results, times_of
 from tests.kvs.redis_places import settings_for
 from tests.stream_analytics.support import key_of, process_of
 
@@ -129,7 +129,7 @@ def test_each_event_of_one_state_fails_by_its_deadline(
         found: int = state["count"]
         return found
 
-    def check(results: Told) -> None:
+    def check(results: Results) -> None:
         assert len(results) == 60
         for seconds, error in results:
             assert issubclass(error, Unavailable | OutcomeUnknown)

@@ -1,8 +1,8 @@
-"""A lane: what many tasks submit leaves in groups, one group at a time.
+"""Batcher: sends the items that many tasks submit in groups, one group at a time, without retry.
 
-While one group is on its way, the next one fills; so the slower the way, the larger the
-groups. A lane belongs to one event loop, and its work runs in a task of its own: a caller
-that is cancelled stops waiting and harms nobody.
+While one group is being processed, the next one fills up. So a slow store gets larger groups. A
+batcher belongs to one event loop and works in a task of its own: if a caller is cancelled, the
+others are not affected.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ __all__ = ["Batcher", "Pending"]
 
 
 class Batcher(Generic[Item, Answer]):
-    """Carries items in groups.
+    """Sends items in groups.
 
-    carry  returns an answer for each item of a group; it raises only what ends the lane's task
-    most   items of one group
+    carry  processes a group and returns one answer per item; an exception ends the task
+    most   maximum number of items in one group
 
-    submit, close  as of `Inbox`
+    submit, close  as for `Inbox`
 
-    An item is also answered by `OutcomeUnknown` or `Unavailable`, where the task was cancelled.
+    If the task is cancelled, its items are answered with `OutcomeUnknown` or `Unavailable`.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Batcher(Generic[Item, Answer]):
         self._carry = carry
         self._most = most
         self._inbox = Inbox(self._begin)
-        self._group: list[Pending[Item, Answer]] = []  # under way
+        self._group: list[Pending[Item, Answer]] = []  # the group that is being processed
         self._task: asyncio.Task[None] | None = None
         self.submit = self._inbox.submit
         self.close = self._inbox.close
@@ -65,9 +65,9 @@ class Batcher(Generic[Item, Answer]):
         group, self._group = self._group, []
         unsent = list(waiting)
         waiting.clear()
-        why = f"the task that committed was ended by {error!r}"
-        resolve_all(group, [OutcomeUnknown(f"{why}; the change may have been made")] * len(group))
-        resolve_all(unsent, [Unavailable(f"{why}; nothing was changed")] * len(unsent))
+        why = f"the task that wrote the changes ended with {error!r}"
+        resolve_all(group, [OutcomeUnknown(f"{why}. The change may have been made")] * len(group))
+        resolve_all(unsent, [Unavailable(f"{why}. Nothing was changed")] * len(unsent))
 
     def _ended(self) -> None:
         self._task = None

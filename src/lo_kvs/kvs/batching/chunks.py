@@ -1,4 +1,4 @@
-"""Many changes of one call, made part after part, so that other callers have their turn."""
+"""Commit the many changes of one call in chunks, so that other callers are served in between."""
 
 from __future__ import annotations
 
@@ -10,51 +10,51 @@ from lo_kvs.kvs.batching.deadlines import Deadline
 from lo_kvs.kvs.changes import Change, Outcome
 from lo_kvs.kvs.errors import OutcomeUnknown, Unavailable
 
-#: How often it is looked whether a part is tried in vain.
-LOOK_EVERY_S: Final = 0.25
+#: How often to check whether a chunk has failed attempts.
+CHECK_EVERY_S: Final = 0.25
 
 
 class Commits(Protocol):
-    """What is needed of a store."""
+    """The methods of a store that are needed here."""
 
     async def commit(
         self, changes: Sequence[Change], *, deadline: float | None = None
     ) -> list[Outcome]:
-        """Make each change whole or not at all."""
+        """Make each change atomically."""
 
-    def patience(self) -> Deadline:
-        """How long a call that is made now is tried."""
+    def new_deadline(self) -> Deadline:
+        """The deadline of a call that starts now."""
 
     def failed_attempts(self) -> int:
-        """How many attempts to reach the store were in vain so far."""
+        """The number of failed attempts to reach the store so far."""
 
 
-async def commit_in_parts(
+async def commit_in_chunks(
     store: Commits, changes: Iterable[Sequence[Change]], deadline: float | None = None
 ) -> list[list[Outcome]]:
-    """The outcomes of the changes of each part, in their order; a part is made in its turn.
+    """Commit each chunk after the one before it; return the outcomes per chunk, in order.
 
-    Where a part is tried in vain, the others do not wait for it: other nodes of a cluster may
-    take them. They are handed in at once, and all have the deadline of that part; so they do
-    where the call has a `deadline` from the beginning.
+    If a chunk has a failed attempt, the others do not wait for it, because other nodes of a
+    cluster may accept them. They are submitted at once, with the deadline of that chunk. The same
+    happens from the start if the call has a `deadline`.
     """
-    parts: list[asyncio.Task[list[Outcome]]] = []
+    chunks: list[asyncio.Task[list[Outcome]]] = []
     try:
         for some in changes:
-            patience, failed_attempts = store.patience(), store.failed_attempts()
-            part = asyncio.create_task(store.commit(some, deadline=deadline))
-            parts.append(part)
+            chunk_deadline, failed_attempts = store.new_deadline(), store.failed_attempts()
+            chunk = asyncio.create_task(store.commit(some, deadline=deadline))
+            chunks.append(chunk)
             if deadline is not None:
                 await asyncio.sleep(0)
                 continue
-            while not part.done() and store.failed_attempts() == failed_attempts:
-                await asyncio.wait([part], timeout=LOOK_EVERY_S)
-            if not part.done() or any(map(_is_lost, part.result())):
-                deadline = patience.until
-        return await asyncio.gather(*parts)
+            while not chunk.done() and store.failed_attempts() == failed_attempts:
+                await asyncio.wait([chunk], timeout=CHECK_EVERY_S)
+            if not chunk.done() or any(map(_is_lost, chunk.result())):
+                deadline = chunk_deadline.until
+        return await asyncio.gather(*chunks)
     finally:
-        for part in parts:
-            part.cancel()
+        for chunk in chunks:
+            chunk.cancel()
 
 
 def _is_lost(outcome: Outcome) -> bool:

@@ -1,9 +1,9 @@
-"""How long a call is tried: from when it was made, whatever it consists of.
+"""Deadlines: how long one call is retried, counted from its start, however many steps it has.
 
-A call of one step has its deadline from the settings. A call of several steps, and one that
-has waited behind others, has what is left of that; and what leaves together must agree in it.
-A call of ever so many parts takes as long as there is much to do; what may not add up in it
-is the time in which the store was tried in vain.
+A call with one step gets its deadline from the settings. A call with several steps, and a call
+that waited in a queue, gets the time that is left. Calls can share a group only if their
+deadlines are close. A call of many chunks may take as long as the work needs; only the time of
+failed attempts is limited.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from typing import Final
 
 from lo_kvs.kvs.errors import TimedOut
 
-#: What has waited behind others until its time is up is tried for so long all the same,
-TURN_MIN_S: Final = 0.25
-#: and for so long at most, however far away the server is.
-TURN_MAX_S: Final = 1.0
-#: Deadlines that are no further apart count as one.
+#: A call whose deadline passed while it was queued is still retried for at least this long,
+RETRY_FLOOR_MIN_S: Final = 0.25
+#: and for at most this long, however slow the server is.
+RETRY_FLOOR_MAX_S: Final = 1.0
+#: Deadlines that differ by less than this count as equal.
 AGREE_S: Final = 0.1
-#: A call that was made so shortly ago has the deadline that any call has: it can leave with all.
+#: A call that started less than this long ago has the default deadline, so it fits any group.
 JUST_MADE_S: Final = 0.05
-#: A step that takes so long takes from the time of those after it, whatever its answer is.
+#: A step that takes this long counts towards the deadline, whatever its answer is.
 SLOW_S: Final = 0.1
 
 
 class Deadline:
-    """Until when the steps of one call are tried, all of them together.
+    """The time until which the steps of one call are retried, all of them together.
 
-    for_s  how many seconds a call is tried for; `None`: by a store that waits for nobody
-    since  when this one was made, in the event loop's time; default: now
+    for_s  how many seconds a call is retried; `None`: the store never waits
+    since  when the call started, in the event loop's time; default: now
 
-    until  when it is given up, if ever
+    until  when the call fails; `None`: never
     """
 
     __slots__ = ("_clock", "_for_s", "_since", "_step", "until")
@@ -45,19 +45,19 @@ class Deadline:
         self._step = self._clock()
         self._begin(self._step if since is None else since)
 
-    def deadline(self) -> float | None:
-        """That of the step that is made now. `None` while the call was just made: as the
-        settings say.
+    def for_step(self) -> float | None:
+        """The deadline of the step that starts now. `None` if the call has just started: the
+        default from the settings.
         """
         self._step = self._clock()
         return None if self._step - self._since < JUST_MADE_S else self.until
 
     def conflict(self) -> None:
-        """The step met a conflict. Where its answer came at once the call has all its time again:
-        it is others who are faster, the store is there.
+        """The step ended in a conflict. If the answer came quickly, restart the deadline: the
+        store is available, only another writer was faster.
 
-        Were it not so, a call that lost for a while would have a deadline of its own, leave by
-        itself, and lose ever more.
+        Otherwise a call that keeps losing would get a deadline of its own, leave in a group by
+        itself, and lose even more often.
         """
         now = self._clock()
         if now - self._step < SLOW_S:
@@ -68,31 +68,31 @@ class Deadline:
         self.until = None if self._for_s is None else since + self._for_s
 
 
-class Turn:
-    """How long a call is tried at least, whatever its deadline: twice as long as an answer takes.
+class RetryFloor:
+    """The minimum time a call is retried, whatever its deadline: twice the usual response time.
 
-    A quarter of a second is no time where the server is 300 ms away, and answers.
+    A fixed quarter of a second would be too short for a server that is 300 ms away.
 
-    s  the seconds
+    seconds  the minimum
     """
 
-    __slots__ = ("_answer_s", "s")
+    __slots__ = ("_answer_s", "seconds")
 
     def __init__(self) -> None:
-        self.s = TURN_MIN_S
+        self.seconds = RETRY_FLOOR_MIN_S
         self._answer_s = math.inf
 
-    def note(self, answer_s: float) -> None:
-        """The server answered after so long. A slow answer says little, a quick one says all."""
+    def record(self, answer_s: float) -> None:
+        """Record a response time. A fast response counts fully, a slow one only a little."""
         usual = self._answer_s
         self._answer_s = answer_s if answer_s < usual else usual + (answer_s - usual) / 8
-        self.s = min(max(TURN_MIN_S, 2 * self._answer_s), TURN_MAX_S)
+        self.seconds = min(max(RETRY_FLOOR_MIN_S, 2 * self._answer_s), RETRY_FLOOR_MAX_S)
 
 
 class RetryBudget:
-    """How long the parts of one call may be tried in vain, all of them together.
+    """Limits the total time of failed attempts over all steps of one call.
 
-    for_s  how many seconds that may be; `None`: of a store that waits for nobody
+    for_s  the limit in seconds; `None`: the store never waits
     """
 
     __slots__ = ("_clock", "_for_s", "_spent_s")
@@ -103,32 +103,33 @@ class RetryBudget:
         self._spent_s = 0.0
 
     @contextlib.contextmanager
-    def part(self, failed_attempts: Callable[[], int]) -> Iterator[float | None]:
-        """The deadline of the part that is made within; `None`: as the settings say.
+    def step(self, failed_attempts: Callable[[], int]) -> Iterator[float | None]:
+        """Run one step in this context; gives its deadline (`None`: as the settings say).
 
-        in_vain  how many attempts were in vain so far: where that grows, the part's time counts
+        failed_attempts  returns the number of failed attempts so far. If it grows during the
+                         step, the time of the step counts
 
-        Raises `TimedOut` where no time is left.
+        Raises `TimedOut` if no time is left.
         """
         start, before = self._clock(), failed_attempts()
         if self._for_s is None or not self._spent_s:
             deadline = None
         elif self._spent_s < self._for_s:
-            deadline = start + max(self._for_s - self._spent_s, TURN_MIN_S)
+            deadline = start + max(self._for_s - self._spent_s, RETRY_FLOOR_MIN_S)
         else:
             raise TimedOut(
-                f"gave up after the parts of one call were tried in vain for {self._spent_s:.3g} s,"
-                " all together; the others were not begun (see whether the store can be reached)"
+                f"gave up after {self._spent_s:.3g} s of failed attempts in one call; its "
+                "remaining steps were not started. Check whether the store can be reached"
             )
         yield deadline
-        if failed_attempts() != before:  # a part that failed ends the call
+        if failed_attempts() != before:  # a step that fails ends the call
             self._spent_s += self._clock() - start
 
 
 def agree(soonest: float, latest: float, now: float) -> bool:
-    """Whether deadlines that far apart may be kept as one, the soonest.
+    """Whether deadlines this far apart may be replaced by the soonest one.
 
-    Nobody loses more than a tenth of a second, or of the time that is left. Were it always
-    the former, a slow server would get a call for each.
+    No call loses more than 0.1 s or 10 % of its remaining time, whichever is longer. With a fixed
+    0.1 s, a slow server would get many small groups.
     """
     return latest - soonest <= max(AGREE_S, (soonest - now) / 10)

@@ -1,4 +1,4 @@
-# Types of what is compiled; the code stands in intake.py.
+# Types for the compiled version of inbox.py.
 
 cimport cython
 

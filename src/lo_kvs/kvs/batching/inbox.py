@@ -1,6 +1,6 @@
-"""Where items are handed in, to wait until a group of them leaves, and where that is told.
+"""Inbox: accepts items, queues them, and starts a dispatcher; `resolve_all` returns the answers.
 
-Every event comes by here twice, so this is compiled.
+Every event passes here twice, so this module is compiled.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ logger = logging.getLogger(__name__)
 
 
 class Inbox:
-    """What waits, and whether anybody carries it.
+    """A queue of items, and whether a dispatcher is running.
 
-    begin    called with nothing when an item comes and nobody carries: somebody is to do so
-    enough   when so many wait `hurry` is called: what has begun need not wait for more
-    waiting  what was handed in, first come, first served
-    busy     whether somebody carries; who stops doing so says that
+    begin    called without arguments to start a dispatcher, if none is running
+    enough   when this many items wait, `hurry` is called: the dispatcher need not wait for more
+    waiting  the queued items, first in, first out
+    busy     whether a dispatcher is running; it clears the flag when the queue is empty
     """
 
     __slots__ = ("_begin", "_closed", "_enough", "_hurry", "busy", "waiting")
@@ -42,9 +42,9 @@ class Inbox:
     def submit(
         self, item: Any, done: Callable[[Any], object], deadline: float | None = None
     ) -> None:
-        """Take `item` into the group that leaves next; `done(answer)` is called then.
+        """Queue `item` for the next group. `done(answer)` is called when it is answered.
 
-        With a deadline of its own it leaves with those whose deadlines agree.
+        An item with a deadline leaves in a group with items of similar deadlines.
         """
         if self._closed:
             raise StoreClosed(self._closed)
@@ -59,16 +59,16 @@ class Inbox:
             self._hurry()
 
     def close(self, why: str) -> None:
-        """Take nothing more: `submit` raises `StoreClosed` with this text."""
+        """Accept no more items: `submit` raises `StoreClosed` with this text."""
         self._closed = why
 
 
 def resolve_all(group: list[Any], answers: Sequence[Any]) -> None:
-    """Give each of the group its answer, and empty it: what is done with is freed one by one,
-    while it is in the processor's caches, and not all of it when they have been emptied.
+    """Call each item's callback with its answer, and empty the group. Items are freed one by one,
+    while they are still in the processor's caches.
 
-    What a callback raises is logged, and the others get their answers. So they do where it is
-    KeyboardInterrupt or SystemExit, which ends the program: it is raised when all have theirs.
+    An exception from a callback is logged and the other callbacks still run. KeyboardInterrupt
+    and SystemExit are raised after all callbacks have run.
     """
     if len(group) != len(answers):
         raise ValueError(f"{len(answers)} answers for {len(group)} items")
@@ -79,10 +79,10 @@ def resolve_all(group: list[Any], answers: Sequence[Any]) -> None:
         try:
             done(answers[at])
         except Exception:
-            logger.exception("a callback failed; the others go on")
+            logger.exception("a callback failed; the others still run")
         except (KeyboardInterrupt, SystemExit) as error:
             stop = error
         except BaseException:
-            logger.exception("a callback failed; the others go on")
+            logger.exception("a callback failed; the others still run")
     if stop is not None:
         raise stop

@@ -1,9 +1,9 @@
-"""When what waits behind a slow call was handed in.
+"""OverdueTimer: sets the deadlines of calls that are queued behind a slow call.
 
-A call that waits behind others has its deadline from when it was handed in. Noting the time
-of each would cost every call; so a timer looks, twenty times a second while a wire is in use,
-and notes only where one run lasts that long. What came since the look before counts as come at
-this look: nobody is told too early, and nobody later than by a tenth of a second.
+A queued call's deadline starts when it is submitted. Recording that time would cost every call.
+So a timer checks 20 times a second while a connection is in use, and sets deadlines only if one
+run takes that long. A call that was submitted since the last check counts as submitted at this
+check: no call fails too early, and none fails more than 0.1 s late.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from typing import Any, Final
 
 from lo_kvs.kvs.batching.queue import Pending, PendingQueue
 
-LOOK_EVERY_S: Final = 0.05
+CHECK_EVERY_S: Final = 0.05
 
 
 class OverdueTimer:
-    """Notes the deadlines of what waits while its wire is in trouble.
+    """Sets the deadlines of queued items while their connection does not answer.
 
-    for_s  for how long each is tried
-    late   is called with those whose time is up while they wait, and with the seconds that
-           the run before them has taken
-    slow   is called with the seconds that a run has taken, at each look
+    for_s  how long each item is retried
+    late   called with the items whose deadline passed while they were queued, and with the
+           seconds that the current run has taken
+    slow   called at each check with the seconds that the current run has taken
 
-    busy   whether a run is under way
+    busy   whether a run is in progress
     """
 
     __slots__ = ("_behind", "_for_s", "_late", "_slow", "_start", "_watching", "busy")
@@ -45,37 +45,39 @@ class OverdueTimer:
         self._watching = False
 
     def begin(self, waiting: PendingQueue[Any, Any], now: float) -> None:
-        """A run begins, and these wait behind it."""
+        """A run starts; the items in `waiting` are queued behind it."""
         self._start, self._behind, self.busy = now, len(waiting), True
         if not self._watching:
             self._watching = True
             loop = asyncio.get_running_loop()
-            loop.call_later(LOOK_EVERY_S, self._look, loop, waiting)
+            loop.call_later(CHECK_EVERY_S, self._check, loop, waiting)
 
     def end(self, waiting: PendingQueue[Any, Any], *, failed_attempts: int) -> None:
-        """The run was answered, after so many tries in vain.
+        """The run was answered, after this many failed attempts.
 
-        After none, what waits did so because there was much to do.
+        If there were none, the queued items waited only because the server was busy.
         """
         self.busy = False
         if waiting.timed and not failed_attempts:
-            waiting.forget()
+            waiting.clear_deadlines()
 
-    def note(self, waiting: PendingQueue[Any, Any], now: float) -> None:
-        """Everything that waits has come by now, and what waited already when the run began."""
-        waiting.note(now + self._for_s, first=self._behind, of_first=self._start + self._for_s)
+    def set_deadlines(self, waiting: PendingQueue[Any, Any], now: float) -> None:
+        """Set deadlines: from now, or from the start of the run for items that waited already."""
+        waiting.set_deadlines(
+            now + self._for_s, first=self._behind, of_first=self._start + self._for_s
+        )
 
-    def _look(self, loop: asyncio.AbstractEventLoop, waiting: PendingQueue[Any, Any]) -> None:
+    def _check(self, loop: asyncio.AbstractEventLoop, waiting: PendingQueue[Any, Any]) -> None:
         if not self.busy:
             self._watching = False
             return
         now = loop.time()
-        if now - self._start >= LOOK_EVERY_S:  # it was under way at the look before
-            self.note(waiting, now)
-            # While the server answers, what waits does so because there is much to do.
-            if now - self._start >= waiting.turn.s:
+        if now - self._start >= CHECK_EVERY_S:  # it was in progress at the last check
+            self.set_deadlines(waiting, now)
+            # While the server answers, items wait only because it is busy.
+            if now - self._start >= waiting.retry_floor.seconds:
                 late = waiting.overdue(now)
                 if late:
                     self._late(late, now - self._start)
         self._slow(now - self._start)
-        loop.call_later(LOOK_EVERY_S, self._look, loop, waiting)
+        loop.call_later(CHECK_EVERY_S, self._check, loop, waiting)

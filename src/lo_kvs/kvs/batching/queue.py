@@ -1,7 +1,7 @@
-"""What waits for its turn, first come, first served, and until when where that is known.
+"""PendingQueue: items in the order in which they were submitted, some of them with deadlines.
 
-Items mostly wait without a deadline of their own: noting when each was handed in would cost
-every call. They get one where it is asked for, and where what is before them takes long.
+Most items have no deadline: recording the time of each would cost every call. An item gets one
+if its caller asks for it, or if the call before it takes long.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
-from lo_kvs.kvs.batching.deadlines import Turn, agree
+from lo_kvs.kvs.batching.deadlines import RetryFloor, agree
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 
 class Timed(NamedTuple, Generic[Item, Answer]):
-    """What waits, with the time when it is given up.
+    """A queued item with a deadline.
 
-    own  whether it came with that; else it was noted here, from when it was handed in
+    own  whether the caller gave the deadline; otherwise it was set here, from the submission
     """
 
     item: Item
@@ -29,38 +29,38 @@ class Timed(NamedTuple, Generic[Item, Answer]):
     own: bool
 
 
-#: What waits: the item, and what is called with its answer.
+#: A queued item, and the callback for its answer.
 Pending: TypeAlias = tuple[Item, Callable[[Answer], object]] | Timed[Item, Answer]
 
 
 class PendingQueue(deque[Pending[Item, Answer]], Generic[Item, Answer]):
-    """What waits. Without deadlines it is a deque, and costs no more.
+    """Queued items. Without deadlines it is a deque and costs no more.
 
-    timed  whether any item may have a deadline
-    turn   how long what is before an item may take until its deadline counts
+    timed        whether any item may have a deadline
+    retry_floor  how long the call before an item may take until the item's deadline counts
     """
 
-    __slots__ = ("_soonest", "timed", "turn")
+    __slots__ = ("_soonest", "retry_floor", "timed")
 
-    def __init__(self, turn: Turn | None = None) -> None:
+    def __init__(self, retry_floor: RetryFloor | None = None) -> None:
         super().__init__()
-        self.turn = turn or Turn()
+        self.retry_floor = retry_floor or RetryFloor()
         self._no_deadlines()
 
     def add_timed(self, item: Item, done: Callable[[Answer], object], deadline: float) -> None:
         """Add an item with a deadline of its own."""
         self._time(Timed(item, done, deadline, own=True))
 
-    def note(self, deadline: float, *, first: int = 0, of_first: float = 0.0) -> None:
-        """Each item without a deadline gets this one, and the `first` ones get `of_first`.
+    def set_deadlines(self, deadline: float, *, first: int = 0, of_first: float = 0.0) -> None:
+        """Give each item without a deadline this one, and the `first` ones `of_first`.
 
-        No deadline is later than the first of the two.
+        Later deadlines are moved forward to `deadline`.
         """
         new: list[Pending[Item, Answer]] = []
         while self:
             last = self[-1]
             if isinstance(last, Timed) and not last.own:
-                break  # it was noted, and then so were all before it
+                break  # this one was set before, and so were all before it
             new.append(self.pop())
         while new:
             each = new.pop()
@@ -70,8 +70,8 @@ class PendingQueue(deque[Pending[Item, Answer]], Generic[Item, Answer]):
                 until = of_first if len(self) < first else deadline
                 self._time(Timed(*each, until, own=False))
 
-    def forget(self) -> None:
-        """Deadlines that were noted are void: who waits does so because there is much to do."""
+    def clear_deadlines(self) -> None:
+        """Remove the deadlines that were set here: the items wait only because of other work."""
         waiting = list(self)
         self.clear()
         self._no_deadlines()
@@ -86,9 +86,9 @@ class PendingQueue(deque[Pending[Item, Answer]], Generic[Item, Answer]):
     def pop_group(
         self, now: float, for_s: float, most: int
     ) -> tuple[deque[Pending[Item, Answer]], float]:
-        """Take out the first ones, so many at most, whose deadlines agree; and the soonest.
+        """Remove the first items (at most `most`) with similar deadlines; also return the soonest.
 
-        for_s  for how long from now those are tried that have none
+        for_s  how long from now items without a deadline are retried
         """
         taken: deque[Pending[Item, Answer]] = deque()
         soonest, latest = math.inf, -math.inf
@@ -105,13 +105,13 @@ class PendingQueue(deque[Pending[Item, Answer]], Generic[Item, Answer]):
         return taken, soonest
 
     def put_back(self, items: deque[Pending[Item, Answer]]) -> None:
-        """Put back what was taken and does not leave yet."""
+        """Put back items that `pop_group` returned and that do not leave yet."""
         if any(isinstance(each, Timed) for each in items):
             self.timed, self._soonest = True, -math.inf
         self.extendleft(reversed(items))
 
     def overdue(self, now: float, *, but_first: int = 0) -> list[Pending[Item, Answer]]:
-        """Take out all whose time is up, but for so many at the left end."""
+        """Remove and return the items whose deadline has passed, except the first `but_first`."""
         late: list[Pending[Item, Answer]] = []
         if self._soonest > now:
             return late
@@ -129,7 +129,7 @@ class PendingQueue(deque[Pending[Item, Answer]], Generic[Item, Answer]):
 
     def _no_deadlines(self) -> None:
         self.timed = False
-        self._soonest = math.inf  # no deadline in here is sooner
+        self._soonest = math.inf  # a lower bound of all deadlines in the queue
 
     def _time(self, item: Timed[Item, Answer]) -> None:
         self.append(item)

@@ -1,4 +1,4 @@
-"""Turns: long work on the event loop, in slices between which the loop does other things."""
+"""Turns: split long work on the event loop into slices, so that other tasks can run in between."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import asyncio
 from time import monotonic
 from typing import Final
 
-#: For how long one piece of work keeps the event loop at most, as far as it can be divided.
+#: The longest slice of work on the event loop, as far as the work can be divided.
 TURN_S: Final = 0.005
 
 
 class Turns:
-    """The turns of one piece of work. After each step: `if turns.due(): await turns.pause()`.
+    """The slices of one piece of work. After each step: `if turns.due(): await turns.pause()`.
 
-    Time is what counts, not items: a step can be a key of ten bytes or a value of a megabyte.
+    Slices are measured in time, not in items: a step can be a 10-byte key or a 1 MB value.
     """
 
     __slots__ = ("_until",)
@@ -22,10 +22,10 @@ class Turns:
         self._until = monotonic() + TURN_S
 
     def due(self) -> bool:
-        """Whether the event loop has waited long enough."""
+        """Whether the current slice is used up."""
         return monotonic() >= self._until
 
     async def pause(self) -> None:
-        """Let the event loop do what else there is."""
+        """Let other tasks on the event loop run."""
         await asyncio.sleep(0)
         self._until = monotonic() + TURN_S

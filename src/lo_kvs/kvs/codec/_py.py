@@ -1,7 +1,7 @@
-"""The pure twin of the codec: the same law, for where there is no compiler.
+"""The codec in pure Python, with the same results as the compiled one, for use without a compiler.
 
-orjson writes and reads here too. The check in front of it hands over to `_write` and
-`_read` what orjson would refuse or change.
+orjson does the encoding and decoding here too. A check before it passes values that orjson would
+refuse or change to `_write` and `_read`.
 """
 
 from __future__ import annotations
@@ -17,36 +17,36 @@ from lo_kvs.kvs.codec._read import read
 from lo_kvs.kvs.codec._write import DEPTH_MAX, NOT_PLAIN, Json, exactly, write
 
 _TEXT = frozenset({str})
-# orjson itself refuses the integers and texts it cannot write.
+# orjson itself refuses the integers and strings that it cannot write.
 _HARMLESS = frozenset({type(None), bool, int, str})
 
-# Every digit becomes "0" and every other byte a blank: two passes in C find a long run.
+# Maps every digit to "0" and every other byte to a blank: two passes in C find a long run.
 _DIGITS_TO_ZERO = bytes(0x30 if 0x30 <= byte <= 0x39 else 0x20 for byte in range(256))
 _LONG_RUN = b"0" * 19
-# What counts where a container is cut: texts, in which nothing counts, brackets and commas.
+# The tokens that matter for cutting a container: strings (to skip), brackets and commas.
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*("?)|[\[{\]},]', re.DOTALL)
-#: What `end_of_members` answers where no member ends in time, and where nothing closes.
+#: Results of `end_of_members`: no member ends within the limit; the container is not closed.
 NO_END: Final = -1
 UNCLOSED: Final = -2
-# An integer literal of 19 digits or more, where a value may stand.
+# An integer literal of 19 digits or more, in a position where a value may be.
 _LONG_INTEGER = re.compile(rb"(?<![^\s\[,:])-?[0-9]{19,}(?=[\s,\]}]|\Z)")
 
 
 def encode(value: object, /) -> bytes:
-    """`value` as compact UTF-8 JSON text. Raises NotJSON, which names the place."""
+    """`value` as compact UTF-8 JSON text. Raises NotJSON, with the path of the invalid part."""
     return encode_state(value)[0]
 
 
 def encode_plain(value: object, /) -> bytes:
-    """The text of what `plain_copy` has returned: nothing is looked at again."""
+    """The text of a value that `plain_copy` returned: nothing is checked again."""
     return exactly(orjson.dumps(value))
 
 
 def encode_state(value: object, /) -> tuple[bytes, bool]:
-    """The text, and whether `value` was plain: whether it decodes to an equal value of
-    the same types everywhere. It does not where something was converted on the way.
+    """The text, and whether `value` is plain: whether the text decodes to an equal value with
+    the same types everywhere. It is not plain if anything was converted.
 
-    Raises NotJSON, which names the place.
+    Raises NotJSON, with the path of the invalid part.
     """
     if _is_plain(value):
         try:
@@ -57,7 +57,7 @@ def encode_state(value: object, /) -> tuple[bytes, bool]:
 
 
 def decode(data: bytes, /) -> Json:
-    """The value of JSON text. Raises ValueError, with the reason, where it is none."""
+    """The value of JSON text. Raises ValueError, with the reason, if it is not valid JSON."""
     if type(data) is not bytes:
         raise TypeError(f"expected bytes, got {type(data).__name__}")
     if _LONG_RUN in data.translate(_DIGITS_TO_ZERO) and _has_big_integer(data):
@@ -69,12 +69,12 @@ def decode(data: bytes, /) -> Json:
 
 
 def end_of_members(data: bytes, at: int, most: int, /, *, first: bool = False) -> int:
-    """Where the last member ends, of those of the array or object in which `at` is, that ends
-    before `at + most`: at a comma, or at the bracket that closes the container.
+    """The end of the last member that ends before `at + most`, in the array or object that
+    contains `at`: the position of a comma, or of the closing bracket.
 
-    first  where the first member ends
+    first  return the end of the first member instead
 
-    NO_END where that is later, UNCLOSED where the text ends before.
+    NO_END if no member ends that early, UNCLOSED if the text ends first.
     """
     depth = 0
     last = NO_END
@@ -100,9 +100,9 @@ def end_of_members(data: bytes, at: int, most: int, /, *, first: bool = False) -
 
 
 def plain_copy(value: object, /) -> Any:
-    """A copy of `value` that shares no mutable part with it, if it is sure that writing and
-    reading it would change nothing. Else NOT_PLAIN, as for text of wide characters, in which
-    surrogates might hide, and integers over 64 bits.
+    """A copy of `value` that shares no mutable part with it, if encoding and decoding certainly
+    changes nothing. Otherwise NOT_PLAIN, for example for strings with lone surrogates and for
+    integers over 64 bits.
     """
     return _copied(value, 0)
 
@@ -128,7 +128,7 @@ def _copied(value: object, depth: int) -> object:
 
 
 def _is_settled(value: object) -> bool:
-    """Whether a scalar is sure to be read back as it is."""
+    """Whether a scalar certainly decodes to itself."""
     kind = type(value)
     if kind is str:
         return _is_whole(cast(str, value))
@@ -138,7 +138,7 @@ def _is_settled(value: object) -> bool:
 
 
 def _is_whole(text: str) -> bool:
-    """Whether no half of a character stands alone in it."""
+    """Whether the string has no lone surrogates."""
     if text.isascii():
         return True
     try:
@@ -149,7 +149,7 @@ def _is_whole(text: str) -> bool:
 
 
 def _is_plain(value: object) -> bool:
-    """Whether orjson may have `value`: exact plain types, finite floats, not too deep."""
+    """Whether orjson can encode `value`: exact plain types, finite floats, not too deep."""
     todo: list[tuple[Collection[object], int]] = [((value,), 0)]
     while todo:
         members, depth = todo.pop()
@@ -167,7 +167,7 @@ def _is_plain(value: object) -> bool:
                 return False
             if kind is dict:
                 items = cast(dict[object, object], member)
-                # Lists of it, made at one moment each: other threads may change it.
+                # Copies in lists, because other threads may change it.
                 if not _TEXT.issuperset(map(type, list(items))):
                     return False
                 todo.append((list(items.values()), depth + 1))

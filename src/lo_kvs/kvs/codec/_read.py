@@ -1,7 +1,7 @@
-"""Reading the exact way: slower, written once, taken by both twins where orjson stops.
+"""Exact decoding: slower, shared by the compiled and the pure codec, for what orjson cannot read.
 
-orjson reads integers over 64 bits as floats, and refuses lone surrogates, NaN, Infinity
-and 1e400; the standard library's `json` wrote all of these into older data.
+orjson reads integers over 64 bits as floats, and refuses lone surrogates, NaN, Infinity and
+1e400. Older data, written by the standard library's `json`, can contain all of these.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 from lo_kvs.kvs.codec._write import Json
 
-#: How deep dicts and lists may be nested in what is read: as deep as orjson reads.
+#: The maximum nesting of dicts and lists when decoding, the same as in orjson.
 DEPTH_READ_MAX: Final = 1024
 
 _decoder = json.JSONDecoder()
@@ -20,21 +20,21 @@ _after_blanks = re.compile(r"[^ \t\n\r]|\Z")
 
 
 def read(data: bytes) -> Json:
-    """The value of the JSON text `data`. Raises ValueError where it is no JSON."""
+    """The value of the JSON text `data`. Raises ValueError if it is not valid JSON."""
     text = data.decode("utf-8")
     try:
         value: Json = _decoder.decode(text)
     except RecursionError:
-        # Python 3.11 counts the levels of the text together with the caller's own frames.
+        # Python 3.11 counts the levels of the text together with the frames of the caller.
         return _read_deep(text)
-    # Newer Pythons read deeper than orjson. Counting the brackets settles all but deep text.
+    # Newer Pythons read deeper than orjson. Counting the brackets decides most cases.
     if text.count("[") + text.count("{") > DEPTH_READ_MAX and _is_too_deep(value):
         raise _too_deep()
     return value
 
 
 def _read_deep(text: str) -> Json:
-    """The same without recursion, for text that is deep; scalars are left to `json`."""
+    """The same without recursion, for deeply nested text; `json` decodes the scalars."""
     inside: list[list[Json] | dict[str, Json]] = []  # the containers around `at`, outermost first
     keys: list[str] = []  # for each dict of them, the key whose value is being read
     at = 0
@@ -81,7 +81,7 @@ def _add(parent: list[Json] | dict[str, Json], keys: list[str], value: Json) -> 
 
 
 def _next_value(text: str, at: int, parent: list[Json] | dict[str, Json], keys: list[str]) -> int:
-    """Where the next value of `parent` begins; in a dict its key, put on `keys`, is first."""
+    """The start of the next value of `parent`. In a dict, its key is read and put on `keys`."""
     if not isinstance(parent, dict):
         return at
     at = _skip(text, at)
@@ -96,7 +96,7 @@ def _next_value(text: str, at: int, parent: list[Json] | dict[str, Json], keys: 
 
 
 def _skip(text: str, at: int) -> int:
-    """Where the blanks that begin at `at` end."""
+    """The end of the whitespace that starts at `at`."""
     found = _after_blanks.search(text, at)
     return len(text) if found is None else found.start()
 

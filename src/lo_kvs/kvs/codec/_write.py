@@ -1,9 +1,8 @@
-"""Writing the exact way: slower, written once, taken by both twins where the fast way stops.
+"""Exact encoding: slower, shared by the compiled and the pure codec, for what orjson cannot write.
 
-It copies a value into plain dicts, lists and scalars as the standard library's `json.dumps`
-would convert it, and refuses, naming the place, what JSON cannot carry. The copy is made
-with a list of containers still to visit, never by recursion, so how deep the caller's own
-stack is changes nothing.
+It copies a value into plain dicts, lists and scalars, converting like the standard library's
+`json.dumps`. Values that JSON cannot represent raise NotJSON with their path. The copy uses a list
+of containers to visit instead of recursion, so it does not depend on the caller's stack depth.
 """
 
 from __future__ import annotations
@@ -19,22 +18,22 @@ import orjson
 
 from lo_kvs.kvs.errors import NotJSON, shorten
 
-#: What JSON can carry, and what `decode` returns.
+#: The values that JSON can represent and that `decode` returns.
 Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 
-#: How deep dicts and lists may be nested in what is written. orjson stops at 254.
+#: The maximum nesting of dicts and lists when encoding. orjson stops at 254.
 DEPTH_MAX: Final = 250
-#: What `plain_copy` returns for a value that it cannot vouch for.
+#: What `plain_copy` returns for a value that may not be plain.
 NOT_PLAIN: Final = object()
 
-#: A path longer than this many steps is cut in the middle.
+#: Longer paths are shortened in the middle.
 _STEPS_MAX: Final = 24
 
 _T = TypeVar("_T")
 
 _CONSTANTS: Final = {None: "null", True: "true", False: "false"}
 
-# The two halves of one character, as two: their escapes are read back as that one character.
+# Two surrogates that form one character: their escapes are decoded as that character.
 _SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
 
@@ -49,10 +48,10 @@ def write(value: object) -> tuple[bytes, bool]:
 
 
 def write_all(value: Json) -> bytes:
-    """The text of a value of plain types, of any depth, NaN and Infinity included.
+    """The text of a value of plain types, of any depth, including NaN and Infinity.
 
-    It is made without recursion: on Python 3.11 `json.dumps` counts the levels of the value
-    together with the caller's own frames.
+    It does not recurse: on Python 3.11, `json.dumps` counts the levels of the value together
+    with the frames of the caller.
     """
     out: list[str] = []
     todo: list[Iterator[tuple[str, Json]]] = [iter([("", value)])]
@@ -76,7 +75,7 @@ def write_all(value: Json) -> bytes:
         else:
             todo.pop()
             out.append(ends.pop())
-    # UTF-8 has no lone surrogates; `backslashreplace` makes JSON's own escapes of them.
+    # UTF-8 has no lone surrogates; `backslashreplace` writes them as JSON escapes.
     return "".join(out).encode("utf-8", "backslashreplace")
 
 
@@ -94,18 +93,18 @@ def _scalar(value: str | float | None) -> str:
     return repr(value)
 
 
-_quoted = json.JSONEncoder(ensure_ascii=False).encode  # of text it does not recurse
+_quoted = json.JSONEncoder(ensure_ascii=False).encode  # does not recurse for strings
 
 
 def exactly(text: bytes) -> bytes:
-    """`text` in as much memory as it needs: orjson leaves 4 KB around 7 bytes, 4 MB around
-    109 KB (orjson 3.13.0), for as long as a state is held.
+    """A copy of `text` without spare memory: orjson allocates 4 KB for 7 bytes and 4 MB for
+    109 KB (orjson 3.13.0), which would stay allocated as long as a state is cached.
     """
     return bytes(memoryview(text))
 
 
 class _Place(NamedTuple):
-    """A container to visit, where it stands, and the copy that its members go to."""
+    """A container to visit, its position, and the copy that receives its members."""
 
     source: object
     copy: list[Json] | dict[str, Json]
@@ -115,14 +114,14 @@ class _Place(NamedTuple):
 
 
 class _Walk:
-    """One walk over one value. `plain` turns False at the first thing that is converted."""
+    """One walk over a value. `plain` becomes False when something is converted."""
 
     def __init__(self) -> None:
         self.plain = True
         self._todo: list[_Place] = []
 
     def copy(self, value: object) -> Json:
-        """`value` as JSON has it. Raises NotJSON."""
+        """`value` converted to plain JSON types. Raises NotJSON."""
         members: list[Json] = []
         root = _Place([value], members, "", None, 0)
         self._list(root, members, (value,))
@@ -145,14 +144,14 @@ class _Walk:
             return
         for pair in _items(place, source):
             if not _is(pair, tuple) or len(pair) != 2:
-                raise NotJSON(_path(place), f"the items() of {_name(source)} are no pairs")
+                raise NotJSON(_path(place), f"the items() of {_name(source)} are not pairs")
             key = self._key(place, pair[0])
             if key in copy:
-                raise NotJSON(_path(place), f"two keys become the same text, {shorten(key)}")
+                raise NotJSON(_path(place), f"two keys convert to the same text, {shorten(key)}")
             copy[key] = self._member(place, key, pair[1])
 
     def _member(self, place: _Place, step: str | int, value: object) -> Json:
-        """The copy of one member; a container's copy is empty until its turn comes."""
+        """The copy of one member; a container's copy is empty until it is visited."""
         if value is None or value is True or value is False:
             return value
         if _is(value, str):
@@ -223,7 +222,7 @@ def _is(value: object, kind: type[_T]) -> TypeGuard[_T]:
 
 
 def _members(place: _Place, source: Iterable[object]) -> list[object]:
-    """The members at one moment: other threads may change the value meanwhile."""
+    """A snapshot of the members, because other threads may change the value."""
     members = iter(source) if type(source) in (list, tuple) else _iterator(place, source)
     return list(members)
 
@@ -241,7 +240,7 @@ def _iterator(place: _Place, source: object) -> Iterator[object]:
     try:
         return iter(source)  # type: ignore[call-overload, no-any-return]
     except TypeError as error:
-        reason = f"what stands for the members of {_name(place.source)} cannot be iterated over"
+        reason = f"the members of {_name(place.source)} cannot be iterated over"
         raise NotJSON(_path(place), reason) from error
 
 
@@ -249,7 +248,7 @@ def _digits(value: int, path: str) -> str:
     try:
         return int.__repr__(value)
     except ValueError:
-        reason = "an integer longer than sys.set_int_max_str_digits() allows cannot be written"
+        reason = "the integer is longer than sys.set_int_max_str_digits() allows"
         raise NotJSON(path, reason) from None
 
 
@@ -264,7 +263,7 @@ def _name(value: object) -> str:
 
 
 def _too_deep(place: _Place) -> NotJSON:
-    """The error for a place below DEPTH_MAX; a cycle is told by its first repetition."""
+    """The error for a place below DEPTH_MAX; for a cycle, the path of its first repetition."""
     line = []
     at: _Place | None = place
     while at is not None:
@@ -273,13 +272,13 @@ def _too_deep(place: _Place) -> NotJSON:
     seen: set[int] = set()
     for at in reversed(line):
         if id(at.source) in seen:
-            return NotJSON(_path(at), "it contains itself, which JSON cannot")
+            return NotJSON(_path(at), "the value contains itself, which JSON does not allow")
         seen.add(id(at.source))
     return NotJSON(_path(place), f"nested more than {DEPTH_MAX} deep")
 
 
 def _path(place: _Place, *last: str | int) -> str:
-    """Where `place`, or its member `last`, stands: `$.students[3].score`."""
+    """The path of `place`, or of its member `last`: `$.students[3].score`."""
     steps = list(last)
     at = place
     while at.parent is not None:

@@ -1,8 +1,8 @@
-"""Decoding a large text piece by piece, so that others have their turn between two pieces.
+"""Decode a large text in pieces, so that other tasks can run in between.
 
-orjson decodes ten megabytes in one go and lets nobody else run meanwhile, in a thread neither.
-So a large array or object is cut at its commas, into pieces of whole members, and each piece is
-decoded by itself. A member that is larger than a piece is cut in the same way.
+orjson decodes 10 MB in one call and holds the GIL, so threads do not help. So a large array or
+object is cut at its commas into pieces of whole members, and each piece is decoded by itself. A
+member that is larger than a piece is cut in the same way.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Final
 from lo_kvs.kvs.codec import Json, decode, end_of_members
 from lo_kvs.kvs.codec._py import NO_END, UNCLOSED
 
-#: The size of a piece: some milliseconds. A text that is no larger is decoded in one go.
+#: The size of a piece: a few milliseconds. A smaller text is decoded in one call.
 PIECE_BYTES: Final = 512 * 1024
 
-#: How many containers around a member it is cut at most.
+#: The maximum nesting level at which members are cut.
 LEVELS_MAX: Final = 16
 
 _BLANKS = re.compile(rb"[ \t\n\r]*")
@@ -25,21 +25,21 @@ _KEY = re.compile(rb'[ \t\n\r]*("[^"\\]*(?:\\.[^"\\]*)*")[ \t\n\r]*:[ \t\n\r]*',
 
 
 class _Irregular(Exception):
-    """The text cannot be cut, perhaps because it is no JSON: it is decoded in one go."""
+    """The text cannot be cut, perhaps because it is not valid JSON: decode it in one call."""
 
 
 def decode_pieces(data: bytes) -> Generator[None, None, Json]:
-    """`decode(data)`, which it returns; it yields after each piece. Raises ValueError."""
+    """Returns `decode(data)`; yields after each piece. Raises ValueError."""
     if len(data) > PIECE_BYTES:
         try:
             return (yield from _Cut(data).value())
-        except (_Irregular, ValueError):  # the whole text says what is wrong, and where
+        except (_Irregular, ValueError):  # decoding the whole text gives the proper error
             yield
     return decode(data)
 
 
 class _Cut:
-    """One large text, cut from its beginning to its end."""
+    """One large text, cut from start to end."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -52,7 +52,7 @@ class _Cut:
         return value
 
     def _container(self, depth: int) -> Generator[None, None, Json]:
-        """The array or object that begins here, `depth` others around it."""
+        """The array or object that starts here, inside `depth` others."""
         data = self._data
         self._at = _blanks(data, self._at)
         opening = data[self._at : self._at + 1]
@@ -82,7 +82,7 @@ class _Cut:
                     empty = not inside
                     array += inside
                 closes = data[end : end + 1] != b","
-                if empty and not (first and closes):  # a comma too many
+                if empty and not (first and closes):  # an extra comma
                     raise _Irregular
                 yield
             first = False
@@ -94,12 +94,12 @@ class _Cut:
                 raise _Irregular
 
     def _member(self, depth: int) -> Generator[None, None, Json]:
-        """The member that begins here, which is larger than a piece."""
+        """The member that starts here and is larger than a piece."""
         data = self._data
         self._at = _blanks(data, self._at)
         if data[self._at : self._at + 1] in (b"[", b"{") and depth < LEVELS_MAX:
             return (yield from self._container(depth + 1))
-        # A text, a number, or what is deep inside: with so much room its end is found.
+        # A string, a number, or something deeply nested: search its end in the whole text.
         end = end_of_members(data, self._at, len(data), first=True)
         if end < 0:
             raise _Irregular
@@ -120,7 +120,7 @@ class _Cut:
         return key
 
     def _end_of_piece(self) -> int | None:
-        """Where the last member ends that ends within a piece from here; `None`: none does."""
+        """The end of the last member that ends within a piece from here; `None`: none does."""
         end = end_of_members(self._data, self._at, PIECE_BYTES)
         if end == UNCLOSED:
             raise _Irregular
@@ -128,7 +128,7 @@ class _Cut:
 
 
 def _decoded(opening: bytes, members: bytes, depth: int) -> list[Json] | dict[str, Json]:
-    """Members as the container that they are in; `depth` others are around it, which counts."""
+    """Decode members with their container, inside `depth` others, so that the depth is checked."""
     closing = b"]" if opening == b"[" else b"}"
     value = decode(b"[" * depth + opening + members + closing + b"]" * depth)
     for _ in range(depth):
@@ -137,6 +137,6 @@ def _decoded(opening: bytes, members: bytes, depth: int) -> list[Json] | dict[st
 
 
 def _blanks(data: bytes, at: int) -> int:
-    """Where the blanks that begin at `at` end."""
+    """The end of the whitespace that starts at `at`."""
     found = _BLANKS.match(data, at)
     return at if found is None else found.end()

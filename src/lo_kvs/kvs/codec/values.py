@@ -1,4 +1,4 @@
-"""Values and the texts that are stored, with errors that name the key."""
+"""Encode and decode the values of keys, with errors that name the key."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["PIECE_BYTES", "decode", "decode_in_turns", "encode", "encode_old", "
 
 
 def encode(key: str, value: object) -> bytes:
-    """The JSON text of a value for `key`; `NotJSON` names the place and the key."""
+    """The JSON text of a value. `NotJSON` names the key and the path of the invalid part."""
     try:
         return codec.encode(value)
     except NotJSON as error:
@@ -27,7 +27,7 @@ def encode(key: str, value: object) -> bytes:
 
 
 def decode(key: str, data: bytes) -> Json:
-    """The value that `data`, stored under `key`, is the JSON text of, or `CorruptValue`."""
+    """The value of the JSON text `data`, stored under `key`. Raises `CorruptValue`."""
     try:
         return codec.decode(data)
     except ValueError as error:
@@ -35,7 +35,7 @@ def decode(key: str, data: bytes) -> Json:
 
 
 async def decode_in_turns(key: str, data: bytes, turns: Turns | None = None) -> Json:
-    """`decode`, with turns for the event loop where the text is large."""
+    """`decode`; for large texts, it lets other tasks run in between."""
     if len(data) < PIECE_BYTES:
         return decode(key, data)
     try:
@@ -45,7 +45,7 @@ async def decode_in_turns(key: str, data: bytes, turns: Turns | None = None) -> 
 
 
 async def value_in_turns(data: bytes, turns: Turns) -> Json:
-    """`codec.decode(data)`, with turns for the event loop. Raises ValueError."""
+    """`codec.decode(data)`; it lets other tasks run in between. Raises ValueError."""
     pieces = decode_pieces(data)
     while True:
         try:
@@ -58,7 +58,7 @@ async def value_in_turns(data: bytes, turns: Turns) -> Json:
 
 
 def encode_old(value: Json) -> bytes:
-    """The text of a value that was read, even of one that `encode` refuses by now."""
+    """The text of a value that was read, even if `encode` no longer accepts it."""
     try:
         return codec.encode(value)
     except NotJSON:

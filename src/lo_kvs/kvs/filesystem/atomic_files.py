@@ -1,16 +1,16 @@
-"""Files that change whole or not at all, between processes and through crashes.
+"""AtomicFiles: replaces one or several files atomically, across processes and crashes.
 
-A change of one file is a temporary file, flushed, and renamed over the old one. A change of
-several files first writes them all as temporary files, then a journal that lists the
-renames; once the journal stands, the change is made, and whoever finds a journal whose
-owner is gone carries its renames out. Layout of the store's own folder:
+To change one file, write a temporary file, flush it, and rename it over the old one. To change
+several files, write all of them as temporary files, then write a journal that lists the
+renames. The change is committed when the journal exists. Any process that finds a journal whose
+owner is gone executes its renames. Layout of the store's own folder:
 
-    .lo_kvs/format.json    the layout's version and options
-    .lo_kvs/locks/3f       locked with flock while a key of that number is changed
+    .lo_kvs/format.json    version and options of the layout
+    .lo_kvs/locks/3f       locked with flock while a key with that lock number is changed
     .lo_kvs/tmp/           files that are not renamed yet
     .lo_kvs/journal/       {"renames": [[temporary name or null, path], …]}
 
-Everything here blocks; `FilesystemKVS` calls it in threads.
+All functions here block; `FilesystemKVS` calls them in threads.
 """
 
 from __future__ import annotations
@@ -48,18 +48,18 @@ __all__ = ["LOCKS", "OWN_FOLDER", "AtomicFiles", "Interrupted"]
 
 logger = logging.getLogger(__name__)
 
-TMP_AGE_MAX_S: Final = 3600.0  # a temporary file this old, in no journal, was left by a crash
+TMP_AGE_MAX_S: Final = 3600.0  # an older temporary file that no journal lists is from a crash
 
 
 class Interrupted(OSError):
-    """A change failed after it was begun: it is made, or its journal stands and makes it."""
+    """A change failed after its commit point: it is made, or its journal will complete it."""
 
 
 class AtomicFiles:
-    """The files below one folder, named by relative paths.
+    """The files below one folder, addressed by relative paths.
 
-    subdirs  whether the store's names have folders: a journal may name no others
-    group    whether users of one group share the folder, and complete each other's changes
+    subdirs  whether file names may have folders; journals are checked against this
+    group    whether the users of one group share the folder and complete each other's changes
     """
 
     def __init__(
@@ -71,12 +71,12 @@ class AtomicFiles:
         self._fsync = fsync
         self._group = group
         self._locks = Locks(self.folder)
-        self._journals()  # one that is refused stops the start, not only the first call
+        self._journals()  # an invalid journal fails here, at startup, not in the first call
         if self.folder.writable:
             self._remove_stale()
 
     def read(self, path: PurePosixPath) -> bytes | None:
-        """The bytes of a file, old or new and never a mixture, or `None` without one."""
+        """The bytes of a file, either old or new, never a mix. `None` if it does not exist."""
         name = str(path)
         self.folder.check_above(name)
         try:
@@ -86,12 +86,12 @@ class AtomicFiles:
 
     @contextlib.contextmanager
     def locked(self, paths: Iterable[PurePosixPath]) -> Iterator[None]:
-        """Nobody else changes these files meanwhile, in this process or another."""
+        """Lock these files against changes by other threads and processes."""
         named = set(paths)
         wanted = {lock_number(path) for path in named}
         while True:
             with self._locks.holding(wanted):
-                # What a crash left half done is finished before anybody builds on it.
+                # Complete what a crash left unfinished before anything builds on it.
                 missing = self._recover(wanted, named)
                 if not missing:
                     yield
@@ -99,10 +99,10 @@ class AtomicFiles:
             wanted |= missing
 
     def replace(self, files: Mapping[PurePosixPath, bytes | None]) -> None:
-        """Replace (or, with `None`, remove) all of these files or none; hold their locks.
+        """Replace (or remove, for `None`) all of these files or none. The caller holds the locks.
 
-        Raises `OSError` where nothing was changed, `Interrupted` where the change was
-        begun; one of several files will be completed by the next one who comes by.
+        Raises `OSError` if nothing was changed, and `Interrupted` if the change was already
+        committed: the next process that uses one of these files completes it.
         """
         renames: Renames = []
         journal = f"{self.folder.journals}/{uuid.uuid4().hex}" if len(files) > 1 else None
@@ -117,7 +117,7 @@ class AtomicFiles:
                 self._write_journal(journal, renames)
         except BaseException as error:
             try:
-                # The journal first: without the files that it names it must not be found.
+                # Remove the journal first: it must never exist without the files it lists.
                 if journal is not None:
                     _remove(journal)
                 for name, _ in renames:
@@ -136,10 +136,10 @@ class AtomicFiles:
             raise Interrupted(*error.args) from error
 
     def recover(self, paths: Iterable[PurePosixPath] | None = None) -> None:
-        """Finish what crashed writers left half done; the changes of live ones are left.
+        """Complete the changes of crashed writers; leave those of running ones alone.
 
-        paths  only changes of one of these files; `None`: all. A change of other files that
-               cannot be finished now then keeps nobody from reading.
+        paths  only changes that include one of these files (`None`: all). So a broken change
+               of other files does not block reading.
         """
         wanted = None if paths is None else set(paths)
         for journal, renames in self._journals():
@@ -155,10 +155,10 @@ class AtomicFiles:
     # -- journals ----------------------------------------------------------------------
 
     def _recover(self, held: set[int], named: set[PurePosixPath]) -> set[int]:
-        """Finish each journal that touches the held locks; returns locks that lack for it.
+        """Complete each journal that needs one of the held locks; return the missing locks.
 
-        The owner of such a journal is gone: alive, it would hold one of these locks. That of
-        another user is left, and keeps only those waiting who change the same files.
+        The owner of such a journal is gone: a running owner would hold one of these locks. The
+        journal of another user is not touched; it blocks only changes of the same files.
         """
         missing: set[int] = set()
         for journal, renames in self._journals():
@@ -180,7 +180,7 @@ class AtomicFiles:
         try:
             with os.scandir(self.folder.journals) as entries:
                 paths = [f"{self.folder.journals}/{entry.name}" for entry in entries]
-        except FileNotFoundError:  # a backup without empty folders
+        except FileNotFoundError:  # a backup that dropped empty folders
             return []
         for path in paths:
             journal = self._read_journal(path)
@@ -194,15 +194,19 @@ class AtomicFiles:
             return journal
         if not self._is_ours(journal):
             raise of_another_user(journal)
-        # Without `fsync` a power cut may leave an empty one: nobody knows its change.
-        logger.warning("%r is damaged and was removed; its change may be half done", path)
+        # Without `fsync`, a power failure can leave an empty journal: its change is unknown.
+        logger.warning(
+            "Removed the journal %r: it is empty (power failure without fsync?). "
+            "Its change may be incomplete",
+            path,
+        )
         _remove(path)
         return None
 
     def _write_journal(self, journal: str, renames: Renames) -> None:
         name = self._write_tmp(journal_text(renames), self.folder.rights.file)
         try:
-            self.folder.flush(self.folder.tmp)  # what the journal names is there once it is
+            self.folder.flush(self.folder.tmp)  # the files reach the disk before the journal
             os.rename(self._tmp(name), journal)
         except OSError:
             _remove(self._tmp(name))
@@ -210,17 +214,21 @@ class AtomicFiles:
         self.folder.flush(self.folder.journals)
 
     def _finish(self, path: str) -> None:
-        """Carry a journal out, once more where somebody had begun to."""
+        """Execute a journal; another process may have executed part of it."""
         journal = self._read_journal(path)
         renames = (journal and journal.renames) or []
         for name, file in renames:
-            # The folder was made before the journal; others may have removed it since.
+            # The folder existed when the journal was written; it may have been removed since.
             place = self._place(file)
             if name is None or check_regular(self._tmp(name)) is not None:
                 self._rename([(name, file)])
-            elif check_regular(place) is None:  # else it was renamed before the crash
-                # Without `fsync` a power cut may take it; nobody must wait for it for ever.
-                logger.warning("%s is lost: what %r names is not there", file, path)
+            elif check_regular(place) is None:  # otherwise it was renamed before the crash
+                # Without `fsync`, a power failure can lose the file. Do not wait forever for it.
+                logger.warning(
+                    "%s is lost: the temporary file that the journal %r lists does not exist",
+                    file,
+                    path,
+                )
         self._flush_parents(renames)
         _remove(path)
 
@@ -230,7 +238,7 @@ class AtomicFiles:
         return f"{self.folder.tmp}/{name}"
 
     def _place(self, path: PurePosixPath) -> str:
-        """Where a file is, in a folder that is made if need be."""
+        """The absolute path of a file. Creates its folder if necessary."""
         place = f"{self._root}/{path}"
         if len(path.parts) > 1:
             self.folder.check_above(str(path))
@@ -265,10 +273,10 @@ class AtomicFiles:
         return name
 
     def _remove_stale(self) -> None:
-        """Remove what crashed writers left. The clock alone does not tell: it may be wrong.
+        """Remove temporary files of crashed writers. Their age is not enough: clocks can be wrong.
 
-        Whoever writes temporary files holds a lock until they are renamed or in a journal. So
-        they are looked through with all locks held, or not at all this time.
+        A writer holds a lock until its temporary files are renamed or listed in a journal. So
+        the files are removed only while all locks are held. If a lock is taken, skip it this time.
         """
         old = self._old_files()
         if not old:
@@ -283,7 +291,9 @@ class AtomicFiles:
         except JournalRefused:
             raise
         except OSError as error:
-            logger.warning("%r: leftovers of crashes were not removed: %s", self._root, error)
+            logger.warning(
+                "cannot remove the temporary files of crashed writers in %r: %s", self._root, error
+            )
 
     def _old_files(self) -> set[str]:
         old = set()

@@ -3,12 +3,12 @@
     Internal,w.count,STUDENT:s1       ->  ^I^nternal,w.count,^STUDENT%3a^s1.json
     notes/2026/essay  (with subdirs)  ->  _notes/_2026/essay.json
 
-Lower-case letters, digits and a few signs stand for themselves. `^` switches between lower
-and upper case, so that names differ where file systems do not tell `A` from `a`. All else
-is `%xx` per UTF-8 byte, among it a leading `.` or `_` and a trailing `.`, which some systems
-drop. Files never begin with an underscore, folders always do, so `_foo` and `foo/…` never
-meet. A name that would be too long is a
-digest, `%%<sha256>.json`, with the key's text in a `.key` file beside it.
+Lower-case letters, digits and some punctuation are kept. `^` switches between lower and upper
+case, so that names also differ on case-insensitive file systems. Every other character is
+written as `%xx` per UTF-8 byte, and so are a leading `.` or `_` and a trailing `.`, which some
+systems drop. File names never start with an underscore and folder names always do, so `_foo`
+and `foo/…` never collide. If a name would be too long, the file is named by a digest,
+`%%<sha256>.json`, and a `.key` file beside it holds the key.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import Final
 
 from lo_kvs.kvs.filesystem.regular_files import FILE_BYTES_MAX, read_regular
 
-#: Longest escaped part: 255 bytes is the limit of the usual file systems, less our suffix.
+#: Longest escaped part: common file systems allow 255 bytes, including our suffix.
 PART_LENGTH_MAX: Final = 240
-#: Longest relative path; system calls take 4,096 bytes, with the folder's own path.
+#: Longest relative path; system calls take 4,096 bytes, including the path of the folder.
 PATH_LENGTH_MAX: Final = 1024
 
 VALUE_SUFFIX: Final = ".json"
@@ -30,14 +30,14 @@ KEY_SUFFIX: Final = ".key"
 
 _DIGEST_FILE: Final = re.compile(r"%%[0-9a-f]{64}\.(json|key)")
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.,=+@~()[]")
-# Windows takes these, with any extension, for devices.
+# Windows treats these names as devices, with any extension.
 _DEVICES = frozenset(
     ["con", "prn", "aux", "nul"] + [f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10)]
 )
 
 
 def path_of(key: str, *, subdirs: bool) -> PurePosixPath:
-    """Where the value of `key` lies, relative to the store's folder."""
+    """The path of the file with the value of `key`, relative to the store's folder."""
     *folders, name = key.split("/") if subdirs else [key]
     parts = ["_" + _escape(folder) for folder in folders] + [_escape(name) + VALUE_SUFFIX]
     too_long = max(map(len, parts)) > PART_LENGTH_MAX or sum(map(len, parts)) > PATH_LENGTH_MAX
@@ -45,14 +45,14 @@ def path_of(key: str, *, subdirs: bool) -> PurePosixPath:
 
 
 def is_digest(path: PurePosixPath) -> bool:
-    """Whether the key is not in the name, but in a `.key` file beside the value."""
+    """Whether the name is a digest, so that the key is in a `.key` file beside the value."""
     return path.name.startswith("%%")
 
 
 def key_of(path: PurePosixPath, root: Path, *, subdirs: bool) -> str | None:
-    """The key whose value lies at `path`, or `None` where the file is none of the store's.
+    """The key whose value is in the file `path`, or `None` if it is not a file of the store.
 
-    Raises `OSError` where the file with the key's text cannot be read.
+    Raises `OSError` if the file that holds the key cannot be read.
     """
     if not is_digest(path):
         return _key_in_name(path, subdirs=subdirs)
@@ -67,7 +67,7 @@ def key_of(path: PurePosixPath, root: Path, *, subdirs: bool) -> str | None:
 
 
 def is_store_path(path: str, *, subdirs: bool) -> bool:
-    """Whether a store makes files of this name: for a value, or for the text of a key."""
+    """Whether a store creates files with this name, for a value or for a key."""
     if path.startswith("%%"):
         return _DIGEST_FILE.fullmatch(path) is not None
     found = PurePosixPath(path)
@@ -80,7 +80,7 @@ def _key_in_name(path: PurePosixPath, *, subdirs: bool) -> str | None:
     try:
         parts = [_unescape(part.removeprefix("_")) for part in path.parts[:-1]]
         key = "/".join([*parts, _unescape(path.name.removesuffix(VALUE_SUFFIX))])
-        # Only the one name that a key has is its name; anything like it is by others.
+        # Each key has exactly one name; a similar name is a file of another program.
         return key if path_of(key, subdirs=subdirs) == path else None
     except ValueError:
         return None

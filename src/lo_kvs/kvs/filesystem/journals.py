@@ -1,11 +1,11 @@
-"""Journals: the renames of a change of several files, and which of them may be carried out.
+"""Journals: read, write and validate the list of renames of a multi-file change.
 
     {"renames": [[temporary name or null, path], …]}
 
-A journal deletes and replaces files, and anybody who can write to the folder can put one there.
-So it may name only what the store itself makes: temporary names of 32 hexadecimal digits, and
-paths that `path_of` makes. Anything else is refused, left where it is, and stops the store until
-somebody has looked at it.
+A journal replaces and deletes files, and any user who can write to the folder can create one.
+So a journal may list only names that the store itself creates: temporary names of 32
+hexadecimal digits, and paths that `path_of` returns. Any other journal is refused and left in
+place. The store raises an error until an administrator has removed it.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from lo_kvs.kvs.errors import shorten
 from lo_kvs.kvs.filesystem.file_names import is_store_path
 from lo_kvs.kvs.filesystem.regular_files import read_regular
 
-#: Some 15,000 files with the longest of names. Larger ones are neither written nor read.
+#: About 15,000 files with the longest names. Larger journals are neither written nor read.
 JOURNAL_BYTES_MAX: Final = 16 * 1024 * 1024
 
-#: What a change comes to: temporary names, `None` for a removal, and the files' paths.
+#: The renames of a change: a temporary name (`None`: remove the file) and the file's path.
 Renames: TypeAlias = list[tuple[str | None, PurePosixPath]]
 
 _TMP_NAME: Final = re.compile(r"[0-9a-f]{32}")
 
 
 class JournalRefused(OSError):
-    """A journal that this process does not carry out."""
+    """A journal that this process does not execute."""
 
 
 class Journal(NamedTuple):
-    """A journal that was read.
+    """The content of a journal file.
 
-    renames  `None` where the file is empty: a power cut without `fsync` leaves it so
-    owner    the user who wrote it
+    renames  `None` if the file is empty, as after a power failure without `fsync`
+    owner    the ID of the user who wrote it
     """
 
     path: str
@@ -47,18 +47,18 @@ class Journal(NamedTuple):
 
 
 def journal_text(renames: Renames) -> bytes:
-    """The content of the journal of a change."""
+    """The content of the journal file for a change."""
     text = json.dumps({"renames": [[name, str(path)] for name, path in renames]}).encode()
     if len(text) > JOURNAL_BYTES_MAX:
-        raise OSError(errno.EFBIG, f"{len(renames):,} files are too many for one change")
+        raise OSError(errno.EFBIG, f"too many files for one change: {len(renames):,}")
     return text
 
 
 def read_journal(path: str, *, subdirs: bool) -> Journal | None:
-    """The journal at `path`, or `None` where its owner has just finished.
+    """The journal at `path`, or `None` if its owner has just completed it.
 
-    Raises `JournalRefused` where it is none that this store writes, `OddFile` where it is no
-    regular file.
+    Raises `JournalRefused` if this store would not write such a journal, and `OddFile` if it is
+    not a regular file.
     """
     try:
         text, found = read_regular(path, JOURNAL_BYTES_MAX)
@@ -73,9 +73,9 @@ def of_another_user(journal: Journal) -> JournalRefused:
     """The error for the unfinished change of another user."""
     return JournalRefused(
         errno.EPERM,
-        f"the change in {shorten(journal.path, 300)} was begun by user {journal.owner}, and "
-        f"user {os.geteuid()} does not complete it. Open the store as user {journal.owner}, or "
-        "set `group: true` if these users share the store",
+        f"the unfinished change in {shorten(journal.path, 300)} was begun by user "
+        f"{journal.owner}; user {os.geteuid()} cannot complete it. Open the store as user "
+        f"{journal.owner}, or set `group: true` if these users share the store",
     )
 
 
@@ -90,7 +90,7 @@ def _renames(path: str, text: bytes, *, subdirs: bool) -> Renames:
     renames = [_rename(path, item, subdirs=subdirs) for item in listed]
     names = [name for name, _ in renames if name is not None]
     if len(set(names)) < len(names) or len({item for _, item in renames}) < len(renames):
-        raise _refused(path, "it names a file twice")
+        raise _refused(path, "it lists a file twice")
     return renames
 
 
@@ -108,6 +108,6 @@ def _rename(journal: str, item: Any, *, subdirs: bool) -> tuple[str | None, Pure
 def _refused(journal: str, reason: str) -> JournalRefused:
     return JournalRefused(
         errno.EINVAL,
-        f"the journal {shorten(journal, 300)} is refused: {reason}. Nothing of it was carried "
-        "out. Find out who put it there; remove it if no program of yours did",
+        f"the journal {shorten(journal, 300)} is refused: {reason}. None of it was executed. "
+        "Find out which program created it; remove it if it is not yours",
     )

@@ -1,4 +1,4 @@
-"""Locks between processes: `flock` on files with the numbers of keys."""
+"""Locks between processes: `flock` on a fixed set of numbered lock files."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ except ImportError:  # Windows
 
 logger = logging.getLogger(__name__)
 
-LOCKS: Final = 64  # lock files; keys share them, so their number stays bounded
-#: Whether this system has the locks that a filesystem store needs.
+LOCKS: Final = 64  # number of lock files; keys share them
+#: Whether this system has the file locks that a filesystem store needs.
 AVAILABLE: Final = fcntl is not None
 
 
 def lock_number(path: PurePosixPath) -> int:
-    """The number of the lock for a file."""
+    """The number of the lock file for `path`."""
     return zlib.crc32(str(path).encode()) % LOCKS
 
 
@@ -40,15 +40,15 @@ class Locks:
 
     @contextlib.contextmanager
     def holding(self, numbers: Iterable[int], *, wait: bool = True) -> Iterator[None]:
-        """Hold these locks. Without `wait`, `BlockingIOError` where somebody holds one."""
+        """Hold these locks. Without `wait`, raises `BlockingIOError` if one is taken."""
         operation = fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB)
         with contextlib.ExitStack() as held:
-            for number in sorted(numbers):  # one order for all: nobody waits in a circle
+            for number in sorted(numbers):  # always in the same order, to avoid deadlocks
                 held.callback(_unlock, self._take(self._path(number), operation))
             yield
 
     def held(self, numbers: Iterable[int]) -> bool:
-        """Whether somebody holds one of these locks. Nothing is made, and nobody waits."""
+        """Whether one of these locks is taken. Creates no file and does not wait."""
         for number in numbers:
             try:
                 lock, _ = open_regular(self._path(number), os.O_RDONLY)
@@ -70,13 +70,13 @@ class Locks:
             lock, found = self._open(path)
             try:
                 fcntl.flock(lock, operation)
-                # A lock on a file that was removed or replaced meanwhile keeps nobody out.
+                # A lock on a file that was removed or replaced meanwhile has no effect.
                 now = os.stat(path, follow_symlinks=False)
                 if (now.st_dev, now.st_ino) == (found.st_dev, found.st_ino):
                     if now.st_nlink == 1:
                         return lock
-                    # A hard link may be another lock as well, and stop its own holder. Those
-                    # who wait for it here see that it was replaced.
+                    # A hard link could be another lock file as well, and block its own holder.
+                    # Other processes that wait for it notice that it was replaced.
                     os.unlink(path)
             except FileNotFoundError:
                 pass
@@ -93,14 +93,14 @@ class Locks:
         except OSError as error:
             if error.errno not in {errno.EACCES, errno.EROFS}:
                 raise
-            # flock needs no right to write, but for NFS: another user's file will do.
+            # flock needs no write permission (except on NFS): read another user's file.
             return open_regular(path, os.O_RDONLY)
 
     def _make(self, path: str) -> tuple[int, os.stat_result]:
         rights = self._folder.rights
         try:
             lock, found = open_regular(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, rights.file)
-        except FileExistsError:  # somebody else was faster
+        except FileExistsError:  # another process created it first
             return self._open(path)
         try:
             give(lock, rights, rights.file)
@@ -111,10 +111,10 @@ class Locks:
 
 
 def _unlock(lock: int) -> None:
-    """Close a lock's file. That unlocks it whatever `close` answers (Linux, BSD), and nothing
-    was written to it: a failure must not be taken for one of the change that was made.
+    """Close a lock file. This releases the lock even if `close` fails (Linux, BSD), and nothing
+    was written to it. So an error here must not be reported as a failed change.
     """
     try:
         os.close(lock)
     except OSError as error:
-        logger.warning("a lock was closed with an error: %s", error)
+        logger.warning("error while closing a lock file (the lock is released): %s", error)

@@ -1,8 +1,8 @@
-"""Regular files and real folders only: what stands in their place is refused.
+"""Open only regular files and real folders; refuse links, FIFOs, sockets and devices.
 
-A store's folder may hold what others put there. A link leads elsewhere, a FIFO blocks the
-thread that opens it, a device never ends. So links are not followed, nothing is waited for,
-and sizes are bounded. Hard links are harmless: a file is never changed in place.
+Other programs can put anything into a store's folder. A link points elsewhere, opening a FIFO
+blocks the thread, and a device has no end. So links are not followed, opening never waits, and
+sizes are limited. Hard links are harmless: a file is never changed in place.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _KINDS = (
 
 
 class OddFile(OSError):
-    """Something other than what the store makes is in the place of a file or a folder."""
+    """A path of the store is of the wrong type, such as a link where a file should be."""
 
 
 def open_regular(path: str, flags: int, mode: int = 0o600) -> tuple[int, os.stat_result]:
-    """Open a regular file without following a link or waiting; its number and its `fstat`.
+    """Open a regular file; return its descriptor and `fstat`. Never follows a link or waits.
 
     Raises `OddFile` for anything else.
     """
@@ -39,7 +39,7 @@ def open_regular(path: str, flags: int, mode: int = 0o600) -> tuple[int, os.stat
     try:
         file = os.open(path, flags, mode)
     except OSError as error:
-        # A link, a socket, a FIFO that nobody reads, a folder that is opened for writing.
+        # A link, a socket, a FIFO without a reader, or a folder opened for writing.
         if error.errno in {errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EISDIR}:
             check_regular(path)
         raise
@@ -51,7 +51,7 @@ def open_regular(path: str, flags: int, mode: int = 0o600) -> tuple[int, os.stat
 
 
 def as_file(file: int, mode: str) -> IO[bytes]:
-    """The open file with this number as an object, which closes it."""
+    """Wrap an open file descriptor in a file object, which then owns it."""
     try:
         return os.fdopen(file, mode)
     except BaseException:
@@ -65,13 +65,14 @@ def read_regular(path: str, most: int) -> tuple[bytes, os.stat_result]:
     with as_file(number, "rb") as file:
         if found.st_size > most:
             raise OSError(
-                errno.EFBIG, f"{shorten(path, 300)} has {found.st_size:,} bytes, over {most:,}"
+                errno.EFBIG,
+                f"{shorten(path, 300)} has {found.st_size:,} bytes, over the limit of {most:,}",
             )
         return file.read(), found
 
 
 def check_regular(path: str) -> os.stat_result | None:
-    """The `lstat` of a regular file, `None` where there is nothing; else raises `OddFile`."""
+    """The `lstat` of a regular file; `None` if nothing is there. Otherwise raises `OddFile`."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:
@@ -82,7 +83,7 @@ def check_regular(path: str) -> os.stat_result | None:
 
 
 def check_folder(path: str) -> bool:
-    """Whether there is a folder at `path`; raises `OddFile` for a link or anything else."""
+    """Whether `path` is a folder; `False` if nothing is there. Otherwise raises `OddFile`."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:
@@ -93,14 +94,14 @@ def check_folder(path: str) -> bool:
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder. Raises `OddFile` where it is a link to one."""
+    """Whether an entry is a folder. Raises `OddFile` if it is a link to one."""
     if entry.is_symlink() and entry.is_dir():
         raise odd_file(entry.path, entry.stat(follow_symlinks=False), "a folder")
     return entry.is_dir(follow_symlinks=False)
 
 
 def odd_file(path: str, found: os.stat_result, wanted: str) -> OddFile:
-    """The error for what is found where the store wants a file or a folder of its own."""
+    """The error for a path that is not of the `wanted` type."""
     kind = next((name for test, name in _KINDS if test(found.st_mode)), "a device")
     return OddFile(
         errno.EINVAL, f"{shorten(path, 300)} is {kind}, not {wanted}; move it out of the store"

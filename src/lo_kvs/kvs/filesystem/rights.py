@@ -1,8 +1,8 @@
-"""Owner and modes of the files that a store makes: they follow the store's folder.
+"""Owner and mode of the files that a store creates: they follow the store's folder.
 
-A folder that the store makes is for its user alone (0700), or for a group (2770). A folder
-that is there keeps its rights, and what is made in it gets the same ones: 0750 gives files of
-0640. Nobody else may ever write. The umask plays no part.
+A folder that the store creates is private to its user (0700) or shared by a group (2770). An
+existing folder keeps its permissions, and new files inherit them: a folder of mode 0750 gives
+files of mode 0640. Other users never get write permission. The umask is ignored.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ SHARED: Final = 0o2770  # set-group-ID: new files belong to the folder's group
 
 
 class Rights(NamedTuple):
-    """What new files and folders get.
+    """Mode and owner of new files and folders.
 
-    owner  user and group, where root works in the folder of another user: that one has to be
-           able to go on. Else `None`: they belong to who makes them.
+    owner  user and group, if root works in the folder of another user, so that this user can
+           continue afterwards. Otherwise `None`: the process that creates a file owns it.
     """
 
     folder: int
@@ -30,12 +30,12 @@ class Rights(NamedTuple):
 
     @property
     def shared(self) -> bool:
-        """Whether the users of a group may write."""
+        """Whether the group has write permission."""
         return bool(self.file & stat.S_IWGRP)
 
 
 def rights_in(folder: os.stat_result) -> Rights:
-    """The rights of what is made in a store's folder."""
+    """The permissions of new files in a store's folder."""
     of_folder = stat.S_IMODE(folder.st_mode) & 0o2775 | PRIVATE
     for_another = os.geteuid() == 0 and folder.st_uid != 0
     owner = (folder.st_uid, folder.st_gid) if for_another else None
@@ -43,10 +43,10 @@ def rights_in(folder: os.stat_result) -> Rights:
 
 
 def mode_at(path: str, rights: Rights) -> int:
-    """The mode for the next file at `path`: that of the present one, which somebody may have set.
+    """The mode for the next file at `path`: that of the current file, which a user may have set.
 
-    Not where the file belongs to a stranger, who could open what we write to others.
-    Raises `OddFile` where there is no regular file.
+    A file of an unknown owner does not count: its mode could expose what we write.
+    Raises `OddFile` if `path` is not a regular file.
     """
     found = check_regular(path)
     if found is None:
@@ -57,14 +57,14 @@ def mode_at(path: str, rights: Rights) -> int:
 
 
 def give(file: int, rights: Rights, mode: int) -> None:
-    """Give an open file or folder its owner and mode."""
+    """Set the owner and mode of an open file or folder."""
     if rights.owner is not None:
         os.fchown(file, *rights.owner)
     os.fchmod(file, mode)
 
 
 def make_folder(path: str, rights: Rights) -> None:
-    """Make a folder with the store's rights; nothing is done where something is there."""
+    """Create a folder with the store's permissions; do nothing if the path exists."""
     try:
         os.mkdir(path, rights.folder)
     except FileExistsError:

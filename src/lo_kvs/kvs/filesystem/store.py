@@ -1,4 +1,4 @@
-"""FilesystemKVS: a JSON file for each key."""
+"""FilesystemKVS: a store that keeps one JSON file per key."""
 
 from __future__ import annotations
 
@@ -43,21 +43,21 @@ MARKER_BYTES_MAX: Final = 4096
 
 
 class FilesystemKVS(Store):
-    """Keeps each value as a JSON file below `path`; it survives restarts.
+    """Keeps each value as a JSON file below `path`; values survive restarts.
 
-    path     the folder; it is made where there is none
-    subdirs  whether `a/b` lies in a folder `_a`; a folder keeps to what it was made with
-    fsync    whether a change is on the disk when it is acknowledged (default), or only
-             safe from a crash of the process
-    group    whether users of one group share the folder: it is made for them (mode 2770, else
-             0700), and they complete each other's changes after a crash
+    path     the folder; it is created if it does not exist
+    subdirs  whether the key `a/b` is in a folder `_a`; fixed when the store is created
+    fsync    `True` (default): an acknowledged change is on the disk and survives a power failure.
+             `False`: it survives only a crash of the process
+    group    whether the users of one group share the folder: it is created with mode 2770
+             (otherwise 0700), and they complete each other's changes after a crash
 
-    A folder that is there keeps its rights, and new files follow them. One that holds other
-    things is refused. A user who may only read can open the store and read.
+    An existing folder keeps its permissions, and new files follow them. A folder with other
+    content is refused. A user with read permission only can open the store and read.
 
-    Several processes on one machine may share the folder: changes take a lock for each key
-    (flock, so not on every network file system). The work is done in threads; the event
-    loop is never blocked. Raises `KVSError` where the folder cannot be used.
+    Several processes on one machine may share the folder: a change locks its keys with flock,
+    which not every network file system supports. All work is done in threads, so the event
+    loop is never blocked. Raises `KVSError` if the folder cannot be used.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class FilesystemKVS(Store):
             )
         self._subdirs = subdirs
         try:
-            self._root = expand_path(path).absolute()  # the working folder may change
+            self._root = expand_path(path).absolute()  # the working directory may change
         except ValueError as error:
             raise KVSError(f"{os.fspath(path)} cannot hold a store: {error}") from None
         try:
@@ -127,7 +127,7 @@ class FilesystemKVS(Store):
             raise Unavailable(f"cannot read from {self._root}: {_reason(error)}") from error
 
     def _look(self) -> None:
-        """Check the format again where another folder is in the place of the opened one."""
+        """Check the format again if the folder was replaced since the store was opened."""
         if not self._files.folder.look():
             try:
                 self._check_format()
@@ -158,19 +158,19 @@ class FilesystemKVS(Store):
             return OutcomeUnknown(f"writing to {self._root} was interrupted: {_reason(error)}")
         except OSError as error:
             reason = _reason(error)
-            return Unavailable(f"cannot write to {self._root}: {reason}; nothing was changed")
+            return Unavailable(f"cannot write to {self._root}: {reason}. Nothing was changed")
 
     def _keys(self) -> Iterator[str]:
         self._look()
         self._files.recover()
-        folders = [""]  # relative, still to be looked at
+        folders = [""]  # relative paths that are still to be listed
         while folders:
             folder = folders.pop()
             with os.scandir(self._root / folder) as entries:
                 for entry in entries:
                     path = folder + entry.name
                     if self._subdirs and entry.name.startswith("_") and is_folder(entry):
-                        if len(path) <= 2 * PATH_LENGTH_MAX:  # no key lies any deeper
+                        if len(path) <= 2 * PATH_LENGTH_MAX:  # no key has a longer path
                             folders.append(path + "/")
                     elif not entry.is_dir(follow_symlinks=False):
                         key = key_of(PurePosixPath(path), self._root, subdirs=self._subdirs)
@@ -192,16 +192,16 @@ class FilesystemKVS(Store):
             found = None
         if not isinstance(found, dict):
             raise KVSError(
-                f"{marker} is damaged: it should say {json.dumps(made)}, or `subdirs` the other "
-                "way round where the store was made so"
+                f"{marker} is damaged. Expected: {json.dumps(made)} (with the `subdirs` that the "
+                "store was created with)"
             )
         if found != made:
             raise KVSError(
-                f"{self._root} was made with {shorten(found)}, not with {made}: other names for "
-                "the same keys. Use the same `subdirs`, or dump the store and load it elsewhere"
+                f"{self._root} was created with {shorten(found)}, not with {made}, so its files "
+                "have other names. Use the same `subdirs`, or dump the store and load it elsewhere"
             )
 
 
 def _reason(error: OSError) -> object:
-    """What an error says: the system's need the file's name, ours have it."""
+    """The text of an error: with the file name for system errors; ours already contain it."""
     return error if error.filename else error.strerror or error

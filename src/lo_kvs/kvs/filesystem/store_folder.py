@@ -1,4 +1,4 @@
-"""The folder of a filesystem store: making it, knowing it, and whether it is still the same."""
+"""StoreFolder: creates and identifies the folder of a filesystem store."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ logger = logging.getLogger(__name__)
 
 OWN_FOLDER: Final = ".lo_kvs"
 MARKER: Final = "format.json"
-#: What may lie in a folder that becomes a store: none of it looks like a value.
+#: Names that may exist in a folder that becomes a store; none of them looks like a value.
 HARMLESS: Final = frozenset({OWN_FOLDER, "lost+found", ".gitignore", ".gitkeep"})
-#: What a failed attempt to write into a folder raises when it may only be read.
+#: Errors of a write into a read-only folder.
 _READ_ONLY: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 class ForeignFolder(OSError):
-    """The folder belongs to something else than a store, or is not shared as it should be."""
+    """The folder is not a store, or its group permissions do not fit `group`."""
 
 
 class StoreFolder:
-    """The folder below which a store keeps its files.
+    """The folder in which a store keeps its files.
 
-    group   whether users of one group share it; only then is its rights' group looked at
-    rights  what new files and folders in it get
+    group   whether the users of one group share it; only then its group permissions are checked
+    rights  mode and owner of new files and folders in it
     """
 
     def __init__(self, root: Path, *, fsync: bool, group: bool) -> None:
@@ -45,16 +45,16 @@ class StoreFolder:
         if not self._is_store():
             self._make(root)
         self.rights = self._take_over()
-        #: Whether this process may write here; a store can be opened to be read.
+        #: Whether this process may write here; a store can be opened read-only.
         self.writable = all(_is_writable(each) for each in (self.path, self.tmp, self.journals))
         if not self.writable and self._is_store():
-            logger.warning("%s: this user may read the store and not write to it", self.path)
+            logger.warning("%s: opened read-only: this user has no write permission", self.path)
 
     def look(self) -> bool:
-        """Take up the folder's rights; whether it is the folder that was accepted.
+        """Refresh the permissions; return whether this is still the folder that was accepted.
 
-        Another store in its place can be accepted. Anything else there raises `OSError`: it may
-        be the place where a disk is mounted.
+        If another store has replaced it, it can be accepted. Anything else raises `OSError`: it
+        may be an empty mount point.
         """
         found = os.stat(self.path)
         self.rights = rights_in(found)
@@ -62,17 +62,18 @@ class StoreFolder:
             return True
         if not self._is_store():
             raise ForeignFolder(
-                errno.ENOENT, "the folder was replaced by one that is not a store; put it back"
+                errno.ENOENT,
+                "the folder was replaced by one that is not a store. Restore or mount the original",
             )
         self._take_over()
         return False
 
     def accept(self) -> None:
-        """Take the folder that was last looked at for the store's own: its format is known."""
+        """Accept the folder of the last `look` as the store: its format was checked."""
         self._accepted = self._seen
 
     def make(self, folder: str) -> None:
-        """Make a folder below the store's, and those above it. Raises `OddFile` for links."""
+        """Create a folder below the store's, with its parents. Raises `OddFile` for links."""
         if check_folder(folder):
             return
         parent = os.path.dirname(folder)
@@ -83,13 +84,13 @@ class StoreFolder:
         self.flush(parent)
 
     def check_above(self, path: str) -> None:
-        """Raise `OddFile` where a folder above the relative `path` is a link or no folder."""
+        """Raise `OddFile` if a parent of the relative `path` is a link or not a folder."""
         at = path.find("/")
         while at >= 0 and check_folder(f"{self.path}/{path[:at]}"):
             at = path.find("/", at + 1)
 
     def flush(self, folder: str) -> None:
-        """Put a folder's entries on the disk: without that, a rename may not survive a crash."""
+        """Flush a folder's entries to the disk, so that a rename survives a crash."""
         if not self._fsync:
             return
         opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -102,20 +103,21 @@ class StoreFolder:
         return check_folder(self.own) and check_regular(self.marker) is not None
 
     def _make(self, root: Path) -> None:
-        """Make the folder, unless something else lies in it already."""
+        """Create the folder. Raises `ForeignFolder` if it has other content."""
         try:
             with os.scandir(self.path) as entries:
                 others = sorted(entry.name for entry in entries if entry.name not in HARMLESS)
         except FileNotFoundError:
             others = []
             self._make_root(root)
-        # Whoever made the store meanwhile wrote the marker before the first value.
+        # Another process that created the store meanwhile wrote the marker before any value.
         if others and not self._is_store():
             raise ForeignFolder(
                 errno.ENOTEMPTY,
-                f"it is not empty (it holds {others[0][:80]!r}) and has no {OWN_FOLDER}/{MARKER}, "
-                "so it is not a store. Name an empty folder, or one that does not exist. If it "
-                f'is a store that lost this file, put {{"version": 1, "subdirs": false}} there',
+                f"it is not empty (it contains {others[0][:80]!r}) and has no "
+                f"{OWN_FOLDER}/{MARKER}, so it is not a store. Choose an empty folder, or one that "
+                "does not exist. If it is a store that lost this file, create the file with "
+                '{"version": 1, "subdirs": false}',
             )
 
     def _make_root(self, root: Path) -> None:
@@ -129,13 +131,13 @@ class StoreFolder:
             self.flush(str(each.parent))
 
     def _take_over(self) -> Rights:
-        """Check the store's own folders, and note which folder it is."""
+        """Check the store's own folders, and record the identity of the folder."""
         found = os.stat(self.path)
         self.rights = rights = rights_in(found)
         if self._group and not rights.shared:
             raise ForeignFolder(
                 errno.EPERM,
-                "its group may not write to it, and `group` is true. "
+                "`group` is true, but the folder's group has no write permission. "
                 f"Run: chmod -R g+rwX,o= {self.path!r}; find {self.path!r} -type d "
                 "-exec chmod g+s '{}' +",
             )
@@ -143,7 +145,7 @@ class StoreFolder:
             try:
                 self.make(folder)
             except OSError as error:
-                # A backup without empty folders can be read.
+                # A backup that dropped empty folders can still be read.
                 if error.errno not in _READ_ONLY or not self._is_store():
                     raise
         self._seen = (found.st_dev, found.st_ino)

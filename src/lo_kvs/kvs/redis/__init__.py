@@ -1,1 +1,1 @@
-"""TODO."""
+"""The stores on Redis: PersistentRedisKVS and EphemeralRedisKVS."""

@@ -1,4 +1,4 @@
-"""How the changes of a store on Redis leave in groups."""
+"""BatchLimits: how a store on Redis groups its commits, and how many commits overlap."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Final
 from lo_kvs.kvs.errors import KVSError
 from lo_kvs.redis_connection import RedisSettings
 
-#: Commits overlap in this many lanes, each a connection and a writer of its own.
+#: The number of lanes: commits that overlap, each with its own connection and writer.
 LANES: Final = 2
 LANES_MAX: Final = 64
-#: A call is bounded, so that one script never holds the server up for long.
+#: The size of a call is limited, so that one script never blocks the server for long.
 CHANGES: Final = 500
-#: Lua takes some 8,000 values from a table at once; a change has a guard and a detail.
+#: Lua can unpack about 8,000 values of a table at once; a change has a guard and a detail.
 CHANGES_MAX: Final = 4_000
 
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """How many changes leave together, and in how many lanes.
+    """The size of groups, and the number of lanes.
 
-    lanes    commits of one event loop to a single server that overlap; to each node of a
-             cluster there is one lane, whatever is said here
-    changes  of one call of `lua/commit.lua`, at most
+    lanes    how many commits of one event loop to a single server overlap; a cluster always
+             has one lane per node
+    changes  maximum number of changes in one call of `lua/commit.lua`
     """
 
     lanes: int = LANES
@@ -38,7 +38,7 @@ class BatchLimits:
                 raise KVSError(f"`{name}` must be 1 to {most:,}, got {value}")
 
     def check_pool(self, connection: RedisSettings) -> None:
-        """`KVSError` where the pool has too few connections for the lanes."""
+        """Raise `KVSError` if the pool has too few connections for the lanes."""
         least = self.lanes + 2  # one reads, one lists keys
         if not connection.cluster and connection.pool_size < least:
             raise KVSError(

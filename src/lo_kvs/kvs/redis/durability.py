@@ -1,8 +1,8 @@
-"""How safe a change must be before its caller is told that it was made.
+"""Durability: what a commit waits for before it is reported as made.
 
-After a commit the writer waits, on the same connection, until replicas have it (WAIT), or
-until it is on disk, here and there (WAITAOF). What the server does not confirm in time is
-told as `NotReplicated`: the change is made all the same.
+After a commit, the writer waits on the same connection until replicas have it (WAIT), or until
+it is on the disks of the server and of replicas (WAITAOF). If this is not confirmed in time, the
+caller gets `NotReplicated`; the change is made nevertheless.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Durability:
     """What a commit waits for.
 
     replicas  how many replicas must have it
-    aof       whether the server, and those replicas, must have it on disk, in their
+    aof       whether the server and those replicas must have it on disk, in their
               append-only files; needs WAITAOF (Redis 7.2)
-    timeout   seconds that this is waited for
+    timeout   how many seconds to wait
     """
 
     replicas: int = 0
@@ -47,13 +47,13 @@ class Durability:
 
     @property
     def extra_s(self) -> float:
-        """Seconds that a commit may take for it."""
+        """How many seconds longer a commit may take because of it."""
         return self.timeout if self.waits else 0.0
 
     async def check(self, connection: RawConnection) -> None:
-        """Before the first write on a connection: whether the server can confirm at all.
+        """Check on a new connection, before the first write, that the server supports it.
 
-        Raises redis-py's ResponseError where it cannot.
+        Raises redis-py's ResponseError if not.
         """
         try:
             # A connection that has written nothing is answered at once.
@@ -61,18 +61,18 @@ class Durability:
         except ResponseError as error:
             if "unknown command" in str(error) and self.aof:
                 raise ResponseError(
-                    "it has no WAITAOF, which `wait_aof` needs: Redis 7.2 or later. Nothing was "
-                    "written; take the option away, or update the server"
+                    "the server has no WAITAOF, which `wait_aof` needs (Redis 7.2 or later). "
+                    "Nothing was written. Remove the option, or update the server"
                 ) from error
             raise
 
     async def confirm(self, connection: RawConnection) -> NotReplicated | None:
-        """Wait for what was written on this connection; what could not be confirmed in time."""
+        """Wait for the writes of this connection; an error if they are not confirmed in time."""
         try:
             on_disk, copies = await self._ask(connection, self.replicas)
         except ResponseError as error:
-            # The server has become a replica, or the like, after it has made the call: to say
-            # that it refused would be wrong. Sent again, the call finds its record, or not.
+            # The server became a replica, for example, after it executed the call. It was not
+            # refused, so retry: the call finds its record, or is made.
             raise RedisConnectionError(f"while waiting for replicas: {error}") from error
         if copies >= self.replicas and (on_disk or not self.aof):
             return None
@@ -84,7 +84,7 @@ class Durability:
         )
 
     async def _ask(self, connection: RawConnection, replicas: int) -> tuple[bool, int]:
-        """Wait, and tell whether it is on the server's disk, and how many replicas have it."""
+        """Wait; return whether it is on the server's disk, and the number of replicas with it."""
         timeout_ms = round(self.timeout * 1000)
         words: Any = ("WAIT", replicas, timeout_ms)
         if self.aof:

@@ -36,15 +36,16 @@ Answer = TypeVar("Answer")
 class PersistentRedisKVS(Store):
     """Keeps values in Redis, without an expiry.
 
-    prefix      stands before every key in Redis, so that several stores, or other
-                programs, can share one server; default none
-    connection  where Redis is; default: what the settings say in `redis_connection`
+    prefix      prefix of every key in Redis, so that several stores, or other programs, can
+                share one server; default: none
+    connection  the server; default: the `redis_connection` block of the settings
 
-    wait_replicas, wait_aof, wait_timeout  what a commit waits for, `kvs.durability.Durability`;
-                by default for nothing
-    lanes, group_changes  how commits to a single server leave, see `kvs.grouping.Grouping`
+    wait_replicas, wait_aof, wait_timeout  what a commit waits for, see
+                `kvs.redis.durability.Durability`; default: nothing
+    lanes, group_changes  how commits to a single server are grouped, see
+                `kvs.redis.batch_limits.BatchLimits`
 
-    What survives a restart is what Redis keeps: switch appendonly or snapshots on there.
+    Values survive a restart if Redis stores them: enable appendonly or snapshots there.
     Any number of event loops and processes may use the same data.
     """
 
@@ -64,8 +65,8 @@ class PersistentRedisKVS(Store):
         if prefix and RESERVED_PREFIX.startswith(prefix):
             raise InvalidKey(
                 prefix,
-                f"{RESERVED_PREFIX!r} begins with this `prefix`, so keys under it could lie among "
-                "the store's own records; choose another one",
+                f"{RESERVED_PREFIX!r} starts with this `prefix`, so keys could collide with the "
+                "store's own records. Choose another prefix",
             )
         self._grouping = BatchLimits(lanes, group_changes)
         if connection is not None:
@@ -76,7 +77,7 @@ class PersistentRedisKVS(Store):
         self._durability = Durability(wait_replicas, wait_aof, wait_timeout)
         self._ttl_ms = 0
         self._settings = connection
-        self._traffic: dict[asyncio.AbstractEventLoop, ServerClient | ClusterClient] = {}
+        self._clients: dict[asyncio.AbstractEventLoop, ServerClient | ClusterClient] = {}
         self._latest: ServerClient | ClusterClient | None = None  # spares most calls the look-up
 
     async def read(
@@ -112,36 +113,36 @@ class PersistentRedisKVS(Store):
         return self._running().try_for_s
 
     def failed_attempts(self) -> int:
-        traffic = self._traffic.get(asyncio.get_running_loop())
-        return 0 if traffic is None else traffic.failed_attempts
+        client = self._clients.get(asyncio.get_running_loop())
+        return 0 if client is None else client.failed_attempts
 
     async def scan(
         self, prefix: str = "", *, budget: RetryBudget | None = None
     ) -> AsyncGenerator[str, None]:
         self._check_open()
         prefix = check_key(prefix)
-        traffic = self._running()
-        seen: set[bytes] = set()  # SCAN may name a key more than once
-        # Closed here: an iteration that is left early gives its connection back at once, while
-        # the event loop runs.
+        client = self._running()
+        seen: set[bytes] = set()  # SCAN may return a key more than once
+        # Close explicitly, so that an iteration that ends early returns its connection at once.
         async with contextlib.aclosing(
-            traffic.names(prefix, budget or self.retry_budget())
+            client.names(prefix, budget or self.retry_budget())
         ) as names:
             async for name in names:
                 if name in seen or name.startswith(RESERVED_PREFIX.encode()):
                     continue
                 seen.add(name)
-                key = traffic.key_of(name)
-                if key is None or not key.startswith(prefix):  # another program's, or another key
+                key = client.key_of(name)
+                if key is None or not key.startswith(prefix):  # of another program, or no match
                     continue
-                if is_key(key):  # else no store takes it
+                if is_key(key):  # otherwise no store accepts it
                     yield key
 
     async def clear(self, *, everything: bool = False) -> None:
         if not self._prefix and not everything:
             raise ClearRefused(
-                "this store has no `prefix`, so clear() would remove every string in the "
-                "Redis database, of other programs too; call clear(everything=True) to do that"
+                "this store has no `prefix`, so clear() would remove every string in the Redis "
+                "database, including those of other programs. To do that, call "
+                "clear(everything=True)"
             )
         budget = self.retry_budget()
         part: list[tuple[str, None]] = []
@@ -153,49 +154,49 @@ class PersistentRedisKVS(Store):
         await self._remove_part(part, budget)
 
     async def _remove_part(self, part: Sequence[tuple[str, None]], budget: RetryBudget) -> None:
-        with budget.part(self.failed_attempts) as deadline:
+        with budget.step(self.failed_attempts) as deadline:
             await self._put(part, deadline=deadline)
 
     async def aclose(self) -> None:
-        """Close the store, once what was handed in on this event loop is answered."""
+        """Close the store after everything that was submitted on this event loop is answered."""
         await super().aclose()
-        for traffic in self._traffic.values():
-            traffic.close(self._closed_text())
-        here = self._traffic.pop(asyncio.get_running_loop(), None)
+        for client in self._clients.values():
+            client.close(self._closed_text())
+        here = self._clients.pop(asyncio.get_running_loop(), None)
         self._latest = None
         if here is not None and here.is_ours():
             await here.aclose()
 
     def _running(self) -> ServerClient | ClusterClient:
-        """The lanes of the running event loop."""
+        """The client of the running event loop."""
         loop = asyncio.get_running_loop()
         if self._latest is not None and self._latest.is_on(loop):
             return self._latest
-        traffic = self._traffic.get(loop)
-        if traffic is None or not traffic.is_ours():
-            for ended in [loop for loop in list(self._traffic) if loop.is_closed()]:
-                self._traffic.pop(ended, None)
-            # Settings are read at the first use, so that a store can be made before them.
+        client = self._clients.get(loop)
+        if client is None or not client.is_ours():
+            for ended in [loop for loop in list(self._clients) if loop.is_closed()]:
+                self._clients.pop(ended, None)
+            # Read the settings at the first use, so that a store can be created before them.
             where = self._settings or default_settings()
             self._grouping.check_pool(where)
             make = ClusterClient if where.cluster else ServerClient
-            traffic = make(
+            client = make(
                 where,
                 prefix=self._prefix,
                 ttl_ms=self._ttl_ms,
                 durability=self._durability,
                 grouping=self._grouping,
             )
-            self._traffic[loop] = traffic
-        self._latest = traffic
-        return traffic
+            self._clients[loop] = client
+        self._latest = client
+        return client
 
 
 class EphemeralRedisKVS(PersistentRedisKVS):
-    """Keeps values in Redis for `expire` seconds after they were last written.
+    """Keeps each value in Redis for `expire` seconds after its last write.
 
-    The TTL is set by the same command as the value and refreshed by each write. The other
-    parameters are those of `PersistentRedisKVS`.
+    The TTL is set by the same command as the value and refreshed by each write. For the other
+    parameters, see `PersistentRedisKVS`.
     """
 
     def __init__(
@@ -229,7 +230,7 @@ async def _all_of(
     items: Sequence[Item],
     deadline: float | None,
 ) -> list[Answer]:
-    """Hand in every item and wait, on one future, for the answers to them all."""
+    """Submit every item, and wait for all answers on a single future."""
     answers: dict[int, Answer] = {}
     complete: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 

@@ -14,7 +14,7 @@ from lo_kvs.kvs import (
     Store,
     Unavailable,
 )
-from lo_kvs.kvs.batching.deadlines import TURN_MIN_S
+from lo_kvs.kvs.batching.deadlines import RETRY_FLOOR_MIN_S
 from lo_kvs.testing.contract.base import (
     HANGS_AFTER_S,
     StoreUnderTest,
@@ -223,4 +223,4 @@ class CommitContract(StoreUnderTest):
 
 def _is_late(outcome: object, took_s: float) -> bool:
     """Whether a store gave up, and not before it had tried for as long as it must."""
-    return isinstance(outcome, Unavailable | OutcomeUnknown) and took_s >= TURN_MIN_S
+    return isinstance(outcome, Unavailable | OutcomeUnknown) and took_s >= RETRY_FLOOR_MIN_S

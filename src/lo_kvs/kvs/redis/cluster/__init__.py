@@ -1,1 +1,1 @@
-"""TODO."""
+"""A Redis cluster: requests to the nodes of its slots, redirections, a writer per slot."""

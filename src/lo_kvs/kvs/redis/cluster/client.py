@@ -1,7 +1,7 @@
-"""One event loop's way to a Redis cluster, with the face of that to a single server.
+"""ClusterClient: one event loop's client for a Redis cluster, with the interface of ServerClient.
 
-Changes go to the writer of their slot, keys to read become a request each; the routes bring
-either to the node that serves the slot by now.
+Changes go to the writer of their slot; each key to read becomes a request. `RequestRouter` sends
+both to the node that currently serves the slot.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 
 from lo_kvs.kvs.backend import Submit
 from lo_kvs.kvs.batching.deadlines import RetryBudget
-from lo_kvs.kvs.batching.overdue_timer import LOOK_EVERY_S
+from lo_kvs.kvs.batching.overdue_timer import CHECK_EVERY_S
 from lo_kvs.kvs.changes import Change, Outcome
 from lo_kvs.kvs.errors import InvalidKey, Refused, StoreClosed, shorten
 from lo_kvs.kvs.redis.batch_limits import USUAL, BatchLimits
@@ -30,24 +30,24 @@ from lo_kvs.kvs.redis.server.connection import Lookup
 from lo_kvs.kvs.redis.server.scan import scan_strings
 from lo_kvs.redis_connection import RedisSettings
 
-#: How often keys are listed again because slots moved meanwhile.
+#: How often the keys are listed again if slots moved meanwhile.
 SCANS_MAX: Final = 5
 
 
 def check_cluster_prefix(prefix: str) -> None:
-    """`InvalidKey` for a prefix that would itself decide about the slots of all keys."""
+    """Raise `InvalidKey` for a prefix with braces, which would determine the slots of all keys."""
     if "{" in prefix or "}" in prefix:
         raise InvalidKey(
             prefix,
             "braces in the `prefix` of a store on a cluster would put all its keys into one slot, "
-            "or part those of one reducer; choose a prefix without braces",
+            "or separate those of one reducer. Choose a prefix without braces",
         )
 
 
 class ClusterClient(RequestRouter):
-    """One event loop's way to a cluster: a writer for each slot, and routes to the nodes.
+    """One event loop's client for a cluster: a writer per slot, and pipelines to the nodes.
 
-    durability  what each pipeline of commits waits for before it counts as done
+    durability  what each pipeline of commits waits for before its changes are reported as made
     """
 
     def __init__(
@@ -68,11 +68,11 @@ class ClusterClient(RequestRouter):
         self._ttls_ms = max(RECORD_TTL_MIN_MS, round(where.retry_for * 10_000)), ttl_ms
         self._writers: dict[int, SlotWriter] = {}
         self._watching = False
-        # Slots of keys that are used again and again.
+        # A cache for keys that are used repeatedly.
         self._slot = functools.lru_cache(16_384)(self._slot_of)
         self.reader = _Reader(self)
 
-    # -- what a store asks for ---------------------------------------------------------
+    # -- for the store -----------------------------------------------------------------
 
     def submit(
         self, change: Change, done: Callable[[Outcome], object], deadline: float | None = None
@@ -87,16 +87,16 @@ class ClusterClient(RequestRouter):
         self._writer_of(slot).submit(change, done, deadline)
 
     def submitter_for(self, guard: str) -> Submit:
-        """What takes the changes of this guard key: its slot and writer are found once."""
+        """`submit` for the changes of this guard key; its slot and writer are looked up once."""
         return GuardSubmitter(self, self._writer_of(self._slot(guard)), guard).submit
 
     def check_open(self) -> None:
-        """Raises `StoreClosed` where it takes no changes more."""
+        """Raise `StoreClosed` if it is closed."""
         if self._closed:
             raise StoreClosed(self._closed)
 
     def close(self, why: str) -> None:
-        """Take no changes more; what was handed in goes on."""
+        """Accept no more changes; submitted ones are completed."""
         self._closed = why
 
     def read(
@@ -107,56 +107,56 @@ class ClusterClient(RequestRouter):
         self.send(KeyRead(self, key, name.encode(), self._slot(key), done), deadline)
 
     async def names(self, key_prefix: str, budget: RetryBudget) -> AsyncGenerator[bytes, None]:
-        """Names of the keys that begin with `key_prefix`, of some others, some of them twice.
+        """The names of keys that start with `key_prefix`; may contain others, and duplicates.
 
-        Where slots move from one node to another meanwhile, all nodes are asked again.
+        If slots move between nodes meanwhile, all nodes are asked again.
         """
         pattern = cluster_pattern(self._prefix, key_prefix)
-        await self._refresh_map(budget)
+        await self._refresh_topology(budget)
         for _ in range(SCANS_MAX):
-            version = self._map.version
-            for address in self._map.primaries:
+            version = self._topology.version
+            for address in self._topology.primaries:
                 steps = scan_strings(self._node(address), pattern, budget)
                 async with contextlib.aclosing(steps) as found:
                     async for name in found:
                         yield name
-            await self._refresh_map(budget)
-            if self._map.version == version:
+            await self._refresh_topology(budget)
+            if self._topology.version == version:
                 return
 
     def key_of(self, name: bytes) -> str | None:
-        """The key that has this name in Redis; `None`: the name is another program's."""
+        """The key with this name in Redis; `None` if the name belongs to another program."""
         try:
             text = name.decode()
         except UnicodeDecodeError:
             return None
         return key_of_cluster_name(text.removeprefix(self._prefix))
 
-    # -- what requests ask for -----------------------------------------------------------
+    # -- for requests --------------------------------------------------------------------
 
     def read_name(
         self, name: bytes, slot: int, done: Callable[[Lookup], object], deadline: float
     ) -> None:
-        """Read what is stored under a name."""
+        """Read the value of a name in Redis."""
         self.send(KeyRead(self, self.key_of(name) or repr(name), name, slot, done), deadline)
 
-    # -- those who wait ------------------------------------------------------------------
+    # -- queued changes ------------------------------------------------------------------
 
     def watch(self) -> None:
-        """Look, twenty times a second while anything is under way, whether it takes long."""
+        """Check for overdue changes, 20 times a second while requests are in flight."""
         if not self._watching:
             self._watching = True
-            self._loop.call_later(LOOK_EVERY_S, self._look)
+            self._loop.call_later(CHECK_EVERY_S, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         if not self._unanswered:
             self._watching = False
             return
         now = self._loop.time()
-        if self.is_stuck(now - LOOK_EVERY_S):
+        if self.is_stuck(now - CHECK_EVERY_S):
             for writer in list(self._writers.values()):
-                writer.look(now)
-        self._loop.call_later(LOOK_EVERY_S, self._look)
+                writer.check_overdue(now)
+        self._loop.call_later(CHECK_EVERY_S, self._check)
 
     # -- slots and their writers ---------------------------------------------------------
 
@@ -180,15 +180,15 @@ class ClusterClient(RequestRouter):
 
 
 class _Reader:
-    """Reads keys; the face that a single server's reader has."""
+    """Reads keys, with the interface of a single server's reader."""
 
-    def __init__(self, traffic: ClusterClient) -> None:
-        self.submit = traffic.read
+    def __init__(self, client: ClusterClient) -> None:
+        self.submit = client.read
 
 
 def _parted(guard: str, key: str) -> Refused:
     return Refused(
-        f"{shorten(guard)} and {shorten(key)} lie in different slots of the cluster, so one "
-        "change cannot hold both. Nothing was written. Give keys that change together one hash "
-        "tag, as in 'a{tag}' and 'b{tag}'; those of one reducer and entity share a slot anyway"
+        f"{shorten(guard)} and {shorten(key)} are in different slots of the cluster, so one "
+        "change cannot contain both. Nothing was written. Give keys that change together the same "
+        "hash tag, such as 'a{tag}' and 'b{tag}'; keys of one reducer and entity already share one"
     )

@@ -1,7 +1,7 @@
-"""One connection to a node of a cluster: requests of many slots leave in one pipeline.
+"""NodePipeline: one connection to a node of a cluster; requests of many slots share a pipeline.
 
-Each reply is judged by itself, and what it means for its request is told to the traffic. While
-one pipeline is on its way, the next one fills.
+Each reply is handled by itself and reported to the `RequestListener`. While one pipeline is in
+flight, the next one fills up.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from redis.exceptions import AskError, MovedError, NoScriptError
 
-from lo_kvs.kvs.batching.deadlines import Turn
+from lo_kvs.kvs.batching.deadlines import RetryFloor
 from lo_kvs.kvs.errors import KVSError
 from lo_kvs.kvs.redis.cluster.requests import Request
 from lo_kvs.kvs.redis.cluster.slots import Address, host_of
@@ -28,48 +28,47 @@ from lo_kvs.redis_connection import RedisConnection
 
 logger = logging.getLogger(__name__)
 
-#: A pipeline is bounded, so that packing it never holds the event loop up for long.
+#: The size of a pipeline is limited, so that packing it never blocks the event loop for long.
 PIPELINE_REQUESTS_MAX: Final = 500
 PIPELINE_BYTES_MAX: Final = 4 * 1024 * 1024
 
-#: It makes the next command be carried out by the node that a slot is moving to.
+#: Makes the node to which a slot is moving execute the next command.
 ASKING: Final = b"*1\r\n$6\r\nASKING\r\n"
 
 
 class RequestListener(Protocol):
-    """What is told of a request that a lane has sent, or could not send.
+    """Callbacks for requests that a pipeline has sent, or could not send.
 
-    The error is what the server answered, or what befell the connection.
+    `error` is the server's error reply, or the error of the connection.
 
-    turn  how long a request is tried at least; notes how long answers take
+    retry_floor  the minimum time a request is retried; records response times
     """
 
-    turn: Turn
+    retry_floor: RetryFloor
 
     def watch(self) -> None:
-        """Something leaves, and may take long."""
+        """A pipeline is being sent: check for overdue changes from now on."""
 
     def moved(self, request: Request, to: Address, error: Exception) -> None:
-        """Its slot is served by another node from now on."""
+        """MOVED: another node serves its slot from now on."""
 
     def asked(self, request: Request, at: Address, error: Exception) -> None:
-        """Its slot is moving there, and its keys are there already."""
+        """ASK: its slot is moving to `at`, and its keys are already there."""
 
     def not_now(self, request: Request, error: Exception) -> None:
-        """Nothing was done, and waiting may help."""
+        """It was not executed, and a retry may help."""
 
     def lost(self, request: Request, error: Exception) -> None:
-        """The connection broke before its answer came."""
+        """The connection broke before it was answered."""
 
     def expired(self, request: Request) -> None:
-        """Its deadline passed before its answer came."""
+        """Its deadline passed before it was answered."""
 
 
 class NodePipeline(Connection):
-    """Carries requests to one node, in pipelines, one pipeline at a time.
+    """Sends requests to one node in pipelines, one pipeline at a time.
 
-    durability  what a pipeline's changes wait for on the connection, when they have been
-                answered and before that is told
+    durability  what a pipeline waits for after its replies, before its changes are reported
     """
 
     def __init__(
@@ -88,13 +87,13 @@ class NodePipeline(Connection):
         self._listener = listener
         self._ready: deque[Request] = deque()
         self._task: asyncio.Task[None] | None = None
-        # The pipeline under way, the `queue` of those in it that still wait for their answers.
+        # The pipeline in flight; it is the `queue` of its requests until they are answered.
         self._pipeline: list[Request] = []
-        self._sent = False  # whether anything of it may have reached the node
-        self._began = 0.0  # when it left
+        self._sent = False  # whether part of it may have reached the node
+        self._began = 0.0  # when it was sent
 
     def add(self, request: Request) -> None:
-        """Take `request` into the pipeline that leaves next."""
+        """Put `request` into the next pipeline."""
         request.queue = self
         self._ready.append(request)
         if self._task is None:
@@ -102,15 +101,15 @@ class NodePipeline(Connection):
             self._listener.watch()
 
     def is_stuck(self, since: float) -> bool:
-        """Whether a pipeline that left before then is still under way."""
+        """Whether a pipeline that was sent before `since` is still in flight."""
         return self._task is not None and self._began <= since
 
     async def _run(self) -> None:
         while self._ready:
-            await self._carry()
+            await self._send_pipeline()
 
     def _abandon(self, error: BaseException) -> None:
-        # What waits is not begun again: when an event loop ends, nobody would wait for that.
+        # Queued requests are not sent by a new task: if the loop is closing, it would not run.
         left = [each for each in self._pipeline if each.queue is self._pipeline]
         waiting = [each for each in self._ready if each.queue is self]
         self._ready.clear()
@@ -126,8 +125,8 @@ class NodePipeline(Connection):
         if self._ready:
             self._task = start(self._run(), self._abandon, self._ended)
 
-    async def _carry(self) -> None:
-        pipeline, commands, talks_at = self._taken()
+    async def _send_pipeline(self) -> None:
+        pipeline, commands, long_from = self._next_pipeline()
         if not pipeline:
             return
         self._pipeline, self._sent = pipeline, False
@@ -141,29 +140,29 @@ class NodePipeline(Connection):
                 if commands:
                     await connection.send_packed_command(commands, check_health=False)
                 for at, request in enumerate(pipeline):
-                    reply = await self._answer(connection, request, talk=at >= talks_at)
+                    reply = await self._answer(connection, request, is_long=at >= long_from)
                     if isinstance(reply, Exception):
-                        self._judge(request, reply)
+                        self._handle_error(request, reply)
                     elif self._confirm is None:
-                        self._take_answer(request, reply)
+                        self._handle_answer(request, reply)
                     else:
                         unconfirmed.append((request, reply))
                 if self._confirm is not None and unconfirmed:
                     shortfall = await self._confirm(connection)
                     for request, reply in unconfirmed:
-                        self._take_answer(request, reply, shortfall)
-            self._listener.turn.note(asyncio.get_running_loop().time() - began)
-        except Exception as error:  # noqa: BLE001 - all who wait get it, one by one
+                        self._handle_answer(request, reply, shortfall)
+            self._listener.retry_floor.record(asyncio.get_running_loop().time() - began)
+        except Exception as error:  # noqa: BLE001 - every waiting request gets it
             await self._drop()
             self._lost([each for each in pipeline if each.queue is pipeline], error)
         except BaseException:
-            await self._drop()  # a reply may be under way: nobody else must read it
+            await self._drop()  # a reply may still arrive, and nothing else must read it
             raise
 
     def _limit(self, pipeline: list[Request]) -> float:
-        """Until when replies are waited for: as long as any of the requests has time.
+        """How long to wait for replies: until the latest deadline in the pipeline.
 
-        One whose own deadline is sooner is given up then, by itself.
+        A request with an earlier deadline fails then by itself.
         """
         deadlines = [each.deadline for each in pipeline]
         limit = min(self._began + self._attempt_s, max(deadlines))
@@ -180,7 +179,7 @@ class NodePipeline(Connection):
         self._listener.expired(request)
 
     def _is_answered(self, request: Request) -> bool:
-        """Whether it was given up meanwhile; else it is answered now."""
+        """Whether it was answered or failed already; otherwise mark it as answered."""
         if request.queue is not self._pipeline:
             return True
         request.queue = None
@@ -189,14 +188,14 @@ class NodePipeline(Connection):
         return False
 
     def _lost(self, left: list[Request], error: Exception) -> None:
-        """The connection broke, or was not had, before these were answered."""
-        # Whatever it was, nobody must wait for ever.
+        """The connection broke, or could not be opened, before these were answered."""
+        # Whatever the error is, no request may wait forever.
         if not isinstance(error, server_errors.FAULTS):
             logger.error("a pipeline to %s failed", self.settings.place, exc_info=error)
         refused = server_errors.classify(error).verdict is Verdict.REFUSED
         for request in left:
-            if refused and not self._sent:  # it does not let us in
-                self._judge(request, error)
+            if refused and not self._sent:  # e.g. authentication failed
+                self._handle_error(request, error)
             else:
                 request.maybe_applied = request.maybe_applied or (self._sent and request.writes)
                 request.breaks += self._sent and not isinstance(error, TimeoutError)
@@ -204,21 +203,21 @@ class NodePipeline(Connection):
                 request.cancel_timer()
                 self._listener.lost(request, error)
 
-    def _taken(self) -> tuple[list[Request], list[bytes], int]:
-        """The requests of the next pipeline; the commands of those that take one; and where
-        those begin that take several round trips.
+    def _next_pipeline(self) -> tuple[list[Request], list[bytes], int]:
+        """The requests of the next pipeline; the commands of those with a single command; and
+        the index of the first one with several round trips.
         """
-        group: list[Request] = []  # those that take one command; the others follow at its end
-        talks: list[Request] = []
+        group: list[Request] = []  # those with a single command; the others are added at the end
+        long_requests: list[Request] = []
         commands: list[bytes] = []
         size = 0
         whole_sent = False
         while self._ready and len(group) < PIPELINE_REQUESTS_MAX and size < PIPELINE_BYTES_MAX:
             request = self._ready.popleft()
-            if not self._takes(request):
+            if not self._dequeue(request):
                 continue
-            # A node that forgot the script learns it from the first of those that it refused;
-            # one that was refused twice carries the text itself.
+            # If a node lost the script, the first refused request sends its text again; a request
+            # that was refused twice also sends the text.
             whole = request.noscript_count > 1 or (request.noscript_count == 1 and not whole_sent)
             whole_sent = whole_sent or whole
             try:
@@ -228,7 +227,7 @@ class NodePipeline(Connection):
                 request.failed(request.misunderstood(error))
                 continue
             if packed is None:
-                talks.append(request)
+                long_requests.append(request)
                 continue
             if request.ask_at is not None:
                 commands.append(ASKING)
@@ -236,14 +235,14 @@ class NodePipeline(Connection):
             size += len(packed)
             request.queue = group
             group.append(request)
-        talks_at = len(group)
-        for request in talks:
+        long_from = len(group)
+        for request in long_requests:
             request.queue = group
-        group += talks
-        return group, commands, talks_at
+        group += long_requests
+        return group, commands, long_from
 
-    def _takes(self, request: Request) -> bool:
-        """Whether it still waits here: it may have been given up, or waits elsewhere by now."""
+    def _dequeue(self, request: Request) -> bool:
+        """Remove it from this queue; `False` if it failed or moved to another queue meanwhile."""
         if request.queue is not self:
             return False
         request.queue = None
@@ -251,7 +250,7 @@ class NodePipeline(Connection):
             request.cancel_timer()
         return True
 
-    def _judge(self, request: Request, reply: Exception) -> None:
+    def _handle_error(self, request: Request, reply: Exception) -> None:
         if self._is_answered(request):
             return
         if isinstance(reply, KVSError):
@@ -270,7 +269,7 @@ class NodePipeline(Connection):
         else:
             self._listener.not_now(request, reply)
 
-    def _take_answer(
+    def _handle_answer(
         self, request: Request, reply: object, shortfall: KVSError | None = None
     ) -> None:
         if self._is_answered(request):
@@ -278,15 +277,17 @@ class NodePipeline(Connection):
         try:
             request.answered(reply, shortfall)
         except Exception as error:
-            logger.exception("an answer of %s makes no sense", self.settings.place)
+            logger.exception("unexpected reply from %s", self.settings.place)
             request.failed(request.misunderstood(error))
 
     def _redirected(self, error: AskError) -> Address:
         return host_of(error.host, self.address), error.port
 
-    async def _answer(self, connection: RawConnection, request: Request, *, talk: bool) -> object:
-        """The reply to a request, or what a conversation comes to; or the error that ends it."""
-        if not talk:
+    async def _answer(
+        self, connection: RawConnection, request: Request, *, is_long: bool
+    ) -> object:
+        """The reply to a request, or the result of its round trips, or an error."""
+        if not is_long:
             if request.ask_at is not None:
                 await reply_on(connection)
             return await reply_on(connection)

@@ -1,7 +1,7 @@
-"""What is said to a node of a cluster, until it is answered: a key to read, a call to make.
+"""Request: something to send to the node of a slot until it is answered; `KeyRead` reads a key.
 
-A slot can move while a request is under way, so a request belongs to its slot, and whoever
-serves the slot by now gets it. The calls that make changes are in `cluster_writer`.
+A slot can move while a request is in flight. So a request belongs to a slot, and is sent to the
+node that currently serves it. The requests that write are in `slot_writer`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Protocol
 
 from hiredis import pack_command
 
-from lo_kvs.kvs.batching.deadlines import Turn
+from lo_kvs.kvs.batching.deadlines import RetryFloor
 from lo_kvs.kvs.errors import KVSError, OutcomeUnknown, Unavailable, WrongType
 from lo_kvs.kvs.redis.cluster.slots import Address
 from lo_kvs.kvs.redis.protocol import server_errors
@@ -25,20 +25,20 @@ logger = logging.getLogger(__name__)
 
 
 class Request(abc.ABC):
-    """Something to say to whichever node serves a slot.
+    """A request to the node that serves a slot.
 
-    writes    whether it changes anything; what does not can be asked again, whatever befalls it
-    slot      the slot of all its keys
-    since     when it was begun, by the event loop's clock
-    deadline  when it is given up
-    ask_at    a node that is to be asked this once (ASK); else the primary of the slot
-    attempts  how often it was tried in vain, redirections included
-    breaks    how often the connection broke after it was sent
-    unsure    whether an attempt may have changed something that nobody told of
-    fault     what befell the latest attempt
-    unknown   how often a node did not know its script
-    queue     the lane in which it waits, or the pipeline in which its answer is awaited
-    timer     what will wake it, or give it up
+    writes          whether it changes data; reads can always be repeated
+    slot            the slot of all its keys
+    since           when it started, in the event loop's time
+    deadline        when it fails
+    ask_at          the node for the next attempt (ASK); otherwise the primary of the slot
+    attempts        the number of failed attempts, including redirections
+    breaks          how often the connection broke after it was sent
+    maybe_applied   whether an attempt without reply may have been executed
+    fault           the error of the latest attempt
+    noscript_count  how often a node did not know its script
+    queue           the NodePipeline in which it waits, or the list of requests in flight
+    timer           the timer for its retry or its deadline
     """
 
     __slots__ = (
@@ -63,7 +63,7 @@ class Request(abc.ABC):
         self.begin(0.0, 0.0)
 
     def begin(self, since: float, deadline: float) -> None:
-        """Nothing has been tried yet."""
+        """Start as a new request, without attempts."""
         self.since = since
         self.deadline = deadline
         self.ask_at: Address | None = None
@@ -76,117 +76,117 @@ class Request(abc.ABC):
 
     @abc.abstractmethod
     def packed(self, *, whole: bool) -> bytes | None:
-        """The command; with the script's text where `whole`, else with its digest.
+        """The command, with the script's text if `whole`, otherwise with its digest.
 
         `None`: it takes several round trips, see `rounds`.
         """
 
     def rounds(self) -> Rounds[Outcomes]:
-        """The conversation that it takes instead of one command."""
+        """The round trips that it takes instead of a single command."""
         raise NotImplementedError
 
     async def check(self, connection: RawConnection, place: str) -> None:  # noqa: B027 - most need none
-        """Raises `Refused` or `Regroup` where the node cannot take that; nothing was sent."""
+        """Raises `Refused` or `Regroup` if the node cannot accept it; nothing was sent."""
 
     def regroup(self) -> None:
-        """What it has is too much for one conversation, and leaves in several."""
+        """Split its changes into several calls, because one would be too large."""
         raise NotImplementedError
 
     @property
     def breaks_max(self) -> int | None:
-        """How often the connection may break after it was sent; `None`: ever so often."""
+        """How often the connection may break after it was sent; `None`: no limit."""
         return None
 
     @abc.abstractmethod
     def answered(self, reply: object, shortfall: KVSError | None = None) -> None:
-        """The node gave this answer, or the conversation came to it.
+        """It was answered with this reply, or with the result of its round trips.
 
-        shortfall  what its changes lack to be safe
+        shortfall  the error if its changes are not durable in time
         """
 
     @abc.abstractmethod
     def failed(self, error: KVSError) -> None:
-        """It will not be tried again."""
+        """It failed and will not be retried."""
 
     def abandoned(self, place: str, error: BaseException) -> None:
-        """The task that carried it was ended by `error`; it will not be tried again."""
+        """The sending task ended with `error`; the request will not be retried."""
         self.failed(self.dropped(place, error))
 
     def dropped(self, place: str, error: BaseException) -> KVSError:
-        """What that comes to."""
-        why = f"{place}: the task that carried it was ended by {error!r}"
+        """The error for callers if the sending task ended."""
+        why = f"{place}: the sending task ended with {error!r}"
         if self.maybe_applied:
-            return OutcomeUnknown(f"{why}; what was sent may have been done")
-        return Unavailable(f"{why}; nothing of it was sent")
+            return OutcomeUnknown(f"{why}. The command may have been executed")
+        return Unavailable(f"{why}. This call was not sent")
 
     def refused(self, place: str, error: Exception) -> KVSError:
-        """What a definite no comes to."""
+        """The error for callers if the server refused it."""
         return server_errors.refused(place, error, unknown=self.maybe_applied)
 
     def misunderstood(self, error: Exception) -> KVSError:
-        """The error for an answer that cannot be one."""
+        """The error for callers after an invalid reply."""
         return OutcomeUnknown(f"a commit failed: {error!r}")
 
     def cancel_timer(self) -> None:
-        """No timer runs for it any more."""
+        """Cancel its timer, if there is one."""
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
 
 
 class RequestSender(Protocol):
-    """What requests need of the traffic that they are part of."""
+    """What a request needs of the cluster client."""
 
     @property
     def try_for_s(self) -> float:
-        """How many seconds a request is tried for."""
+        """How many seconds a request is retried."""
 
     @property
-    def turn(self) -> Turn:
-        """How long a request is tried at least."""
+    def retry_floor(self) -> RetryFloor:
+        """The minimum time a request is retried."""
 
     def begun(self) -> None:
-        """There is one more that will be answered."""
+        """Count a request that will be answered."""
 
     def finished(self) -> None:
-        """One of them has been answered."""
+        """A request has been answered."""
 
     def send(self, request: Request, deadline: float | None = None) -> None:
-        """Send it, as a new request, to whichever node serves its slot.
+        """Send it as a new request to the node that serves its slot.
 
-        The deadline is as in `Store.read`.
+        For `deadline`, see `Store.read`.
         """
 
     def unsent(self, request: Request) -> KVSError:
-        """What those are told who waited behind a request until their time was up."""
+        """The error for changes whose deadline passed while they were queued behind `request`."""
 
     def read_name(
         self, name: bytes, slot: int, done: Callable[[Lookup], object], deadline: float
     ) -> None:
-        """Read what is stored under a name; `done` is called then."""
+        """Read the value of a name in Redis, then call `done`."""
 
     def key_of(self, name: bytes) -> str | None:
-        """The key that has this name."""
+        """The key with this name."""
 
 
 class KeyRead(Request):
-    """One key to read, by a plain GET."""
+    """Reads one key with GET."""
 
-    __slots__ = ("_done", "_key", "_name", "_traffic")
+    __slots__ = ("_client", "_done", "_key", "_name")
 
     writes = False
 
     def __init__(
         self,
-        traffic: RequestSender,
+        client: RequestSender,
         key: str,
         name: bytes,
         slot: int,
         done: Callable[[Lookup], object],
     ) -> None:
         super().__init__(slot)
-        self._traffic, self._key, self._name, self._done = traffic, key, name, done
-        traffic.begun()
+        self._client, self._key, self._name, self._done = client, key, name, done
+        client.begun()
 
     def packed(self, *, whole: bool) -> bytes:
         words: Any = ("GET", self._name)  # hiredis's stub takes tuples of one item only
@@ -204,9 +204,9 @@ class KeyRead(Request):
         try:
             self._done(found)
         except Exception:
-            logger.exception("a callback of a read failed; the others go on")
+            logger.exception("a callback of a read failed; the others still run")
         finally:
-            self._traffic.finished()
+            self._client.finished()
 
     def misunderstood(self, error: Exception) -> KVSError:
         return KVSError(f"reading failed: {error!r}")

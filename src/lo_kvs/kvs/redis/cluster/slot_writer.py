@@ -1,9 +1,8 @@
-"""The writer of a slot: its changes leave in groups, each at most once, wherever the slot is.
+"""SlotWriter: writes the changes of one slot in groups, each at most once.
 
-Each slot has a writer, with a record in that slot: what a call did before is found wherever the
-slot is, because the record moves with the slot. A writer has one call in
-flight, sends it again under the same number, and counts up only after a definite answer or
-after giving up.
+Each slot has a writer with a record in that slot, so the record moves with the slot and the
+outcome of an earlier attempt can be found on any node. A writer has one call in flight, retries
+it with the same number, and increments the number only after a definite answer or after giving up.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from lo_kvs.kvs.redis.protocol.limits import BREAKS_MAX
 from lo_kvs.kvs.redis.protocol.round_trips import Outcomes, RawConnection, Rounds
 from lo_kvs.kvs.redis.server.connection import ATTEMPT_MIN_S, PAUSE_MIN_S, Lookup
 
-#: The name of a key, without the prefix; many keys are used again and again.
+#: The name of a key, without the prefix; cached, because many keys are used repeatedly.
 name_of = functools.lru_cache(16_384)(cluster_name)
 
 
@@ -38,8 +37,8 @@ class SlotWriter(Request):
     __slots__ = (
         "_call",
         "_calls",
+        "_client",
         "_leading",
-        "_traffic",
         "_waiting",
         "_writer",
         "busy",
@@ -49,7 +48,7 @@ class SlotWriter(Request):
 
     def __init__(
         self,
-        traffic: RequestSender,
+        client: RequestSender,
         slot: int,
         writer: str,
         *,
@@ -58,24 +57,24 @@ class SlotWriter(Request):
         changes_max: int,
     ) -> None:
         super().__init__(slot)
-        self._traffic = traffic
+        self._client = client
         record = f"{RESERVED_PREFIX}writer:{writer}:{{{tag_of(slot)}}}".encode()
         record_ttl_ms, ttl_ms = ttls_ms
         self._writer = WriterSettings(record, prefix, ttl_ms, record_ttl_ms, changes_max, name_of)
         self._calls = Calls(self._writer)
-        self._waiting: PendingQueue[Change, Outcome] = PendingQueue(traffic.turn)
-        self._leading = 0  # those that the request was sent for, until they are in a call
+        self._waiting: PendingQueue[Change, Outcome] = PendingQueue(client.retry_floor)
+        self._leading = 0  # the changes for which the request was sent, until they are in a call
         self._call: AnyCall | None = None
         self.busy = False
 
     def takes(self, key: str) -> bool:
-        """Whether `key` lies in this slot."""
+        """Whether `key` is in this slot."""
         return slot_of(self._writer.name_of(key)) == self.slot
 
     def submit(
         self, change: Change, done: Callable[[Outcome], object], deadline: float | None = None
     ) -> None:
-        """Take `change` into the slot's next call."""
+        """Put `change` into the slot's next call."""
         if deadline is None:
             self._waiting.append((change, done))
         else:
@@ -83,8 +82,8 @@ class SlotWriter(Request):
         if not self.busy:
             self.busy = True
             self._leading = 1
-            self._traffic.begun()
-            self._traffic.send(self, deadline)
+            self._client.begun()
+            self._client.send(self, deadline)
 
     def packed(self, *, whole: bool) -> bytes | None:
         call = self._call
@@ -93,7 +92,7 @@ class SlotWriter(Request):
         if isinstance(call, Transaction):
             if self.ask_at is None:
                 return None
-            call = call.by_script()  # what is asked of the other node is one command
+            call = call.by_script()  # ASKING applies to one command only
         return call.by_text() if whole else call.by_digest()
 
     def rounds(self) -> Rounds[Outcomes]:
@@ -106,7 +105,7 @@ class SlotWriter(Request):
         call, self._call = self._call, None
         if isinstance(call, Transaction):
             self._waiting.extendleft(reversed(call.taken_apart()))
-        self._go_on()
+        self._send_waiting()
 
     @property
     def breaks_max(self) -> int | None:
@@ -115,11 +114,11 @@ class SlotWriter(Request):
 
     def answered(self, reply: object, shortfall: KVSError | None = None) -> None:
         call = self._call_in_flight()
-        # A conversation has told what the reply means.
+        # A tuple is the result of several round trips.
         result = reply if isinstance(reply, tuple) else outcomes_of(call.group, reply)
         outcomes = self._calls.outcomes(call, result, shortfall, self._key_of)
         if outcomes is None:
-            self._read_afresh(call, result[0], shortfall)
+            self._read_current(call, result[0], shortfall)
         else:
             self._finish(outcomes)
 
@@ -128,67 +127,67 @@ class SlotWriter(Request):
         late: list[Any] = []
         now = asyncio.get_running_loop().time()
         if call is not None:
-            self._tell(call.group, error)
+            self._resolve(call.group, error)
         if self.deadline <= now + ATTEMPT_MIN_S + PAUSE_MIN_S:  # it was given up
-            self._note(now, leading=0 if call is not None else self._leading)
+            self._set_deadlines(now, leading=0 if call is not None else self._leading)
             late = self._waiting.overdue(max(now, self.deadline))
-        elif call is None:  # whatever it was, it would befall the others as well
-            late, self._waiting = list(self._waiting), PendingQueue(self._traffic.turn)
+        elif call is None:  # the other changes would fail in the same way
+            late, self._waiting = list(self._waiting), PendingQueue(self._client.retry_floor)
         if late:
-            self._tell(late, error if call is None else self._traffic.unsent(self))
-        self._go_on()
+            self._resolve(late, error if call is None else self._client.unsent(self))
+        self._send_waiting()
 
     def abandoned(self, place: str, error: BaseException) -> None:
         call, self._call = self._call, None
-        waiting, self._waiting = list(self._waiting), PendingQueue(self._traffic.turn)
+        waiting, self._waiting = list(self._waiting), PendingQueue(self._client.retry_floor)
         if call is not None:
-            self._tell(call.group, self.dropped(place, error))
-        self.maybe_applied = False  # nothing of those that wait was sent
-        self._tell(waiting, self.dropped(place, error))
-        self._go_on()
+            self._resolve(call.group, self.dropped(place, error))
+        self.maybe_applied = False  # the queued changes were not sent
+        self._resolve(waiting, self.dropped(place, error))
+        self._send_waiting()
 
-    def look(self, now: float) -> None:
-        """Note until when those who wait are tried, and tell those whose time is up.
+    def check_overdue(self, now: float) -> None:
+        """Set deadlines for queued changes, and fail those whose deadline has passed.
 
-        Called twenty times a second while anything takes long, and not otherwise.
+        Called 20 times a second while a request takes long.
         """
         leading = 0 if self._call is not None else self._leading
         if len(self._waiting) > leading:
-            self._note(now, leading=leading)
-            # While the nodes answer, what waits does so because there is much to do.
-            if now - self.since < self._waiting.turn.s:
+            self._set_deadlines(now, leading=leading)
+            # While the nodes answer, changes wait only because the nodes are busy.
+            if now - self.since < self._waiting.retry_floor.seconds:
                 return
             late = self._waiting.overdue(now, but_first=leading)
             if late:
-                self._tell(late, self._traffic.unsent(self))
+                self._resolve(late, self._client.unsent(self))
 
-    def _tell(self, group: list[Any], outcome: Outcome) -> None:
+    def _resolve(self, group: list[Any], outcome: Outcome) -> None:
         resolve_all(group, [outcome] * len(group))
 
-    def _note(self, now: float, *, leading: int) -> None:
-        """Those who wait have come by now; the leading ones came when the request was sent."""
-        until = now + self._traffic.try_for_s
-        self._waiting.note(until, first=leading, of_first=self.deadline)
+    def _set_deadlines(self, now: float, *, leading: int) -> None:
+        """Set deadlines: from now, or for the leading changes from when the request was sent."""
+        until = now + self._client.try_for_s
+        self._waiting.set_deadlines(until, first=leading, of_first=self.deadline)
 
-    def _take(self) -> tuple[deque[Pending[Change, Outcome]], float]:
-        """Take out those whose deadlines agree with the first one's; and the soonest of these."""
+    def _pop_group(self) -> tuple[deque[Pending[Change, Outcome]], float]:
+        """Remove the first changes with similar deadlines; also return the soonest deadline."""
         now = asyncio.get_running_loop().time()
-        return self._waiting.pop_group(now, self._traffic.try_for_s, self._writer.changes_max)
+        return self._waiting.pop_group(now, self._client.try_for_s, self._writer.changes_max)
 
     def _next_call(self) -> AnyCall:
         if not self._waiting.timed:
             return self._calls.next(self._waiting, [])
-        source, _ = self._take()
+        source, _ = self._pop_group()
         try:
             return self._calls.next(source, [])
         finally:
             self._waiting.put_back(source)
 
     def _key_of(self, name: bytes) -> str:
-        return self._traffic.key_of(name) or repr(name)
+        return self._client.key_of(name) or repr(name)
 
-    def _read_afresh(self, call: AnyCall, letters: str, shortfall: KVSError | None) -> None:
-        """The call had been made before: what its conflicts met can only be read now."""
+    def _read_current(self, call: AnyCall, letters: str, shortfall: KVSError | None) -> None:
+        """The call had been made before: read the current values for its conflicts."""
         found: list[Outcome] = [shortfall] * len(letters)
         lacking = self._calls.lacking(call, letters)
         left = len(lacking)
@@ -198,7 +197,7 @@ class SlotWriter(Request):
             if isinstance(data, KVSError):
                 found[at] = data
             else:
-                # A guard that has become something else by now is told by the retry that follows.
+                # If a guard has another type by now, the caller's next attempt reports that.
                 letter = letters[at]
                 found[at] = outcome_of(letter, name if letter == "t" else data, self._key_of)
             left -= 1
@@ -207,7 +206,7 @@ class SlotWriter(Request):
 
         for at, name in lacking:
             done = functools.partial(take, at, name)
-            self._traffic.read_name(name, self.slot, done, self.deadline)
+            self._client.read_name(name, self.slot, done, self.deadline)
 
     def _call_in_flight(self) -> AnyCall:
         if self._call is None:
@@ -218,21 +217,21 @@ class SlotWriter(Request):
         group = self._call_in_flight().group
         self._call = None
         if self._waiting.timed and not self.attempts:
-            self._waiting.forget()  # the node answers
+            self._waiting.clear_deadlines()  # the node answers
         try:
             resolve_all(group, outcomes)
         finally:  # a callback may have raised KeyboardInterrupt
-            self._go_on()
+            self._send_waiting()
 
-    def _go_on(self) -> None:
+    def _send_waiting(self) -> None:
         if not self._waiting:
             self.busy = False
-            self._traffic.finished()
+            self._client.finished()
             return
         deadline = None
         self._leading = len(self._waiting)
         if self._waiting.timed:
-            leading, deadline = self._take()
+            leading, deadline = self._pop_group()
             self._leading = len(leading)
             self._waiting.put_back(leading)
-        self._traffic.send(self, deadline)
+        self._client.send(self, deadline)

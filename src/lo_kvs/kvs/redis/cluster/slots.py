@@ -1,4 +1,4 @@
-"""Slots of a Redis cluster: which one a name lies in, and which node serves it."""
+"""SlotTable: the slot of a name in a Redis cluster, and the node that serves a slot."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 from lo_kvs.kvs.redis.protocol.round_trips import ProtocolMismatch
 from lo_kvs.redis_connection.hosts import PORT_MAX
 
-#: Where a node is: host and port.
+#: The host and port of a node.
 Address: TypeAlias = tuple[str, int]
 
 SLOTS: Final = 16_384
@@ -18,7 +18,7 @@ SLOTS: Final = 16_384
 def slot_of(name: bytes) -> int:
     """The slot of a name in Redis: 0 to 16383.
 
-    What stands between the first `{` and the next `}` decides, unless that is nothing.
+    If there is text between the first `{` and the next `}`, only that text is hashed.
     """
     start = name.find(b"{")
     if start >= 0:
@@ -30,10 +30,10 @@ def slot_of(name: bytes) -> int:
 
 @functools.lru_cache(SLOTS)
 def tag_of(slot: int) -> str:
-    """A short text that lies in `slot`, for names of our own: `{text}` in them puts them there.
+    """A short hash tag for `slot`: a name that contains `{tag}` is in this slot.
 
-    CRC16 is linear: that of two halves is the XOR of that of each, with zeros for the other.
-    So the second half is looked up, where trying whole texts would hold everybody up at first.
+    CRC16 is linear: the CRC of two halves is the XOR of the CRCs of each half padded with zeros.
+    So the second half is looked up in a table; trying all tags would block the event loop.
     """
     endings = _endings()
     for number in range(256):
@@ -51,19 +51,19 @@ def _endings() -> dict[int, bytes]:
 
 
 class SlotTable:
-    """Which node is the primary of each slot, as far as is known."""
+    """The primary node of each slot, as far as known."""
 
     def __init__(self) -> None:
         self._addresses: list[Address | None] = [None] * SLOTS
         self.primaries: tuple[Address, ...] = ()
-        self.version = 0  # counts up with each change
+        self.version = 0  # incremented by each change
 
     def address_of(self, slot: int) -> Address | None:
-        """The primary of `slot`; `None` where no node serves it, or nobody has been asked."""
+        """The primary of `slot`; `None` if no node serves it, or the table is not loaded."""
         return self._addresses[slot]
 
     def move(self, slot: int, address: Address) -> None:
-        """A node said that `slot` has moved there."""
+        """Record that `slot` has moved to `address`."""
         if self._addresses[slot] != address:
             self._addresses[slot] = address
             self.version += 1
@@ -71,9 +71,9 @@ class SlotTable:
             self.primaries = (*self.primaries, address)
 
     def load(self, reply: object, *, asked: Address) -> None:
-        """Take over what the node `asked` answered to CLUSTER SLOTS.
+        """Load the reply of the node `asked` to CLUSTER SLOTS.
 
-        An entry is the first slot, the last one, the primary, and its replicas. Raises
+        Each entry has the first slot, the last slot, the primary, and its replicas. Raises
         `ProtocolMismatch` for anything else.
         """
         addresses: list[Address | None] = [None] * SLOTS
@@ -94,14 +94,14 @@ class SlotTable:
 
     @property
     def unserved(self) -> int:
-        """How many slots no node serves."""
+        """The number of slots that no node serves."""
         return self._addresses.count(None)
 
 
-def host_of(told: object, asked: Address) -> str:
-    """The host that a node told of another one.
+def host_of(host: object, asked: Address) -> str:
+    """The host of a node, as another node reported it.
 
-    Where it tells none (nil, "" or "?"), it is the host of the node that was asked.
+    If it reported none (nil, "" or "?"), the host of the node that was asked.
     """
-    name = told.decode("utf-8", "replace") if isinstance(told, bytes) else told
+    name = host.decode("utf-8", "replace") if isinstance(host, bytes) else host
     return name if isinstance(name, str) and name not in {"", "?"} else asked[0]

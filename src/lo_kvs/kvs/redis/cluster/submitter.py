@@ -1,4 +1,4 @@
-"""The way of the changes of one guard key to the writer of its slot."""
+"""GuardSubmitter: submits the changes of one guard key to the writer of its slot."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from typing import Final, Protocol
 from lo_kvs.kvs.changes import Change, Outcome
 from lo_kvs.kvs.redis.cluster.slot_writer import SlotWriter
 
-#: So many keys are known to go with a guard key; reducers put one, the External state.
+#: How many keys are remembered for a guard key; reducers put one other key, the External state.
 KNOWN_MAX: Final = 4
 
 
 class SubmitterClient(Protocol):
-    """What the way of a guard key needs of the traffic that it is part of."""
+    """What a GuardSubmitter needs of the cluster client."""
 
     def check_open(self) -> None:
-        """Raises `StoreClosed` where it takes no changes more."""
+        """Raise `StoreClosed` if it is closed."""
 
     def submit(
         self, change: Change, done: Callable[[Outcome], object], deadline: float | None = None
     ) -> None:
-        """Make a change of any keys, once it is seen whether they lie in one slot."""
+        """Submit a change of any keys, after checking that they are in one slot."""
 
 
 class GuardSubmitter:
-    """The way of one guard key's changes: its writer, and the keys that are put with it.
+    """The writer for one guard key's changes, and the other keys that these changes put.
 
-    Whether a key lies in the writer's slot is looked up once, and not again for each change.
+    Whether a key is in the writer's slot is checked once, not for each change.
     """
 
-    __slots__ = ("_known", "_traffic", "_writer")
+    __slots__ = ("_client", "_known", "_writer")
 
-    def __init__(self, traffic: SubmitterClient, writer: SlotWriter, guard: str) -> None:
-        self._traffic = traffic
+    def __init__(self, client: SubmitterClient, writer: SlotWriter, guard: str) -> None:
+        self._client = client
         self._writer = writer
         self._known: tuple[str, ...] = (guard,)
 
@@ -44,9 +44,9 @@ class GuardSubmitter:
         known = self._known
         for key in change.puts:
             if key not in known:
-                self._traffic.submit(change, done, deadline)  # it looks at all keys
+                self._client.submit(change, done, deadline)  # checks all keys
                 if self._writer.takes(key) and len(known) < KNOWN_MAX:
                     self._known = (*known, key)
                 return
-        self._traffic.check_open()
+        self._client.check_open()
         self._writer.submit(change, done, deadline)

@@ -1,4 +1,4 @@
-"""The map of a cluster, kept up to date by asking any node that answers."""
+"""Topology: the slot table of a cluster, refreshed from any node that answers."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from lo_kvs.redis_connection import RedisConnection, RedisSettings
 
 logger = logging.getLogger(__name__)
 
-#: The map is not asked for more often than this: what moves meanwhile is told by MOVED.
+#: The minimum time between two refreshes; in between, MOVED replies update single slots.
 REFRESH_EVERY_S: Final = 0.25
-#: When a node has not answered for so long, the next one is asked as well.
+#: If a node has not answered after this time, the next one is asked as well.
 NEXT_NODE_S: Final = 0.2
 
 
 class Topology(SlotTable):
-    """The slots of a cluster, and the nodes that can be asked for them.
+    """The slots of a cluster, and how to refresh them.
 
-    refreshed  called when the map was asked for, with or without success
-    cancelled  called before that with the error, where somebody cancelled the task that asked
+    refreshed  called after each refresh, successful or not
+    cancelled  called before that with the error, if the refreshing task was cancelled
     """
 
     def __init__(
@@ -43,24 +43,24 @@ class Topology(SlotTable):
         self._settings = settings
         self._refreshed = refreshed
         self._cancelled = cancelled
-        self.failure: Exception | None = None  # why the latest attempt to have it failed
+        self.failure: Exception | None = None  # the error of the latest refresh
         self._refreshed_at = -math.inf
         self._task: asyncio.Task[None] | None = None
 
     @property
     def refused(self) -> bool:
-        """Whether a node said no to the latest attempt, for a reason that waiting will not mend."""
-        return self.failure is not None and _says_no(self.failure)
+        """Whether a node refused the latest refresh, so that a retry cannot help."""
+        return self.failure is not None and _is_refusal(self.failure)
 
     def refresh_soon(self) -> None:
-        """Ask for the whole map, in a task; `refreshed()` is called then, with or without it."""
+        """Refresh all slots in a task; then `refreshed()` is called."""
         if self._task is None:
             self._task = start(self._refresh_in_task(), self._cancelled, self._ended)
 
     async def refresh(self) -> None:
-        """Ask for the whole map now, any node that answers.
+        """Refresh all slots now, from any node that answers.
 
-        Where none answers it raises what befell one of them, and rather a definite no.
+        If none answers, raises the error of one of them, preferably a refusal.
         """
         nodes = list(dict.fromkeys([*self.primaries, *self._settings.seed_nodes()]))
         random.shuffle(nodes)
@@ -81,9 +81,9 @@ class Topology(SlotTable):
                     try:
                         self.load(task.result(), asked=node)
                     except asyncio.CancelledError:  # that task, not this one
-                        failure = failure or ConnectionError("asking a node was cancelled")
+                        failure = failure or ConnectionError("the request to a node was cancelled")
                     except Exception as error:  # noqa: BLE001 - another node may know
-                        if failure is None or _says_no(error):
+                        if failure is None or _is_refusal(error):
                             failure = error
                     else:
                         return
@@ -94,7 +94,7 @@ class Topology(SlotTable):
         raise failure or ConnectionError("the cluster has no node to ask")
 
     async def aclose(self) -> None:
-        """Ask no more."""
+        """Stop refreshing."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -106,8 +106,8 @@ class Topology(SlotTable):
         try:
             await self.refresh()
             self.failure = None
-        except Exception as error:  # noqa: BLE001 - those that wait for the map get it
-            logger.info("the map of the cluster cannot be had: %r", error)
+        except Exception as error:  # noqa: BLE001 - waiting requests get it
+            logger.info("cannot load the topology of the cluster: %r", error)
             self.failure = error
 
     def _ended(self) -> None:
@@ -115,7 +115,7 @@ class Topology(SlotTable):
         self._refreshed()
 
     async def _slots_from(self, address: Address) -> object:
-        # A connection of its own: those of the lanes are busy, or are what is broken.
+        # A separate connection: those of the pipelines are busy or broken.
         connection = RedisConnection(self._settings.at(*address))
         try:
             async with asyncio.timeout(self._settings.timeout):
@@ -124,7 +124,7 @@ class Topology(SlotTable):
             await connection.aclose()
 
 
-def _says_no(error: Exception) -> bool:
+def _is_refusal(error: Exception) -> bool:
     return (
         isinstance(error, server_errors.FAULTS)
         and server_errors.classify(error).verdict is Verdict.REFUSED
@@ -139,5 +139,5 @@ class _Question(Connection):
             await connection.send_packed_command([pack_command(words)], check_health=False)
             return await connection.read_response()
         finally:
-            await self._drop()  # at once: what is cancelled while it waits to close stays open
+            await self._drop()  # at once: a close that is cancelled leaves the connection open
             await self.aclose()

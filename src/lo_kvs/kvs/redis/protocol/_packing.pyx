@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
 # cython: binding=False, embedsignature=True, embedsignature.format=clinic, autotestdict=False
 # cython: cdivision=True
-"""The compiled twin of `packing`: the same words, copied once, straight to where they leave."""
+"""The compiled version of `packing`: the same bytes, copied once, into the send buffer."""
 
 cimport cython
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
@@ -67,9 +67,9 @@ cdef inline bint is_read(Py_ssize_t size):
 
 @cython.final
 cdef class Parts:
-    """What a call is put together from: the keys that are read, the others, and the arguments.
+    """The parts of a call: the keys that are read, the other keys, and the arguments.
 
-    held  what is not held by the changes themselves must be held until it has been written
+    held  keeps objects alive until they are written, if the changes do not
     """
 
     cdef BulkStrings read, unread, args

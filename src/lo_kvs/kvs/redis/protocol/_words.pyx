@@ -1,17 +1,17 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
 # cython: binding=False, embedsignature=True, embedsignature.format=clinic, autotestdict=False
 # cython: cdivision=True
-"""BulkStrings of a command: gathered first, so that each byte is copied once, to where it leaves from."""
+"""BulkStrings: collects the words of a command, so that each byte is copied only once."""
 
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from libc.string cimport memcpy
 
 
 cdef class BulkStrings:
-    """BulkStrings of a command: where their bytes are, so that these are copied once, to their place.
+    """References to the words of a command, so that their bytes are copied only once.
 
-    size    the bytes that the words take there, with what stands around each
-    prefix  what each of them begins with
+    size    the size of the encoded words, with lengths and line ends
+    prefix  the prefix of each word
     """
 
     def __cinit__(self, Py_ssize_t room, bytes prefix=b""):

@@ -1,7 +1,7 @@
-"""One typed conversation for each file in `lua/`.
+"""Call: one numbered commit made by the script `lua/commit.lua`, packed and sent as it is.
 
-A script is sent as its digest (EVALSHA); a server that does not know it yet answers
-NOSCRIPT, has done nothing, and gets the whole text (EVAL).
+A script is called by its digest (EVALSHA). A server that does not know it answers NOSCRIPT
+without doing anything; then the full text is sent (EVAL).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from redis.exceptions import NoScriptError
 from lo_kvs.kvs.batching.batcher import Pending
 from lo_kvs.kvs.changes import Change, Outcome
 from lo_kvs.kvs.redis.batch_limits import CHANGES
-from lo_kvs.kvs.redis.protocol.packing import CommandHead, Name, PackedCommand, Told, pack
+from lo_kvs.kvs.redis.protocol.packing import CommandHead, Name, PackedChange, PackedCommand, pack
 from lo_kvs.kvs.redis.protocol.round_trips import (
     Outcomes,
     ProtocolMismatch,
@@ -33,7 +33,7 @@ from lo_kvs.kvs.redis.protocol.round_trips import (
 
 @dataclass(frozen=True)
 class Script:
-    """A file of `lua/`: its text, to a byte, and the digest that Redis knows it by."""
+    """A file in `lua/`: its exact text, and the digest by which Redis identifies it."""
 
     name: str
     text: bytes
@@ -47,12 +47,12 @@ class Script:
 
     @functools.cached_property
     def by_digest(self) -> CommandHead:
-        """What a call begins with, where the server knows the script."""
+        """The start of a call to a server that knows the script."""
         return _begin("EVALSHA", self.digest)
 
     @functools.cached_property
     def by_text(self) -> CommandHead:
-        """The same, with the script's whole text."""
+        """The same with the full text of the script."""
         return _begin("EVAL", self.text)
 
 
@@ -62,26 +62,26 @@ def _begin(*words: str | bytes) -> CommandHead:
     return CommandHead(packed[packed.index(b"\n") + 1 :], len(words))
 
 
-#: A call is bounded in bytes as well, so that one script never holds the server up for long.
+#: The size of a call is limited, so that one script never blocks the server for long.
 GROUP_BYTES_MAX: Final = 4 * 1024 * 1024
-#: No change is that large.
+#: No limit: no change is this large.
 UNBOUNDED: Final = sys.maxsize
-#: A record outlives every attempt to send its call, and bytes that a dropped connection may
-#: still bring to the server after the last of them.
+#: A record must outlive every attempt to send its call, and also bytes of a dropped connection
+#: that reach the server after the last attempt.
 RECORD_TTL_MIN_MS: Final = 600_000
 
 COMMIT: Final = Script.load("commit")
 
 
 class WriterSettings(NamedTuple):
-    """What all calls of one writer share.
+    """Settings that all calls of one writer share.
 
-    record         the name of its record, which no writer used before
-    prefix         of the keys
-    ttl_ms         of the values that are put; 0: they do not expire
-    record_ttl_ms  longer than the writer may go on sending a call again
-    changes_max    changes of one call
-    name           makes of a key the one that stands behind the prefix, where they differ
+    record         the name of the writer's record; unique
+    prefix         prefix of the keys
+    ttl_ms         TTL of values that are written; 0: they do not expire
+    record_ttl_ms  TTL of the record; longer than the writer may retry a call
+    changes_max    maximum number of changes in one call
+    name           maps a key to the name after the prefix, if they differ
     """
 
     record: bytes
@@ -97,13 +97,13 @@ class WriterSettings(NamedTuple):
 
 
 class Call(NamedTuple):
-    """One numbered commit, packed: it is sent again as it is, or not at all.
+    """One numbered commit, packed; a retry sends exactly the same bytes.
 
-    group   what is left of the changes that it makes
-    packed  by the script's digest: KEYS, the number and the TTLs, the layout and the bytes
+    group   the guard key and callback of each change
+    packed  the command with the script's digest: KEYS, number and TTLs, layout, values
     """
 
-    group: list[Told]
+    group: list[PackedChange]
     packed: PackedCommand
 
     def by_digest(self) -> bytes:
@@ -111,15 +111,15 @@ class Call(NamedTuple):
         return self.packed.command
 
     def by_text(self) -> bytes:
-        """The same, for one that does not know it."""
+        """The same for a server that does not know the script."""
         text, count = COMMIT.by_text
         command, words, at = self.packed
         return b"*%d\r\n%b%b" % (count + words, text, command[at:])
 
     def rounds(self) -> Rounds[Outcomes]:
-        """`lua/commit.lua`: the outcome of each change, a letter each, and for each `n` the
-        bytes that the guard key holds, for each `t` the key that holds no string; `None`
-        instead of those when the call had been made before, and only its record answered.
+        """Run `lua/commit.lua`. Returns one letter per change, and details: for each `n` the
+        current bytes of the guard key, for each `t` the key that does not hold a string. The
+        details are `None` if the call had been made before and only its record answered.
         """
         (reply,) = yield RoundTrip(self.by_digest())
         if isinstance(reply, NoScriptError):
@@ -138,8 +138,8 @@ def packed_call(
 ) -> Call:
     """The call `number` of a writer.
 
-    As many changes as a call may have move from the left end of `waiting` into `group`; none
-    from the first on that has `large_bytes` or more.
+    Moves as many changes as one call may have from the left end of `waiting` into `group`, and
+    stops at the first change of `large_bytes` or more.
     """
     packed = pack(
         COMMIT.by_digest,
@@ -157,7 +157,7 @@ def packed_call(
 
 
 def outcomes_of(group: Sequence[object], reply: object) -> Outcomes:
-    """What the conversation returns, from the reply to a call of this group."""
+    """The outcomes in the reply to a call of this group."""
     if not isinstance(reply, list) or not reply or not isinstance(reply[0], bytes):
         raise ProtocolMismatch("commit.lua", reply)
     letters, details = reply[0], reply[1:]
@@ -176,5 +176,5 @@ def outcomes_of(group: Sequence[object], reply: object) -> Outcomes:
 
 
 def _is_detail(letter: str, detail: object) -> bool:
-    """Whether this can be the bytes that a guard key holds, or the name of another kind of key."""
+    """Whether `detail` is valid: the value of a guard key, or the name of a key."""
     return isinstance(detail, bytes) or (detail is None and letter == "n")

@@ -1,12 +1,12 @@
-"""A commit of large values: WATCH, a look, and MULTI, where small ones go by `lua/commit.lua`.
+"""Transaction: one numbered commit of large values with WATCH/MULTI instead of the script.
 
-Lua in Redis hashes every byte of each text that it is given or gives back, 1.15 ns a byte, and
-a compare-and-set by a script has three such texts. Without it a commit takes two round trips,
-and a server a sixth of the time: with 100 KB, 74 us instead of 437.
+Lua in Redis hashes every byte of each string that it receives or returns (1.15 ns per byte), and
+a compare-and-set by a script has three such strings. A transaction takes two round trips but only
+a sixth of the server's time: 74 us instead of 437 us for 100 KB.
 
-It is made at most once, like the others. The record is watched together with the keys, and
-written with them. So of an EXEC that comes late and the one that was sent instead of it only one
-is made: each watches what the other writes. And where it was the late one, the record tells.
+It is made at most once, like a script call. The record is watched and written together with the
+keys. If an EXEC is delayed and its retry is sent, only one of the two is executed, because each
+watches what the other writes. If it was the delayed one, the record says so.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from lo_kvs.kvs.redis.protocol.commit_script import (
     WriterSettings,
     packed_call,
 )
-from lo_kvs.kvs.redis.protocol.packing import Told, WaitingChanges, size_of
+from lo_kvs.kvs.redis.protocol.packing import PackedChange, WaitingChanges, size_of
 from lo_kvs.kvs.redis.protocol.round_trips import (
     Outcomes,
     ProtocolMismatch,
@@ -45,14 +45,14 @@ _PLAIN: Final = frozenset({b"string", b"none"})
 
 
 class Transaction:
-    """One numbered commit of large changes: it is made again as it is, or not at all.
+    """One numbered commit of large changes; a retry makes exactly the same changes.
 
-    group    what is left of the changes that it makes, as of those of a script
-    refused  whether the server let this user make no transaction: then a script made it
+    group    the guard key and callback of each change, as in `Call`
+    refused  whether this user may not use transactions, so that the script was used instead
     """
 
     def __init__(
-        self, changes: list[Change], group: list[Told], writer: WriterSettings, number: int
+        self, changes: list[Change], group: list[PackedChange], writer: WriterSettings, number: int
     ) -> None:
         self.group = group
         self.refused = False
@@ -60,7 +60,7 @@ class Transaction:
         self._changes = changes
 
     def rounds(self) -> Rounds[Outcomes]:
-        """The conversation; `LOKVS_STALE` where a later call has been made, and nothing is done."""
+        """Run the transaction. Raises `LOKVS_STALE`, without effect, if a later call was made."""
         try:
             return (yield from self._transaction())
         except ResponseError as error:
@@ -70,52 +70,52 @@ class Transaction:
         return (yield from self.by_script().rounds())
 
     def sizes(self) -> tuple[int, int]:
-        """The bytes of its largest value, and of all values that it sends."""
+        """The size of its largest value, and of all values together."""
         puts = [put for change in self._changes for put in {*change.puts.values()} if put]
         return max(map(len, puts), default=0), sum(map(len, puts))
 
     def taken_apart(self) -> WaitingChanges:
-        """Its changes as they waited, for other calls. Nothing of this one may have been sent."""
+        """Its changes as queued items, for other calls. This call must not have been sent."""
         dones = (done for _, done in self.group)
         return deque(zip(self._changes, dones, strict=True))
 
     def by_script(self) -> Call:
-        """The same call, made by the script."""
+        """The same call, as a call of the script."""
         writer = self._writer._replace(changes_max=len(self.group))
         waiting = self.taken_apart()
         return packed_call(waiting, [], writer, self._number, bytes_max=UNBOUNDED)
 
     def _transaction(self) -> Rounds[Outcomes]:
         names = list(dict.fromkeys(self._names()))
-        looks = self._look(names)
+        reads = self._read(names)
         while True:
-            _, _, found, *kinds = good((yield looks))
-            record, *standing = self._found(found)
+            _, _, found, *kinds = good((yield reads))
+            record, *current = self._found(found)
             if not all(isinstance(kind, bytes) for kind in kinds):
                 raise ProtocolMismatch("TYPE", kinds)
             if record is not None:
                 letters = self._letters_in(record)
                 if letters is not None:
-                    # A write, as in the script: what waits for replicas waits for this one.
+                    # A write, as in the script: WAIT then waits for this call, too.
                     good((yield RoundTrip(_packed([self._put_record(letters)]))))
                     return letters, None
-            letters, details = self._listener(standing, dict(zip(names, kinds, strict=True)))
+            letters, details = self._outcomes(current, dict(zip(names, kinds, strict=True)))
             if "c" not in letters:
                 return letters, details
             commands = list(self._writes(letters))
             made = _made((yield RoundTrip(_packed(commands), len(commands))), len(commands) - 2)
             if made:
                 return letters, details
-            # Somebody wrote one of the keys since: what stands there now is looked at again.
+            # A key was changed since WATCH: read the current values again.
 
-    def _look(self, names: list[bytes]) -> RoundTrip:
+    def _read(self, names: list[bytes]) -> RoundTrip:
         guards = [
             self._writer.name_of(change.guard)
             for change in self._changes
             if change.expected is not Guard.ANY
         ]
         commands: list[tuple[Any, ...]] = [
-            (b"UNWATCH",),  # of a conversation before that had nothing to write
+            (b"UNWATCH",),  # keys of an earlier transaction that wrote nothing
             (b"WATCH", self._writer.record, *names),
             (b"MGET", self._writer.record, *guards),
             *((b"TYPE", name) for name in names),
@@ -123,7 +123,7 @@ class Transaction:
         return RoundTrip(_packed(commands), len(commands))
 
     def _found(self, found: object) -> list[bytes | None]:
-        """What MGET answered: the record, and a value for each guard that is looked at."""
+        """The checked reply of MGET: the record, and the value of each guard that is compared."""
         guards = sum(change.expected is not Guard.ANY for change in self._changes)
         if (
             not isinstance(found, list)
@@ -134,7 +134,7 @@ class Transaction:
         return found
 
     def _letters_in(self, record: bytes) -> str | None:
-        """The outcomes, where the record tells those of this call."""
+        """The outcomes in the record, if it is the record of this call."""
         fields = _RECORD.fullmatch(record)
         if fields is None:
             raise ResponseError(f"{self._writer.record.decode()} is not a writer's record")
@@ -143,12 +143,12 @@ class Transaction:
             raise ResponseError(f"LOKVS_STALE call {self._number} comes after call {last}")
         return letters if last == self._number else None
 
-    def _listener(
-        self, standing: list[bytes | None], kinds: dict[bytes, bytes]
+    def _outcomes(
+        self, found: list[bytes | None], kinds: dict[bytes, bytes]
     ) -> tuple[str, list[bytes | None]]:
         letters: list[str] = []
         details: list[bytes | None] = []
-        values = iter(standing)
+        values = iter(found)
         for guard, expected, puts in self._changes:
             current = expected if expected is Guard.ANY else next(values)
             guard_name, *names = map(self._writer.name_of, (guard, *puts))
@@ -198,11 +198,11 @@ def packed_transaction(
     large_bytes: int,
     call_bytes: int = UNBOUNDED,
 ) -> Transaction:
-    """Those at the left end of `waiting` that have `large_bytes` or more move into `group`.
+    """Move the changes of `large_bytes` or more from the left end of `waiting` into `group`.
 
-    No two name the same key.
+    No two of them have a key in common.
 
-    call_bytes  what the server takes in one call
+    call_bytes  the server's limit for one call
     """
     named: set[str] = set()
     size = 0
@@ -223,11 +223,11 @@ def packed_transaction(
 
 
 def _made(replies: Any, queued: int) -> bool:
-    """Whether EXEC made it all; not where a key was changed since it was watched."""
+    """Whether EXEC was executed; `False` if a watched key was changed."""
     try:
         results = good(replies)[-1]
     except ExecAbortError as error:
-        # What kept the server from it came between, and stands behind redis-py's own words.
+        # redis-py puts the server's error after its own text.
         raise ResponseError(str(error).rpartition("because of: ")[2]) from error
     if results is None:
         return False
@@ -235,13 +235,13 @@ def _made(replies: Any, queued: int) -> bool:
         raise ProtocolMismatch("EXEC", results)
     for result in results:
         if isinstance(result, Exception):
-            # A right to one of the commands was taken away since it was queued.
-            raise OutcomeUnknown(f"a transaction was made in part only: {result}")
+            # The permission for a command was revoked after the command was queued.
+            raise OutcomeUnknown(f"a transaction was only partly executed: {result}")
     return True
 
 
 def _packed(commands: Iterable[tuple[Any, ...]]) -> bytes:
-    """Commands as they are sent; a large value is copied once."""
+    """The bytes of commands; a large value is copied once."""
     parts: list[bytes] = []
     for words in commands:
         parts.append(b"*%d\r\n" % len(words))

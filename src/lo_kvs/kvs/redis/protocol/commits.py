@@ -1,7 +1,7 @@
-"""The numbered calls of one writer: which changes leave together, and by which way.
+"""Calls: groups the changes of one writer into numbered calls, by script or by transaction.
 
-Small changes go by the script, large ones by a transaction. Both keep what the call did under
-the same number in the same record, so that a call is made at most once either way.
+Small changes use the script, large ones a transaction. Both store the outcome of a call under its
+number in the same record, so that each call is made at most once.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from lo_kvs.kvs.redis.protocol.commit_script import (
 )
 from lo_kvs.kvs.redis.protocol.commit_transaction import Transaction, packed_transaction
 from lo_kvs.kvs.redis.protocol.limits import LARGE_BYTES_MIN, ServerLimits, ask_limits
-from lo_kvs.kvs.redis.protocol.packing import Told
+from lo_kvs.kvs.redis.protocol.packing import PackedChange
 from lo_kvs.kvs.redis.protocol.round_trips import Outcomes, RawConnection
 
 AnyCall: TypeAlias = Call | Transaction
-#: From so many bytes on, those expected and those put together, a change is large: the bytes of
-#: a state before and after, so about twice its size. There a lone event takes as long by either
-#: way (measured with 34 KB of state: 250 us), and the server half as long by a transaction.
+#: A change with at least this many bytes (expected and new values together, so about twice the
+#: size of a state) is large. At this size a single event takes equally long with both (measured
+#: with 34 KB of state: 250 us), and the server needs half the time for a transaction.
 LARGE_BYTES: Final = 64 * 1024
 
 
 class Grouped(Protocol):
-    """What has a group of changes."""
+    """A call with a group of changes."""
 
     @property
-    def group(self) -> list[Told]:
-        """What is left of them."""
+    def group(self) -> list[PackedChange]:
+        """The guard key and callback of each change."""
 
 
 class Calls:
@@ -51,7 +51,7 @@ class Calls:
         self._number = 0
 
     def next(self, waiting: deque[Pending[Change, Outcome]], group: list[Any]) -> AnyCall:
-        """The next call, of what moves from the left end of `waiting` into `group`."""
+        """The next call; its changes move from the left end of `waiting` into `group`."""
         self._number += 1
         number, large = self._number, self._large_bytes
         call = packed_call(waiting, group, self._writer, number, large_bytes=large)
@@ -63,14 +63,14 @@ class Calls:
         )
 
     def is_unchecked(self, call: Grouped) -> bool:
-        """Whether `call` may be too large for the server, as far as is known: see `check`."""
+        """Whether `call` may be too large for the server, so that `check` is needed."""
         return isinstance(call, Transaction) and call.sizes()[1] >= LARGE_BYTES_MIN
 
     async def check(self, connection: RawConnection, place: str, call: Grouped) -> None:
-        """Ask the server whether it takes a call of this size, where that is not known yet.
+        """Check the size of a call against the server's limits, which are asked for once.
 
-        Raises `Refused`, or `Regroup` where the changes of the call can be made in several.
-        Nothing of the call has been sent then.
+        Raises `Refused`, or `Regroup` if its changes fit into several calls. In both cases
+        nothing was sent.
         """
         if isinstance(call, Transaction) and self.is_unchecked(call):
             if self._limits is None:
@@ -84,22 +84,23 @@ class Calls:
         made: KVSError | None,
         key_of: Callable[[bytes], str],
     ) -> Sequence[Outcome] | None:
-        """What each change of `call`, which has this result, is told; `made` those that were made.
+        """The outcome of each change of `call`, from the call's result.
 
-        `None` where the result does not tell all: some were not made, and what they met is not
-        known. Where the server took it as no transaction, no other is tried from now on.
+        `None` if the result has no details: some changes were not made, and the current values
+        are not known. If the server refused the transaction, only scripts are used from now on.
 
-        key_of  the key that has a name in Redis
+        made    the outcome of changes that were made
+        key_of  maps a name in Redis to its key
         """
         if isinstance(call, Transaction) and call.refused:
             self._large_bytes = UNBOUNDED
         letters, details = result
         if not letters.strip("c"):
             return [made] * len(letters)
-        return None if details is None else told(letters, details, made, key_of)
+        return None if details is None else outcomes_of_changes(letters, details, made, key_of)
 
     def lacking(self, call: Grouped, letters: str) -> list[tuple[int, bytes]]:
-        """Of each change that was not made: which it is, and the name of its guard in Redis."""
+        """The index and the guard's name in Redis of each change that was not made."""
         return [
             (at, self._writer.name_of(call.group[at][0]))
             for at, letter in enumerate(letters)
@@ -107,16 +108,17 @@ class Calls:
         ]
 
 
-def told(
+def outcomes_of_changes(
     letters: str,
     details: Sequence[bytes | None],
     made: KVSError | None,
     key_of: Callable[[bytes], str],
 ) -> list[Outcome]:
-    """What each change of a call is told; `made` those that were made.
+    """The outcome of each change of a call.
 
     details  one for each change that was not made
-    key_of   the key that has a name in Redis
+    made     the outcome of changes that were made
+    key_of   maps a name in Redis to its key
     """
     detail = iter(details)
     return [
@@ -125,5 +127,5 @@ def told(
 
 
 def outcome_of(letter: str, detail: bytes | None, key_of: Callable[[bytes], str]) -> Outcome:
-    """What a change that was not made is told."""
+    """The outcome of a change that was not made."""
     return Conflict(detail) if letter == "n" else WrongType(key_of(detail or b""))

@@ -1,8 +1,8 @@
-"""How large a value and a call may be for a server, asked before the first large one is sent.
+"""ServerLimits: the size limits of a server, asked before the first large call is sent.
 
-A server that gets more closes the connection in the middle of the call. Without its limits that
-looks like a lost connection: the call would be sent again until its deadline, and would break
-the connection for all who wait behind it, each time.
+A server closes the connection in the middle of a call that is too large. Without knowing the
+limits, that looks like a lost connection: the call would be retried until its deadline, and each
+retry would break the connection for the calls queued behind it.
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ from lo_kvs.kvs.errors import Refused, shorten
 from lo_kvs.kvs.redis.protocol.commit_transaction import Transaction
 from lo_kvs.kvs.redis.protocol.round_trips import RawConnection, reply_on
 
-#: No server has a limit below this: both settings have a minimum of 1 MiB.
+#: No server has a lower limit: both settings have a minimum of 1 MiB.
 LARGE_BYTES_MIN: Final = 1_000_000
-#: Where a server does not tell its limits: so often a large call may break the connection. The
-#: server took the connection each time, so it is up; others wait behind the call.
+#: How often a large call may break the connection if the limits are unknown. The server accepts
+#: connections, so it is up, and other calls are queued behind this one.
 BREAKS_MAX: Final = 3
-#: What a call has besides its values, at most: names, lengths, the record.
+#: The maximum size of a call without its values: names, lengths, the record.
 OVERHEAD_BYTES: Final = 4096
 
 _NAMES: Final = ("proto-max-bulk-len", "client-query-buffer-limit")
 
 
 class Regroup(Exception):
-    """The changes of a call are too much for one call, and each by itself is not."""
+    """The changes of a call are too large together, but each one fits into a call."""
 
 
 class ServerLimits(NamedTuple):
-    """What a server takes.
+    """The size limits of a server.
 
-    value_bytes  of one value (`proto-max-bulk-len`)
-    call_bytes   of all values of one call (`client-query-buffer-limit`)
+    value_bytes  maximum size of one value (`proto-max-bulk-len`)
+    call_bytes   maximum size of all values of one call (`client-query-buffer-limit`)
     """
 
     value_bytes: int
     call_bytes: int
 
     def check(self, place: str, call: Transaction) -> None:
-        """Raises `Refused` where the server cannot take a change, `Regroup` where not all of them.
+        """Raises `Refused` if a change is too large, `Regroup` if only all together are.
 
-        Nothing has been sent then.
+        In both cases nothing was sent.
         """
         largest, total = call.sizes()
         if largest <= self.value_bytes and total + OVERHEAD_BYTES <= self.call_bytes:
@@ -54,17 +54,19 @@ class ServerLimits(NamedTuple):
             raise Regroup
         key = shorten(call.group[0][0])
         if largest > self.value_bytes:
-            problem = f"{largest:,} bytes; the server takes {_of(self.value_bytes, 0)}"
+            problem = f"{largest:,} bytes; the server's limit is {_of(self.value_bytes, 0)}"
         else:
-            problem = f"{total:,} bytes in one change; the server takes {_of(self.call_bytes, 1)}"
+            problem = (
+                f"{total:,} bytes in one change; the server's limit is {_of(self.call_bytes, 1)}"
+            )
         raise Refused(
-            f"{place}: the value for {key} is too large: {problem}. Nothing was written; make the "
-            "value smaller, or raise that setting of the server"
+            f"{place}: the value for {key} is too large: {problem}. Nothing was written. Make the "
+            "value smaller, or raise this setting of the server"
         )
 
 
 async def ask_limits(connection: RawConnection) -> ServerLimits:
-    """Ask the server. What it does not tell, as to a user without the right, has no limit."""
+    """Ask the server. A limit that it does not report (no permission) counts as unlimited."""
     commands = []
     for name in _NAMES:
         words: Any = ("CONFIG", "GET", name)  # hiredis's stub takes tuples of one item only

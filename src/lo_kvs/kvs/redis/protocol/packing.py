@@ -1,8 +1,8 @@
-"""Packing a group of changes into the words of one call of `lua/commit.lua`.
+"""Pack a group of changes into one command that calls `lua/commit.lua`.
 
-There are two twins, as of the codec: `_packing` is compiled and copies each byte once, to where
-it leaves from; `pack_purely` does the same with lists and hiredis. What is packed follows the
-digest, or the text, of the script:
+As for the codec there are two implementations: `_packing` is compiled and copies each byte once,
+into the send buffer; `pack_purely` does the same with lists and hiredis. The packed arguments
+follow the digest, or the text, of the script:
 
     numkeys, KEYS: the record, those that are read, the others, ARGV: the numbers, layout, bytes
 """
@@ -20,30 +20,29 @@ from lo_kvs.kvs.batching.batcher import Pending
 from lo_kvs.kvs.changes import Change, Outcome
 
 WaitingChange: TypeAlias = Pending[Change, Outcome]
-#: What is left of a change that has been packed: the key of its guard, and what is called with
-#: its outcome.
-Told: TypeAlias = tuple[str, Callable[[Outcome], object]]
+#: A packed change: the key of its guard, and the callback for its outcome.
+PackedChange: TypeAlias = tuple[str, Callable[[Outcome], object]]
 WaitingChanges: TypeAlias = deque[WaitingChange]
-#: What is put under a key and is longer: the key is not read, but asked for its kind. That takes
-#: a server as long as to read some 600 bytes (0.85 us, and 1.15 ns for each byte that Lua hashes).
+#: If a longer value is put, the script asks for the key's type instead of reading the key. That
+#: takes a server as long as reading 600 bytes (0.85 us, and 1.15 ns per byte that Lua hashes).
 READ_BYTES_MAX: Final = 512
-#: From a key to the one that stands in Redis, the prefix aside.
+#: Maps a key to its name in Redis, without the prefix.
 Name: TypeAlias = Callable[[str], str]
 
 
 class CommandHead(NamedTuple):
-    """The words that stand before those of a call, packed, and how many they are."""
+    """The first words of a command, packed, and their number."""
 
     packed: bytes
     words: int
 
 
 class PackedCommand(NamedTuple):
-    """A call as it is sent.
+    """A command as it is sent.
 
-    command  all of it
-    words    how many words follow those that it begins with
-    at       where those words begin
+    command  the whole command
+    words    the number of words after its head
+    at       the position of the first word after its head
     """
 
     command: bytes
@@ -64,17 +63,17 @@ def pack_purely(  # noqa: PLR0917 - as the compiled one
     large_bytes: int,
     name: Name | None = None,
 ) -> PackedCommand:
-    """Move changes from the left end of `waiting` into `group`, and pack them behind `begin`.
+    """Move changes from the left end of `waiting` into `group`, and pack them after `begin`.
 
-    Then `group` has what is left of them, a `Told` each: a thousand changes and the texts that
-    they replace would fill the processor's caches until they are answered.
+    Afterwards `group` has a `PackedChange` for each: keeping 1,000 changes and the texts that they
+    replace until they are answered would fill the processor's caches.
 
-    numbers      of the call: its own, record_ttl_ms, ttl_ms
-    changes_max  changes at most; `bytes_max`: no change more when they have so many bytes
-    large_bytes  no change, and none after it, that has so many bytes
+    numbers      the call's number, record_ttl_ms, ttl_ms
+    changes_max  maximum number of changes
+    bytes_max    no further change once the changes have this size
+    large_bytes  stop at the first change of this size
 
-    No two changes of a call name the same key: the script looks at all keys before it
-    writes any.
+    No two changes of a call have a key in common: the script reads all keys before it writes.
     """
     keys: list[bytes] = [record]
     unread: list[bytes] = []
@@ -130,13 +129,13 @@ def pack_purely(  # noqa: PLR0917 - as the compiled one
 
 
 def size_of(expected: object, puts: Mapping[str, bytes | None]) -> int:
-    """The bytes of a change, those expected and those put together."""
+    """The size of a change: its expected and new values together."""
     size = len(expected) if isinstance(expected, bytes) else 0
     return size + sum(len(put) for put in puts.values() if put is not None)
 
 
 def _is_read(put: bytes | None) -> bool:
-    """Whether the key under which this is put, or which is removed, is read by the script."""
+    """Whether the script reads the key of this put (it does not read removed keys)."""
     return put is not None and len(put) <= READ_BYTES_MAX
 
 
@@ -149,8 +148,8 @@ else:
 __all__ = [
     "CommandHead",
     "Name",
+    "PackedChange",
     "PackedCommand",
-    "Told",
     "WaitingChange",
     "WaitingChanges",
     "change_of",

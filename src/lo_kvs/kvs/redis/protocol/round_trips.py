@@ -1,8 +1,8 @@
-"""What is said to a server for a call, and what follows from its replies, without I/O.
+"""Round trips: a call to Redis as a generator of commands and replies, without I/O.
 
-A call is a generator of round trips: it yields a command, or several that leave together, is
-sent their replies, and returns what they come to. Who drives it brings the connection:
-`carrier` straight on a transport while all is well, `converse` on one of redis-py's.
+A call yields one command, or several that are sent together, receives their replies, and returns
+its result. The caller provides the connection: `dispatcher` writes to a transport directly,
+`converse` uses a redis-py connection.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from redis.exceptions import (
     ResponseError,
 )
 
-#: What became of a call's changes, a letter each (`c` made, `n` conflict, `t` wrong type), and a
-#: detail for each that was not made; `None` where only the record of a call made before told it.
+#: The outcome of a call: a letter for each change (`c` made, `n` conflict, `t` wrong type), and a
+#: detail for each that was not made (`None`: not known, the call's record has only the letters).
 Outcomes: TypeAlias = tuple[str, list[bytes | None] | None]
 
 
-#: What a server answered, and redis-py raises.
+#: The exceptions that redis-py raises for error replies.
 ANSWERED: Final = (ResponseError, BusyLoadingError, AuthenticationError)
 
 
 class RoundTrip(NamedTuple):
-    """Commands as they are sent, and how many replies they have."""
+    """The bytes of commands, and the number of their replies."""
 
     commands: bytes
     replies: int = 1
 
 
 T = TypeVar("T")
-#: An error of the server stands among the replies as an exception.
+#: An error reply is an exception among the replies.
 Rounds: TypeAlias = Generator[RoundTrip, Sequence[object], T]
 
 
 class RawConnection(Protocol):
-    """What is needed of a redis-py connection: commands, and one reply after another."""
+    """The methods of a redis-py connection that are needed: send commands, read replies."""
 
     async def send_packed_command(
         self, command: list[bytes], check_health: bool = True
@@ -49,7 +49,7 @@ class RawConnection(Protocol):
 
 
 async def converse(connection: RawConnection, rounds: Rounds[T]) -> T:
-    """Have the whole conversation, on a connection of redis-py."""
+    """Run all round trips on a redis-py connection; return the result."""
     replies: Sequence[object] = ()
     while True:
         try:
@@ -62,7 +62,7 @@ async def converse(connection: RawConnection, rounds: Rounds[T]) -> T:
 
 
 async def reply_on(connection: RawConnection) -> object:
-    """The next reply; an error that the server answered is returned, as others follow it."""
+    """The next reply. An error reply is returned, not raised, because other replies follow."""
     try:
         return await connection.read_response(disconnect_on_error=False)
     except ANSWERED as error:
@@ -70,7 +70,7 @@ async def reply_on(connection: RawConnection) -> object:
 
 
 def good(replies: Sequence[object]) -> Sequence[Any]:
-    """The replies, where none is an error; else the first error is raised."""
+    """The replies. Raises the first one that is an error."""
     for reply in replies:
         if isinstance(reply, Exception):
             raise reply
@@ -78,13 +78,13 @@ def good(replies: Sequence[object]) -> Sequence[Any]:
 
 
 class ProtocolMismatch(InvalidResponse):
-    """A reply that our commands cannot have: it came from something else, or to something else.
+    """A reply that does not fit the command: it is not from Redis, or not for this command.
 
-    The message has the shape of the reply, not its content, which may be anybody's data.
+    The message has the type and size of the reply, not its content, which may be private data.
     """
 
     def __init__(self, command: str, reply: object) -> None:
-        super().__init__(f"{command} cannot be answered with {shape_of(reply)}")
+        super().__init__(f"unexpected reply to {command}: {shape_of(reply)}")
 
 
 def shape_of(reply: object) -> str:

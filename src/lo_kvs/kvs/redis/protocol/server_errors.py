@@ -1,7 +1,7 @@
-"""What a server's refusals and a connection's faults mean: one table, by the server's code.
+"""Error classification: one table from server error codes and connection errors to their meaning.
 
-Whoever speaks to Redis asks `classify` what became of a command: the server said no
-(`REFUSED`), it said "not now" and did nothing (`NOT_NOW`), or nobody can tell (`LOST`).
+`classify` returns what happened to a command: the server refused it (`REFUSED`), the server did
+nothing but a retry may help (`NOT_NOW`), or its outcome is unknown (`LOST`).
 """
 
 from __future__ import annotations
@@ -44,20 +44,20 @@ from lo_kvs.redis_connection import tls
 
 
 class Verdict(enum.Enum):
-    """What became of a command that got no proper answer."""
+    """What happened to a command that got an error or no reply."""
 
-    REFUSED = "refused"  # nothing was done, and waiting does not help
-    NOT_NOW = "not now"  # nothing was done, and waiting may help
-    LOST = "lost"  # no answer came: what was sent may have been done
+    REFUSED = "refused"  # it was not executed, and a retry does not help
+    NOT_NOW = "not now"  # it was not executed, and a retry may help
+    LOST = "lost"  # there was no reply: it may have been executed
 
 
 class Meaning(NamedTuple):
-    """What a fault means, and what to do about it.
+    """The meaning of an error, and what to do about it.
 
-    verdict  whether it was done, and whether to try again
-    kind     the error that callers get in the end
-    remedy   what people can do
-    drop     whether another connection may lead to a server that says something else
+    verdict  whether the command was executed, and whether a retry may help
+    kind     the exception that callers get in the end
+    remedy   the hint in the message
+    drop     whether to reconnect, because that may lead to another server
     """
 
     verdict: Verdict
@@ -70,23 +70,24 @@ _LOGIN: Final = "check redis_username and redis_password, and the server's ACL"
 _MOVED: Final = "this server is a node of a cluster: connect to it as a cluster"
 _REPLICA: Final = "name the primary in redis_connection, or an address that follows it"
 
-#: By the code that begins a server's error. NOSCRIPT, MOVED, ASK and TRYAGAIN are mended by
-#: those who can, the script and the cluster, item by item; what is said here is what it means
-#: where that did not help.
+#: By the code at the start of a server's error. NOSCRIPT, MOVED, ASK and TRYAGAIN are handled by
+#: the script and the cluster client; the entries here apply if that did not help.
 MEANINGS: Final[Mapping[str, Meaning]] = {
     "OOM": Meaning(
-        Verdict.REFUSED, OutOfMemory, "raise maxmemory or remove keys; reads go on working"
+        Verdict.REFUSED, OutOfMemory, "raise maxmemory or remove keys; reads still work"
     ),
     "NOPERM": Meaning(Verdict.REFUSED, NotPermitted, "grant it in the server's ACL"),
     "NOAUTH": Meaning(Verdict.REFUSED, NotPermitted, _LOGIN),
     "WRONGPASS": Meaning(Verdict.REFUSED, NotPermitted, _LOGIN),
-    "MISCONF": Meaning(Verdict.REFUSED, Refused, "see to the server's disk; reads go on working"),
-    "NOSCRIPT": Meaning(Verdict.REFUSED, Refused, "the server does not keep scripts"),
+    "MISCONF": Meaning(Verdict.REFUSED, Refused, "check the server's disk; reads still work"),
+    "NOSCRIPT": Meaning(Verdict.REFUSED, Refused, "the server does not store scripts"),
     "MOVED": Meaning(Verdict.REFUSED, Refused, _MOVED, drop=True),
     "ASK": Meaning(Verdict.REFUSED, Refused, _MOVED, drop=True),
     "CROSSSLOT": Meaning(Verdict.REFUSED, Refused, _MOVED),
     "LOADING": Meaning(
-        Verdict.NOT_NOW, ServerLoading, "wait until it has read its data, or raise redis_retry_for"
+        Verdict.NOT_NOW,
+        ServerLoading,
+        "wait until it has loaded its data, or raise redis_retry_for",
     ),
     "BUSY": Meaning(
         Verdict.NOT_NOW, ServerBusy, "end the script that blocks it (SCRIPT KILL, FUNCTION KILL)"
@@ -102,41 +103,40 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
         Verdict.NOT_NOW, ClusterDown, "bring the nodes of the missing slots back", drop=True
     ),
     "TRYAGAIN": Meaning(Verdict.NOT_NOW, ClusterDown, "wait until the slot has been moved"),
-    # The server became a replica while a command waited there: it was begun.
+    # The server became a replica while a command was blocked there: it had started.
     "UNBLOCKED": Meaning(Verdict.LOST, ReadOnlyServer, _REPLICA, drop=True),
 }
 
 _TIMED_OUT: Final = Meaning(
-    Verdict.LOST, TimedOut, "see whether the server is up and has time, or raise redis_timeout"
+    Verdict.LOST, TimedOut, "check that the server is up and not overloaded, or raise redis_timeout"
 )
-_DISCONNECTED: Final = Meaning(
-    Verdict.LOST, ConnectionLost, "is the server up, and does the port expect TLS (redis_tls)?"
-)
-#: By what the system said where no connection could be made.
+_DISCONNECTED: Final = Meaning(Verdict.LOST, ConnectionLost, "is the server up and reachable?")
+_CLOSED: Final = Meaning(Verdict.LOST, ConnectionLost, "does the port expect TLS (redis_tls)?")
+#: By the system's error number, if no connection could be made.
 _UNCONNECTED: Final[Mapping[int, Meaning]] = {
     errno.ECONNREFUSED: Meaning(
         Verdict.LOST, ConnectionLost, "is redis-server running on that port?"
     ),
     errno.ENOENT: Meaning(Verdict.LOST, ConnectionLost, "check redis_socket"),
     errno.EACCES: Meaning(
-        Verdict.LOST, ConnectionLost, "check redis_socket, and the rights of that file"
+        Verdict.LOST, ConnectionLost, "check redis_socket, and the permissions of that file"
     ),
 }
 _NO_HOST: Final = Meaning(Verdict.LOST, ConnectionLost, "check redis_host")
-#: How asyncio says it where a host has several addresses, and each fails in its own way.
+#: asyncio's text if a host has several addresses and each fails in a different way.
 _ERRNO: Final = re.compile(r"\[Errno (\d+)\]")
 _NO_PRIMARY: Final = Meaning(
-    Verdict.NOT_NOW, NoPrimary, "see whether the Sentinels are up and agree", drop=True
+    Verdict.NOT_NOW, NoPrimary, "check that the Sentinels are up and agree", drop=True
 )
 _NO_SLOTS: Final = Meaning(
     Verdict.NOT_NOW, ClusterDown, "bring the nodes of the missing slots back", drop=True
 )
 
 _NOT_UNDERSTOOD: Final = Meaning(
-    Verdict.LOST, ConnectionLost, "check that a Redis server has this address"
+    Verdict.LOST, ConnectionLost, "check that this is the address of a Redis server"
 )
 
-#: By the exception, where there is no code; the first that fits.
+#: By the type of the exception, if it has no code; the first match applies.
 _WITHOUT_CODE: Final[Sequence[tuple[tuple[type[Exception], ...], Meaning]]] = (
     ((AuthenticationError, AuthenticationWrongNumberOfArgsError), MEANINGS["WRONGPASS"]),
     ((ResponseError,), Meaning(Verdict.REFUSED, Refused)),
@@ -146,8 +146,10 @@ _WITHOUT_CODE: Final[Sequence[tuple[tuple[type[Exception], ...], Meaning]]] = (
     ((TimeoutError, RedisTimeoutError), _TIMED_OUT),
 )
 
-#: What may come out of a call to redis-py. A peer's reset can surface as AttributeError or
-#: TypeError (redis/redis-py#4287): the connection is lost all the same.
+#: redis-py's text if the server closes a connection.
+CLOSED: Final = "Connection closed by server."
+#: The exceptions that a call to redis-py may raise. A connection reset can appear as
+#: AttributeError or TypeError (redis/redis-py#4287).
 FAULTS: Final = (
     RedisError,
     RedisClusterException,
@@ -159,23 +161,23 @@ FAULTS: Final = (
 
 
 def code_of(error: BaseException) -> str:
-    """The server's code (`OOM`), or "" where no server said anything with a code."""
+    """The server's error code (`OOM`), or "" if there is none."""
     if not isinstance(error, ANSWERED):
         return ""
     code, words = error.status_code, str(error)
-    # What a script may not do is told without a code of its own: Redis 6.2 and 7, and later.
+    # Redis 6.2 and later report a missing permission of a script without a code.
     if "user executing the script can't run" in words or "ACL failure in script" in words:
         return "NOPERM"
-    if not code:  # redis-py knows some codes only, and leaves the others in the text
+    if not code:  # redis-py knows only some codes, and leaves the others in the text
         first = words.partition(" ")[0]
         code = first if first.isupper() and first.isalpha() else ""
     return code
 
 
 def words_of(error: BaseException) -> str:
-    """What the server said, beginning with its code, which redis-py cuts off some texts.
+    """The server's error text with its code, which redis-py removes from some texts.
 
-    For other faults the exception's type and text.
+    For other exceptions, their type and text.
     """
     words = str(error)
     if not isinstance(error, ANSWERED):
@@ -185,7 +187,7 @@ def words_of(error: BaseException) -> str:
 
 
 def classify(error: BaseException) -> Meaning:
-    """What `error`, one of `FAULTS`, means for the command that met it."""
+    """The meaning of `error`, one of `FAULTS`, for the command that raised it."""
     known = MEANINGS.get(code_of(error))
     if known is not None:
         return known
@@ -206,29 +208,32 @@ def _unconnected(error: BaseException) -> Meaning:
             known = [_UNCONNECTED[number] for number in numbers if number in _UNCONNECTED]
             if len(known) == len(numbers) == 1:
                 return known[0]
-    return _DISCONNECTED
+    closed = isinstance(error, ConnectionResetError | EOFError) or str(error) == CLOSED
+    return _CLOSED if closed else _DISCONNECTED
 
 
 def lost_among(replies: Sequence[object]) -> Exception | None:
-    """The first error among a server's replies after which the command may have been done."""
+    """The first error among the replies after which the command may have been executed."""
     errors = (ResponseError(str(reply)) for reply in replies if isinstance(reply, Exception))
     return next((error for error in errors if classify(error).verdict is Verdict.LOST), None)
 
 
 def refused(place: str, error: Exception, *, unknown: bool = False) -> Refused | OutcomeUnknown:
-    """What callers get when the server said no.
+    """The exception for callers whose command the server refused.
 
-    unknown  an attempt before this one was lost, and may have been carried out
+    unknown  an earlier attempt got no reply and may have been executed
     """
     meaning = classify(error)
     if isinstance(error, tls.TLSRefused):
         words = f"{place} cannot be reached: {error}"
+    elif meaning.remedy == _LOGIN:
+        words = f"{place}: authentication failed: {words_of(error)}"
     else:
         words = f"{place} refused: {words_of(error)}"
     if meaning.remedy:
         words += f" ({meaning.remedy})"
     if unknown:
-        words += "; an earlier attempt was lost, and may have been carried out"
+        words += ". An earlier attempt got no reply and may have been executed"
         return OutcomeUnknown(words, code_of(error))
     kind = meaning.kind if issubclass(meaning.kind, Refused) else Refused
     return kind(words, code_of(error))
@@ -237,31 +242,31 @@ def refused(place: str, error: Exception, *, unknown: bool = False) -> Refused |
 def gave_up(
     place: str, error: Exception, *, tried_s: float, tries: int, unknown: bool = False
 ) -> Unavailable | OutcomeUnknown:
-    """What callers get when the deadline has passed, and `error` was the last fault."""
+    """The exception for callers whose deadline has passed; `error` was the last error."""
     meaning = classify(error)
-    times = "one try" if tries == 1 else f"{tries} tries"
+    attempts = "1 attempt" if tries == 1 else f"{tries} attempts"
     words = (
-        f"{place}: gave up after {tried_s:.3g} s and {times}, the last fault was "
+        f"{place}: gave up after {tried_s:.3g} s ({attempts}); last error: "
         f"{words_of(error)} ({meaning.remedy})"
     )
     if unknown:
-        return OutcomeUnknown(f"{words}; what was sent may have been done", code_of(error))
+        return OutcomeUnknown(f"{words}. The command may have been executed", code_of(error))
     kind = meaning.kind if issubclass(meaning.kind, Unavailable) else Unavailable
     return kind(words, code_of(error))
 
 
 def overtaken(place: str, error: Exception | None, *, waited_s: float) -> Unavailable:
-    """What a caller gets whose deadline passed while it waited behind another call.
+    """The exception for a caller whose deadline passed while it was queued behind another call.
 
-    error     what the call before it met last; `None`: it has had no answer yet
-    waited_s  for how long that call has been tried
+    error     the last error of that call; `None`: it has had no reply yet
+    waited_s  how long that call has been retried
     """
     fault = TimeoutError() if error is None else error
     meaning = classify(fault)
     words = f"{place}: the deadline passed behind a call that "
     if error is None:
-        words += f"has had no answer for {waited_s:.3g} s"
+        words += f"has had no reply for {waited_s:.3g} s"
     else:
         words += f"has failed for {waited_s:.3g} s; last error: {words_of(error)}"
     kind = meaning.kind if issubclass(meaning.kind, Unavailable) else Unavailable
-    return kind(f"{words} ({meaning.remedy}). Nothing of this one was sent", code_of(fault))
+    return kind(f"{words} ({meaning.remedy}); this call was not sent", code_of(fault))

@@ -1,1 +1,1 @@
-"""TODO."""
+"""A single Redis server: connections, the dispatchers that use them, readers and writers."""

@@ -1,6 +1,6 @@
-"""One event loop's way to a single Redis server: a reader, and writers that overlap.
+"""ServerClient: one event loop's client for a single Redis server: a reader and several writers.
 
-A key always takes the same writer, so that its changes keep their order.
+A key always uses the same writer, so that its changes keep their order.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from lo_kvs.kvs.redis.server.scan import scan_strings
 from lo_kvs.kvs.redis.server.writer import Writer
 from lo_kvs.redis_connection import RedisConnection, RedisSettings
 
-#: Keys are dealt to the lanes in so many parts, by hash, each when its first key comes.
-PARTS: Final = 1024
+#: Keys are hashed into this many buckets; each bucket gets a writer when its first key is used.
+BUCKETS: Final = 1024
 
 
 class ServerClient(LoopBound):
-    """One event loop's way to a single server: a reader, and writers that overlap."""
+    """One event loop's client for a single server: a reader, and writers that work in parallel."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class ServerClient(LoopBound):
         self._prefix = prefix
         self.connection = RedisConnection(where)
         self.reader = Reader(self.connection, prefix=prefix)
-        #: How long a change is tried.
+        #: How long a change is retried, in seconds.
         self.try_for_s = where.retry_for + durability.extra_s
         self._writers = [
             Writer(
@@ -54,11 +54,11 @@ class ServerClient(LoopBound):
             for _ in range(grouping.lanes)
         ]
         self._turns = itertools.cycle(self._writers)
-        self._lanes: list[Submit | None] = [None] * PARTS
+        self._submitters: list[Submit | None] = [None] * BUCKETS
 
     @property
     def failed_attempts(self) -> int:
-        """How many attempts have been in vain."""
+        """The number of failed attempts so far."""
         return self.connection.failed_attempts
 
     def submit(
@@ -67,26 +67,26 @@ class ServerClient(LoopBound):
         self.submitter_for(change.guard)(change, done, deadline)
 
     def submitter_for(self, guard: str) -> Submit:
-        # A key always takes the same lane: its changes stay in order. Keys that end alike,
-        # as those of one student do, share it: an event's changes leave in one group.
-        part = hash(guard.rpartition(",")[2]) % PARTS
-        lane = self._lanes[part]
-        if lane is None:
-            # In turns: by hash alone ten students can all fall to one lane, and the others idle.
-            lane = self._lanes[part] = next(self._turns).submit
-        return lane
+        # A key always uses the same writer, so its changes stay in order. Keys with the same
+        # ending, such as those of one student, share it: an event's changes leave in one group.
+        bucket = hash(guard.rpartition(",")[2]) % BUCKETS
+        submit = self._submitters[bucket]
+        if submit is None:
+            # Round-robin: by hash alone, ten students could all share one writer.
+            submit = self._submitters[bucket] = next(self._turns).submit
+        return submit
 
     def close(self, why: str) -> None:
-        """Take no changes more; what was handed in goes on."""
+        """Accept no more changes; submitted ones are completed."""
         for writer in self._writers:
             writer.close(why)
 
     def names(self, key_prefix: str, budget: RetryBudget) -> AsyncGenerator[bytes, None]:
-        """Names of the keys that begin with `key_prefix`, some of them more than once."""
+        """The names of keys that start with `key_prefix`; some may occur more than once."""
         return scan_strings(self.connection, single_pattern(self._prefix, key_prefix), budget)
 
     def key_of(self, name: bytes) -> str | None:
-        """The key that has this name in Redis; `None`: the name is another program's."""
+        """The key with this name in Redis; `None` if the name belongs to another program."""
         try:
             return name.decode().removeprefix(self._prefix)
         except UnicodeDecodeError:

@@ -1,7 +1,7 @@
-"""The way to Redis: one connection, tried until a deadline.
+"""Connection: one connection to Redis, on which operations are retried until their deadline.
 
-redis-py's own retries are not used: it sends a command again after a time-out, and a commit
-that is sent again meets its own write. `single_server` and `cluster` say what is sent here.
+redis-py's own retries are not used: they resend a command after a time-out, and a commit that is
+sent twice would conflict with its own write. `dispatcher` and `cluster` decide what is sent.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from lo_kvs.kvs.redis.server.reply_protocol import Done, ReplyProtocol
 from lo_kvs.redis_connection import RedisConnection
 
 T = TypeVar("T")
-#: What reading a key comes to: its bytes, `None` where it is absent, or what went wrong.
+#: The result of reading a key: its bytes, `None` if it is absent, or an error.
 Lookup: TypeAlias = bytes | KVSError | None
 
-#: An attempt with less time than this is not begun: cut off, it would leave things unknown.
+#: Do not start an attempt with less time than this: if cut off, its outcome would be unknown.
 ATTEMPT_MIN_S: Final = 0.02
 PAUSE_MIN_S: Final = 0.01
 PAUSE_MAX_S: Final = 0.5
 
 
 class Connection:
-    """One connection of a pool, kept, and replaced when it breaks.
+    """One connection from a pool; it is kept, and replaced when it breaks.
 
     greet    runs on each new connection before anything else
-    extra_s  seconds that an operation may take for what it waits for by itself
+    extra_s  extra seconds for each operation, for replication that it waits for
     """
 
     def __init__(
@@ -57,17 +57,17 @@ class Connection:
         self._attempt_s = connection.settings.timeout + extra_s
         self._try_for_s = connection.settings.retry_for + extra_s
         self.settings = connection.settings
-        #: When the latest run had or has to end.
+        #: The deadline of the latest run.
         self.deadline = 0.0
-        #: What the latest run gave up with, as those see it whose turn did not come.
+        #: The error with which the latest run gave up, for calls that were not sent.
         self.gave_up: KVSError | None = None
         self._overdue_timer = OverdueTimer(self._try_for_s, self._fail_late, self._too_slow)
-        #: Whether what the run under way has sent may have been done.
+        #: Whether a command of the current run may have been executed.
         self.maybe_applied = False
-        self._sent_at = 0.0  # when the attempt under way began to send; 0.0: not yet
+        self._sent_at = 0.0  # when the current attempt started to send; 0.0: not yet
         self._clock = asyncio.get_running_loop().time
         self._reply_protocol: ReplyProtocol | None = None
-        self._fault: Exception | None = None  # of the run that is under way
+        self._fault: Exception | None = None  # the last error of the current run
 
     async def run(
         self,
@@ -79,18 +79,17 @@ class Connection:
         lost: Exception | None = None,
         breaks_max: int | None = None,
     ) -> T:
-        """Run `operation` until it has a definite answer, or the deadline has passed.
+        """Run `operation` until it has a definite result or the deadline has passed.
 
-        It may run more than once. Raises `Refused` when the server said no, `Unavailable`
-        when no attempt can have done anything, `OutcomeUnknown` when one may have; and of
-        these the kinds that `kvs/answers.py` has for the last fault.
+        It may run more than once. Raises `Refused` if the server refused it, `Unavailable` if no
+        attempt can have been executed, `OutcomeUnknown` if one may have been; `server_errors`
+        chooses the subclass for the last error.
 
-        deadline  in the event loop's time; default, and the latest: as the settings say
-        writes    whether it changes anything: without an answer, what does not has done
-                  nothing, and no outcome is unknown
-        waiting   what waits behind it in a lane
-        lost      what befell an attempt before, made by `send`, that may have been carried out
-        breaks_max  how often the connection may break after the operation has begun
+        deadline    in the event loop's time; default and maximum: as the settings say
+        writes      whether it changes data; the outcome of reads is never unknown
+        waiting     the items queued behind it
+        lost        the error of an earlier attempt by `send`, which may have been executed
+        breaks_max  how often the connection may break after the operation has started
         """
         clock = self._clock
         start = clock()
@@ -112,24 +111,24 @@ class Connection:
             try:
                 answer = await self._attempt(operation, limit)
                 if waiting is not None:
-                    waiting.turn.note(clock() - self._sent_at)
+                    waiting.retry_floor.record(clock() - self._sent_at)
                     overdue_timer.end(waiting, failed_attempts=tries)
                 return answer
             except server_errors.FAULTS as error:
                 sent = self._sent_at > 0.0
                 await self._failed(error, waiting, tries, may_be_done=writes and sent)
-                # An attempt that the deadline cut short says less than the one before it.
+                # A time-out by the deadline says less than the error before it.
                 if why is None or limit < deadline or not isinstance(error, TimeoutError):
                     why = self._fault = error
                 breaks += sent and not isinstance(error, TimeoutError)
-            except (KVSError, Regroup):  # every reply was read
+            except (KVSError, Regroup):  # all replies were read
                 if waiting is not None:
                     overdue_timer.end(waiting, failed_attempts=tries)
                 raise
             except BaseException:
                 overdue_timer.busy = False
                 self.maybe_applied = self.maybe_applied or (writes and self._sent_at > 0.0)
-                await self._drop()  # a reply may be under way: nobody else must read it
+                await self._drop()  # a reply may still arrive, and nothing else must read it
                 raise
             tries += 1
             self._connection.failed_attempts += 1
@@ -155,7 +154,7 @@ class Connection:
         *,
         may_be_done: bool,
     ) -> None:
-        """An attempt met `error`. Raises `Refused` or `OutcomeUnknown` where another is no use."""
+        """An attempt failed. Raises `Refused` or `OutcomeUnknown` if a retry cannot help."""
         meaning = server_errors.classify(error)
         if meaning.drop or meaning.verdict is Verdict.LOST:
             await self._drop()
@@ -167,11 +166,11 @@ class Connection:
         if may_be_done and meaning.verdict is Verdict.LOST:
             self.maybe_applied = True
 
-    # -- the short way, while all is well --------------------------------------------------
+    # -- the fast path, without retry ------------------------------------------------------
 
     def settle(self) -> bool:
-        """Whether `send` can be used from now on. Where not, `run` can be, as ever."""
-        # A connection by way of Sentinel asks them now and then, before it sends anything.
+        """Install the reply protocol, if possible. Returns whether `send` can be used."""
+        # Not with Sentinel: such a connection asks the Sentinels before it sends anything.
         if self._reply_protocol is None and self._redis is not None and not self.settings.sentinels:
             self._reply_protocol = ReplyProtocol.on(self._redis)
         return self.is_open()
@@ -181,17 +180,17 @@ class Connection:
         return self._reply_protocol is not None and self._reply_protocol.is_open
 
     def renew(self) -> None:
-        """What is run next has all its time, from now on."""
+        """Start a new deadline for the next run."""
         self.deadline = self._clock() + self._try_for_s
 
     def is_over(self) -> bool:
-        """Whether the event loop ends, and its connections are closed: nobody waits any more."""
+        """Whether the event loop is closing and its connections are closed."""
         return not self._connection.is_open()
 
     def send(self, trip: RoundTrip, done: Done, waiting: PendingQueue[Any, Any]) -> None:
-        """Send commands once, while `is_open()`; `done(replies)` is called, or `done(Lost)`.
+        """Send commands once, while `is_open()`. Calls `done` with the replies or with `Lost`.
 
-        What are no good replies is for `run`, which tries again.
+        If the replies are not good, use `run`, which retries.
         """
         now = self._clock()
         self.deadline = now + self._try_for_s
@@ -200,18 +199,18 @@ class Connection:
         self.send_next(trip, done)
 
     def send_next(self, trip: RoundTrip, done: Done) -> None:
-        """Send more of what `send` began, from within its `done`."""
+        """Send the next commands of a call that `send` started, from its `done` callback."""
         if self._reply_protocol is not None:
             self._reply_protocol.send(trip, done)
 
     def replied(self, waiting: PendingQueue[Any, Any]) -> None:
-        """The replies to what was sent are good ones, and there is no more to send."""
+        """The call was answered with good replies, and there is no more to send."""
         if waiting.timed:
-            waiting.turn.note(self._clock() - self.deadline + self._try_for_s)
+            waiting.retry_floor.record(self._clock() - self.deadline + self._try_for_s)
         self._overdue_timer.end(waiting, failed_attempts=0)
 
     def distrust(self) -> None:
-        """The latest replies cannot be what they should be: nothing more is read there."""
+        """Stop using the reply protocol: the latest replies do not fit the commands."""
         if self._reply_protocol is not None:
             self._reply_protocol.is_open = False
 
@@ -224,10 +223,10 @@ class Connection:
         if reply_protocol is not None:
             well = reply_protocol.is_open
             reply_protocol.end()
-            if not well:  # it is closed, or a reply may still come: nobody else must read it
+            if not well:  # it is closed, or a reply may still arrive that nothing must read
                 await self._drop()
 
-    # -- what becomes of those who wait ------------------------------------------------------
+    # -- queued items ------------------------------------------------------------------------
 
     def _give_up(self, why: Exception, tries: int, tried_s: float) -> KVSError:
         error = functools.partial(
@@ -240,24 +239,24 @@ class Connection:
     def pop_group(
         self, waiting: PendingQueue[Item, Answer], most: int
     ) -> tuple[deque[Pending[Item, Answer]], float]:
-        """Take out what leaves next, where anything has a deadline; and until when it is tried."""
+        """Remove the next group, if any item has a deadline; also return its deadline."""
         now = asyncio.get_running_loop().time()
         taken, soonest = waiting.pop_group(now, self._try_for_s, most)
-        return taken, min(max(soonest, now + waiting.turn.s), now + self._try_for_s)
+        return taken, min(max(soonest, now + waiting.retry_floor.seconds), now + self._try_for_s)
 
     def too_late(self, waiting: PendingQueue[Item, Answer]) -> list[Pending[Item, Answer]]:
-        """Take out of `waiting` those whose own time passed while the latest run was tried.
+        """Remove and return the items whose deadline passed during the latest run.
 
-        Nothing of them has been sent. None where it did not give up.
+        They were not sent. Empty if that run did not give up.
         """
         if self.gave_up is None:
             return []
         now = asyncio.get_running_loop().time()
-        self._overdue_timer.note(waiting, now)
+        self._overdue_timer.set_deadlines(waiting, now)
         return waiting.overdue(max(self.deadline, now))
 
     def _fail_late(self, late: list[Pending[Any, Any]], waited_s: float) -> None:
-        """The time of these is up, and they wait behind a run that goes on."""
+        """Fail the items whose deadline passed while they are queued behind the current run."""
         self._connection.failed_attempts += 1
         error = server_errors.overtaken(self.settings.place, self._fault, waited_s=waited_s)
         resolve_all(late, [error] * len(late))
@@ -281,12 +280,12 @@ class Connection:
             try:
                 await self._greet(self._redis)
             except BaseException:
-                await self._drop()  # so that the next attempt begins with a greeting again
+                await self._drop()  # so that the next attempt runs `greet` again
                 raise
         return self._redis
 
     async def _drop(self) -> None:
         if self._redis is not None:
-            # What broke may break once more while it is closed, and is closed all the same.
+            # A broken connection may raise another error while it is closed; it is closed anyway.
             with contextlib.suppress(*server_errors.FAULTS):
                 await self._redis.disconnect(nowait=True)

@@ -1,8 +1,8 @@
-"""What is handed in leaves in groups, over one connection, one conversation at a time.
+"""Dispatcher: sends queued items in groups over one connection, one call at a time, with retry.
 
-While all is well a call is sent when the one before it is answered, from where its answer was
-read. What is not answered as it should be is carried by a task until it is, or its deadline
-has passed; and whatever waits meanwhile with it.
+Without errors, a call is sent from the callback in which the reply to the previous one was read.
+After an error, a task retries the call until it is answered or its deadline has passed, and then
+sends the items that were queued meanwhile.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ Result_co = TypeVar("Result_co", covariant=True)
 
 
 class Call(Protocol[Result_co]):
-    """A group that leaves together; `rounds()` is the conversation, as often as it is tried."""
+    """A group that is sent together; `rounds()` starts its round trips, for every attempt."""
 
     @property
     def group(self) -> list[Any]:
-        """A pair for each that leaves: the second of it is called with the answer."""
+        """A tuple for each item; its second element is the callback for the answer."""
 
     def rounds(self) -> Rounds[Result_co]:
-        """The conversation from its beginning."""
+        """The round trips from the start."""
 
 
 class Dispatcher(abc.ABC, Generic[Item, Answer, Result]):
-    """Carries items in groups, and tells each its answer.
+    """Sends items in groups, and calls each item's callback with its answer.
 
-    writes   whether a call changes anything; one that does not can be made again at will
-    enough   when so many wait, a burst's first part leaves at once; 0: when all is handed in
-    most     items of one call
-    short    whether calls may leave without a task, while all is well
+    writes   whether calls change data; a read can always be repeated
+    enough   send the first items of a burst once this many wait; 0: when all are submitted
+    most     maximum number of items in one call
+    short    whether calls may be sent without a task, while there are no errors
 
-    submit, close  as of `Inbox`
+    submit, close  as for `Inbox`
     """
 
     writes: ClassVar[bool]
@@ -62,58 +62,58 @@ class Dispatcher(abc.ABC, Generic[Item, Answer, Result]):
         self._short = short
         self._loop = asyncio.get_running_loop()
         self._inbox = Inbox(self._begin, enough, self._hurry)
-        self._beginning: asyncio.Handle | None = None  # until the first of a burst leaves
+        self._beginning: asyncio.Handle | None = None  # until the first call of a burst is sent
         self._waiting: PendingQueue[Item, Answer] = self._inbox.waiting
         self.submit, self.close = self._inbox.submit, self._inbox.close
         self._sent: tuple[Call[Result], Rounds[Result]] | None = None
-        self._task: asyncio.Task[None] | None = None  # that carries, where that needs a task
-        self._group: list[Any] = []  # what it carries
+        self._task: asyncio.Task[None] | None = None  # the task that sends, after an error
+        self._group: list[Any] = []  # the group of that task
         self._idle: asyncio.Future[None] | None = None
 
-    # -- what is carried ---------------------------------------------------------------------
+    # -- for subclasses ----------------------------------------------------------------------
 
     @abc.abstractmethod
     def next_call(self, source: deque[Pending[Item, Answer]], group: list[Any]) -> Call[Result]:
-        """The next call, of what moves from the left end of `source` into `group`."""
+        """The next call; its items move from the left end of `source` into `group`."""
 
     @abc.abstractmethod
     def answers(
         self, call: Call[Result], result: Result, shortfall: KVSError | None = None
     ) -> Sequence[Answer | KVSError] | None:
-        """The answer to each of the group; `None` where the result does not tell all.
+        """The answer for each item of the group; `None` if the result is not sufficient.
 
-        shortfall  as `confirm` returned it
+        shortfall  the result of `confirm`
         """
 
     def is_unchecked(self, call: Call[Result]) -> bool:
-        """Whether `check` has something to ask before `call` is sent."""
+        """Whether `check` is needed before `call` is sent."""
         return False
 
     async def check(self, connection: RawConnection, call: Call[Result]) -> None:
-        """Raises `Refused` or `Regroup` where the server cannot take `call`; nothing was sent."""
+        """Raises `Refused` or `Regroup` if the server cannot accept `call`; nothing was sent."""
 
     def take_apart(self, call: Call[Result]) -> None:
-        """Put what `call` has back, to wait for other calls."""
+        """Put the items of `call` back into the queue, for other calls."""
         raise NotImplementedError
 
     async def confirm(self, connection: RawConnection, result: Result) -> KVSError | None:
-        """Wait, on the same connection, until it is safe; what it lacks of that in time."""
+        """Wait on the same connection until the result is durable; an error if that fails."""
         return None
 
-    async def answers_afresh(
+    async def answers_from_server(
         self, call: Call[Result], result: Result, shortfall: KVSError | None
     ) -> Sequence[Answer | KVSError]:
-        """The same where `answers` cannot tell."""
+        """The answers if `answers` returned `None`: asks the server again."""
         raise NotImplementedError
 
     @abc.abstractmethod
     def broken(self, error: Exception) -> KVSError:
-        """What a fault of our own comes to."""
+        """The error for callers after an unexpected exception in our code."""
 
-    # -- when it leaves ----------------------------------------------------------------------
+    # -- when calls are sent -----------------------------------------------------------------
 
     async def aclose(self) -> None:
-        """Wait until everything has been answered, then give the connection back."""
+        """Wait until all items are answered, then give the connection back."""
         if self._inbox.busy:
             if self._idle is None:
                 self._idle = self._loop.create_future()
@@ -122,19 +122,19 @@ class Dispatcher(abc.ABC, Generic[Item, Answer, Result]):
 
     def _begin(self) -> None:
         if self._connection.is_open():
-            # What else is handed in until then goes along.
-            self._beginning = self._loop.call_soon(self._go_on)
+            # Items that are submitted until then join the call.
+            self._beginning = self._loop.call_soon(self._send_waiting)
         else:
-            self._carry_in_task()
+            self._run_in_task()
 
     def _hurry(self) -> None:
-        """A part of a burst leaves: the server works on it while the rest is handed in."""
+        """Send the first items of a burst: the server works while the rest is submitted."""
         if self._beginning is not None:
             self._beginning.cancel()
-            self._go_on()
+            self._send_waiting()
 
-    def _go_on(self) -> None:
-        """Have what waits leave, if anything does."""
+    def _send_waiting(self) -> None:
+        """Send the queued items, if there are any."""
         self._beginning = None
         if not self._waiting:
             self._inbox.busy = False
@@ -143,9 +143,9 @@ class Dispatcher(abc.ABC, Generic[Item, Answer, Result]):
         elif self._connection.is_open() and not self._waiting.timed:
             self._send()
         else:
-            self._carry_in_task()
+            self._run_in_task()
 
-    # -- while all is well -------------------------------------------------------------------
+    # -- without errors: in callbacks --------------------------------------------------------
 
     def _send(self) -> None:
         group: list[Any] = []
@@ -153,14 +153,14 @@ class Dispatcher(abc.ABC, Generic[Item, Answer, Result]):
             call = self.next_call(self._waiting, group)
             if self.is_unchecked(call):
                 self._connection.renew()
-                self._carry_in_task(call)
+                self._run_in_task(call)
                 return
             rounds = call.rounds()
             trip = next(rounds)
-        except Exception as error:  # noqa: BLE001 - their callers get it
-            # Not here: somebody may be handing in another item.
-            self._loop.call_soon(resolve_all, *self._befallen(group, error))
-            self._loop.call_soon(self._go_on)
+        except Exception as error:  # noqa: BLE001 - passed to the callers
+            # Later, because this may run inside `submit`.
+            self._loop.call_soon(resolve_all, *self._unbuilt(group, error))
+            self._loop.call_soon(self._send_waiting)
         else:
             self._sent = call, rounds
             self._connection.send(trip, self._replied, self._waiting)
@@ -168,31 +168,31 @@ class Dispatcher(abc.ABC, Generic[Item, Answer, Result]):
     def _replied(self, replies: list[object] | Lost) -> None:
         call, rounds = self._in_flight()
         if isinstance(replies, Lost):
-            self._carry_in_task(call, replies.error)
+            self._run_in_task(call, replies.error)
             return
         try:
             step = self._step(call, rounds, replies)
-        except Exception as error:  # noqa: BLE001 - a reply can be anything; it is asked for again
-            self._connection.distrust()  # whose reply was it, and whose is the next one?
-            self._carry_in_task(call, error)
+        except Exception as error:  # noqa: BLE001 - a reply can be anything; retry
+            self._connection.distrust()  # replies can no longer be assigned to calls
+            self._run_in_task(call, error)
             return
         if isinstance(step, RoundTrip):
             self._sent = call, rounds
-            self._connection.send_next(step, self._replied)  # may have failed when it returns
+            self._connection.send_next(step, self._replied)  # may already fail in here
             return
         if step is None:
-            self._carry_in_task(call, lost_among(replies))
+            self._run_in_task(call, lost_among(replies))
             return
         self._connection.replied(self._waiting)
         try:
             resolve_all(call.group, step)
         finally:  # a callback may have raised KeyboardInterrupt
-            self._go_on()
+            self._send_waiting()
 
     def _step(
         self, call: Call[Result], rounds: Rounds[Result], replies: list[object]
     ) -> RoundTrip | Sequence[Any] | None:
-        """What is sent next, or what the call's items are answered; `None` for a task to find."""
+        """The next round trip, or the answers of the call; `None`: a task must find out."""
         if any(isinstance(reply, Exception) for reply in replies):
             return None
         try:
@@ -208,26 +208,24 @@ class Dispatcher(abc.ABC, Generic[Item, Answer, Result]):
             raise RuntimeError("a reply to a call that was not sent")
         return sent
 
-    # -- in a task, until all is well ----------------------------------------------------------
+    # -- after an error: in a task, with retry -------------------------------------------------
 
-    def _carry_in_task(
-        self, call: Call[Result] | None = None, lost: Exception | None = None
-    ) -> None:
+    def _run_in_task(self, call: Call[Result] | None = None, lost: Exception | None = None) -> None:
         self._group = [] if call is None else call.group
         self._connection.maybe_applied = self.writes and lost is not None
         if call is not None and self._connection.is_over():
-            # The loop ends, and has cancelled its tasks: one more would be left behind.
-            self._abandon(asyncio.CancelledError("the event loop ends"))
-            self._go_on()
+            # The loop is closing and has cancelled its tasks: a new one would not finish.
+            self._abandon(asyncio.CancelledError("the event loop is closing"))
+            self._send_waiting()
         else:
-            self._task = start(self._carry_all(call, lost), self._abandon, self._ended)
+            self._task = start(self._run_all(call, lost), self._abandon, self._ended)
 
-    async def _carry_all(
+    async def _run_all(
         self, call: Call[Result] | None = None, lost: Exception | None = None
     ) -> None:
-        """Carry what waits, and `call` first, which may have been carried out."""
+        """Send `call`, which may have been executed already, and then all queued items."""
         while call is not None or self._waiting:
-            group, answers = await self._carry(call, lost)
+            group, answers = await self._run_call(call, lost)
             self._group = []
             resolve_all(group, answers)
             call = lost = None
@@ -236,25 +234,25 @@ class Dispatcher(abc.ABC, Generic[Item, Answer, Result]):
 
     def _ended(self) -> None:
         self._task = None
-        self._go_on()
+        self._send_waiting()
 
     def _abandon(self, error: BaseException) -> None:
-        """Answer everything: the task that carried it was ended by `error`.
+        """Answer all items with an error: the sending task ended with `error`.
 
-        What waits is not begun again: when an event loop ends, nobody would wait for that.
+        Queued items are not sent by a new task: if the event loop is closing, it would not run.
         """
-        why = f"the task that carried it was ended by {error!r}"
+        why = f"the sending task ended with {error!r}"
         group, self._group = [each for each in self._group if each is not None], []
         unsent = [*self._waiting]
         self._waiting.clear()
         why = f"{self._connection.settings.place}: {why}"
-        answer: KVSError = Unavailable(f"{why}; nothing of it was sent")
+        answer: KVSError = Unavailable(f"{why}. This call was not sent")
         resolve_all(unsent, [answer] * len(unsent))
         if self._connection.maybe_applied:
-            answer = OutcomeUnknown(f"{why}; what was sent may have been done")
+            answer = OutcomeUnknown(f"{why}. The command may have been executed")
         resolve_all(group, [answer] * len(group))
 
-    async def _carry(
+    async def _run_call(
         self, call: Call[Result] | None, lost: Exception | None
     ) -> tuple[list[Any], Sequence[Any]]:
         group: list[Any] = []
@@ -265,10 +263,10 @@ class Dispatcher(abc.ABC, Generic[Item, Answer, Result]):
             else:
                 call, deadline = self._timed_call(group)
             self._group = group
-            result, shortfall = await self._made(call, deadline, lost)
+            result, shortfall = await self._make_call(call, deadline, lost)
             answers = self.answers(call, result, shortfall)
             if answers is None:
-                answers = await self.answers_afresh(call, result, shortfall)
+                answers = await self.answers_from_server(call, result, shortfall)
         except Regroup:
             if call is not None:
                 self.take_apart(call)
@@ -279,10 +277,10 @@ class Dispatcher(abc.ABC, Generic[Item, Answer, Result]):
             return [*group, *late], [error] * len(group) + [unsent] * len(late)
         except Exception as error:
             logger.exception("a call failed")
-            return self._befallen(group, error)
+            return self._unbuilt(group, error)
         return group, answers
 
-    async def _made(
+    async def _make_call(
         self, call: Call[Result], deadline: float | None, lost: Exception | None
     ) -> tuple[Result, KVSError | None]:
         async def attempt(connection: RawConnection) -> tuple[Result, KVSError | None]:
@@ -300,7 +298,7 @@ class Dispatcher(abc.ABC, Generic[Item, Answer, Result]):
         )
 
     def _timed_call(self, group: list[Any]) -> tuple[Call[Result], float | None]:
-        """The next call, and until when it is tried."""
+        """The next call, and its deadline."""
         if not self._waiting.timed:
             return self.next_call(self._waiting, group), None
         source, deadline = self._connection.pop_group(self._waiting, self._most)
@@ -309,8 +307,8 @@ class Dispatcher(abc.ABC, Generic[Item, Answer, Result]):
         finally:
             self._waiting.put_back(source)
 
-    def _befallen(self, group: list[Any], error: Exception) -> tuple[list[Any], Sequence[Any]]:
-        """Those whose call could not be made, one at least, and what they are told."""
+    def _unbuilt(self, group: list[Any], error: Exception) -> tuple[list[Any], Sequence[Any]]:
+        """The items whose call could not be built (at least one), and their answers."""
         if not group and self._waiting:
             group = [self._waiting.popleft()]
         return group, [self.broken(error)] * len(group)

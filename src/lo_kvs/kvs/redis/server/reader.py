@@ -1,4 +1,4 @@
-"""Reads keys of a single server in groups: what many tasks ask for leaves in one call."""
+"""Reader: reads keys of a single server in groups, many tasks' keys in one call."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from lo_kvs.redis_connection import RedisConnection
 
 
 class Reading(NamedTuple):
-    """Keys that are read together, and the names that they have in Redis."""
+    """Keys that are read in one call, and their names in Redis."""
 
     group: list[Pending[str, Lookup]]
     values: read_values.Values
 
     def rounds(self) -> Rounds[read_values.Contents]:
-        """The conversation."""
+        """The round trips."""
         return self.values.rounds()
 
 
 class Reader(Dispatcher[str, Lookup, read_values.Contents]):
-    """Reads keys: the answer is the bytes, `None` where the key is absent, or what befell it."""
+    """Reads keys: the answer is the bytes, `None` if the key is absent, or an error."""
 
     writes = False
 

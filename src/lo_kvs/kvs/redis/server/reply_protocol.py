@@ -1,10 +1,10 @@
-"""One round trip at a time, straight on the transport of a connection.
+"""ReplyProtocol: reads the replies of one connection directly from its transport.
 
-redis-py opens connections, greets the server and judges its errors. For the commits that go
-well, and that is nearly all, its way of a reply (a stream, a parser, seven coroutines, a task
-that is woken) takes longer than the server does: 20 us of the client's time for a round trip,
-35 with a time-out, against 11 in this way (CPython 3.11). So while all is well a wire's replies
-come here. Whatever is out of the ordinary is told, and the wire's own way takes over.
+redis-py opens connections, does the handshake and classifies errors. For commits that succeed,
+which are nearly all, its path for a reply (a stream, a parser, seven coroutines, a task switch)
+takes longer than the server: 20 us of client time per round trip, 35 with a time-out, compared to
+11 with this protocol (CPython 3.11). So while there are no errors, replies are read here. Anything
+unusual is reported to the `Connection`, which then continues with redis-py.
 """
 
 from __future__ import annotations
@@ -17,19 +17,18 @@ import hiredis
 from redis.asyncio.connection import AbstractConnection
 
 from lo_kvs.kvs.redis.protocol.round_trips import RoundTrip
+from lo_kvs.kvs.redis.protocol.server_errors import CLOSED
 
 BUFFER_BYTES: Final = 64 * 1024
-#: What begins a reply of several items: array, map, set, push.
+#: The first byte of a reply with several items: array, map, set, push.
 AGGREGATES: Final = b"*%~>"
-#: No command of ours has a reply of so many items (10 million). hiredis makes room for as many
-#: as the server announces, at once: a thousand million hold the event loop up for seconds.
+#: None of our commands has a reply with this many items (10 million). hiredis allocates memory for
+#: the announced number at once: 10^9 items block the event loop for seconds.
 ITEMS_DIGITS_MAX: Final = 8
-#: As redis-py puts it.
-CLOSED: Final = "RawConnection closed by server."
 
 
 class Lost:
-    """Stands in the place of replies that will not come, or not all of them, and says why."""
+    """Given to the callback instead of replies if they will not arrive, with the reason."""
 
     __slots__ = ("error",)
 
@@ -37,19 +36,19 @@ class Lost:
         self.error = error
 
 
-#: Is called once, with the replies to what was sent.
+#: A callback that is called once, with the replies.
 Done: TypeAlias = Callable[[list[Any] | Lost], object]
 
 
 class ReplyProtocol(asyncio.BufferedProtocol):
-    """The replies of one connection, from when it is made until `end`.
+    """Reads the replies of one connection until `end`.
 
-    is_open  whether anything can be sent: nothing is under way, and the connection is there
+    is_open  whether commands can be sent: none are in flight, and the connection is open
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
-        # redis-py's own: what ends the connection it must know.
+        # redis-py's protocol must be notified when the connection ends.
         self._before: Any = transport.get_protocol()
         self._reader = hiredis.Reader()
         self._buffer = memoryview(bytearray(BUFFER_BYTES))
@@ -61,7 +60,7 @@ class ReplyProtocol(asyncio.BufferedProtocol):
 
     @classmethod
     def on(cls, connection: AbstractConnection) -> Self | None:
-        """One on a connection that is open and idle; `None` where it does not say its transport."""
+        """Install it on an open, idle connection; `None` if the transport cannot be found."""
         writer: Any = getattr(connection, "_writer", None)
         transport = getattr(writer, "transport", None)
         if transport is None or transport.is_closing():
@@ -69,32 +68,32 @@ class ReplyProtocol(asyncio.BufferedProtocol):
         return cls(transport)
 
     def send(self, trip: RoundTrip, done: Done) -> None:
-        """Send commands; `done(replies)` is called once, with `Lost` where one will not come.
+        """Send commands. `done` is called once, with the replies or with `Lost`.
 
-        An error of the server stands among the replies as an exception.
+        An error reply is an exception among the replies.
         """
         self._done = done
         self._replies, self._expected = [], trip.replies
         self.is_open = False
         try:
             self._transport.write(trip.commands)
-        except Exception as error:  # noqa: BLE001 - whatever it was, `done` must be called
+        except Exception as error:  # noqa: BLE001 - `done` must be called in any case
             self.lose(error)
 
     def lose(self, error: Exception) -> None:
-        """What is under way will not come, or not in time. Nothing can be sent more."""
+        """Report the replies in flight as lost or late. Nothing more can be sent."""
         done, self._done = self._done, None
         self.is_open = False
         if done is not None:
             done(Lost(error))
 
     def end(self) -> None:
-        """Give the connection back to redis-py's way. Nothing may be under way."""
+        """Give the connection back to redis-py. No command may be in flight."""
         self.is_open = False
         if not self._transport.is_closing():
             self._transport.set_protocol(self._before)
 
-    # -- what the transport tells -------------------------------------------------------
+    # -- called by the transport --------------------------------------------------------
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer
@@ -102,22 +101,22 @@ class ReplyProtocol(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         received: Any = self._buffer[:nbytes]  # hiredis's stub wants bytes; any buffer will do
         if received[0] in AGGREGATES and not self._reader.has_data() and _is_too_long(received):
-            self.lose(ConnectionError("the server announced a reply that no command has"))
+            self.lose(ConnectionError("the reply is larger than any reply to our commands"))
             return
         self._reader.feed(received)
         try:
             while True:
                 reply = self._reader.gets()
-                if reply is False:  # not all of it has come
+                if reply is False:  # it is incomplete
                     return
                 self._replies.append(reply)
                 if len(self._replies) >= self._expected:
                     break
-        except Exception as error:  # noqa: BLE001 - bytes that are no reply, or no memory for it
+        except Exception as error:  # noqa: BLE001 - not a valid reply, or out of memory
             self.lose(error)
             return
         done, self._done = self._done, None
-        # A reply to nothing, now or behind the others: whose is the next one?
+        # After an unexpected reply, later replies cannot be assigned to their commands.
         self.is_open = done is not None and not self._reader.has_data()
         if done is not None:
             done(self._replies)
@@ -143,6 +142,6 @@ class ReplyProtocol(asyncio.BufferedProtocol):
 
 
 def _is_too_long(received: memoryview) -> bool:
-    """Whether the reply that begins here announces more items than any of ours has."""
+    """Whether the reply that starts here announces more items than any of ours can have."""
     digits = bytes(received[1 : ITEMS_DIGITS_MAX + 1])
     return len(digits) == ITEMS_DIGITS_MAX and digits.isdigit()

@@ -1,4 +1,4 @@
-"""The names of all keys of a server, by SCAN, which blocks nobody."""
+"""List the names of a server's keys with SCAN, which does not block the server."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from lo_kvs.redis_connection import RedisConnection
 async def scan_strings(
     connection: RedisConnection, pattern: str, budget: RetryBudget
 ) -> AsyncGenerator[bytes, None]:
-    """Every key that matches `pattern` and holds a string, some of them more than once.
+    """Every string key that matches `pattern`; some may occur more than once.
 
-    On a connection of its own. Raises `Unavailable`.
+    Uses its own connection. Raises `Unavailable`.
     """
-    link = Connection(connection)
+    conn = Connection(connection)
     cursor = b"0"
     try:
         while True:
             step = functools.partial(_scan, cursor=cursor, pattern=pattern)
-            with budget.part(lambda: connection.failed_attempts) as deadline:
-                cursor, names = await link.run(step, deadline=deadline, writes=False)
+            with budget.step(lambda: connection.failed_attempts) as deadline:
+                cursor, names = await conn.run(step, deadline=deadline, writes=False)
             for name in names:
                 yield name
             if cursor == b"0":
                 return
     finally:
-        await link.aclose()
+        await conn.aclose()
 
 
 async def _scan(
@@ -44,7 +44,7 @@ async def _scan(
     await connection.send_packed_command([pack_command(words)], check_health=False)
     (reply,) = good([await reply_on(connection)])
     match reply:
-        # The cursor that was sent leads to the same keys again, for ever.
+        # The same cursor again would return the same keys forever.
         case [bytes(following), list(names)] if (
             following.isdigit()
             and (following == b"0" or following != cursor)

@@ -1,9 +1,9 @@
-"""A writer: changes leave in groups, one group at a time, and each is made at most once.
+"""Writer: writes changes in groups, one group at a time, each at most once.
 
-A writer's calls are numbered: its id and the number are kept in a record beside the data, and a
-call that finds its own number there gets the first answer again. For that a writer has one call
-in flight, sends it again under the same number, and counts up only after a definite answer or
-after giving up.
+A writer numbers its calls. The server keeps the writer's id and the last number in a record next
+to the data; a call that finds its own number there returns the first outcome again. So a writer
+has one call in flight, retries it with the same number, and increments the number only after a
+definite answer or after giving up.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from lo_kvs.kvs.redis.durability import NO_WAITING, Durability
 from lo_kvs.kvs.redis.protocol import read_values
 from lo_kvs.kvs.redis.protocol.commit_script import RECORD_TTL_MIN_MS, WriterSettings
 from lo_kvs.kvs.redis.protocol.commit_transaction import Transaction
-from lo_kvs.kvs.redis.protocol.commits import Calls, told
+from lo_kvs.kvs.redis.protocol.commits import Calls, outcomes_of_changes
 from lo_kvs.kvs.redis.protocol.round_trips import Outcomes, RawConnection, converse
 from lo_kvs.kvs.redis.server.connection import Connection
 from lo_kvs.kvs.redis.server.dispatcher import Call, Dispatcher
 from lo_kvs.redis_connection import RedisConnection
 
-#: So many changes of a burst leave at once, before the rest of it has been handed in: bursts of
-#: 500 took 5.2 us an event instead of 6.1, with 64 and 250 as little gained or less.
+#: Send the first changes of a burst once this many are queued: bursts of 500 then took 5.2 us per
+#: event instead of 6.1. With 64 or 250 the gain was smaller.
 ENOUGH: Final = 128
 
 
 class Writer(Dispatcher[Change, Outcome, Outcomes]):
-    """Makes changes in groups, each at most once, under an id that no process used before.
+    """Makes changes in groups, each at most once, with a unique writer id.
 
-    durability   what a call that made anything waits for; by default nothing
-    changes_max  changes of one call
+    durability   what a call that wrote something waits for; default: nothing
+    changes_max  maximum number of changes in one call
     """
 
     writes = True
@@ -51,10 +51,10 @@ class Writer(Dispatcher[Change, Outcome, Outcomes]):
         changes_max: int = CHANGES,
     ) -> None:
         if durability.waits:
-            link = Connection(connection, greet=durability.check, extra_s=durability.extra_s)
+            conn = Connection(connection, greet=durability.check, extra_s=durability.extra_s)
         else:
-            link = Connection(connection)
-        super().__init__(link, most=changes_max, enough=ENOUGH, short=not durability.waits)
+            conn = Connection(connection)
+        super().__init__(conn, most=changes_max, enough=ENOUGH, short=not durability.waits)
         self._durability = durability
         self._prefix = prefix
         record_ttl_ms = max(RECORD_TTL_MIN_MS, round(connection.settings.retry_for * 10_000))
@@ -88,10 +88,10 @@ class Writer(Dispatcher[Change, Outcome, Outcomes]):
             return None
         return await self._durability.confirm(connection)
 
-    async def answers_afresh(
+    async def answers_from_server(
         self, call: Call[Outcomes], result: Outcomes, shortfall: KVSError | None
     ) -> Sequence[Outcome]:
-        """What was not made of a call that had been made before, as far as it can be told now."""
+        """The outcomes of a call that had been made before: read the current values."""
         letters, _ = result
         lacking = self._calls.lacking(call, letters)
         values = read_values.Values([name for _, name in lacking])
@@ -102,14 +102,14 @@ class Writer(Dispatcher[Change, Outcome, Outcomes]):
                 writes=False,
                 waiting=self._waiting,
             )
-        except KVSError as error:  # what was made was made, all the same
+        except KVSError as error:  # changes with letter "c" were made nevertheless
             return [shortfall if letter == "c" else error for letter in letters]
-        # A guard that has become something else by now is told by the retry that follows.
+        # If a guard has another type by now, the caller's next attempt reports that.
         details: list[Any] = [
             name if letters[at] == "t" else data if isinstance(data, bytes) else None
             for (at, name), data in zip(lacking, found, strict=True)
         ]
-        return told(letters, details, shortfall, self._key_of)
+        return outcomes_of_changes(letters, details, shortfall, self._key_of)
 
     def broken(self, error: Exception) -> KVSError:
         return OutcomeUnknown(f"a commit failed: {error!r}")
