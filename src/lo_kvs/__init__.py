@@ -20,6 +20,8 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from lo_kvs import compiled as _compiled
+
 if TYPE_CHECKING:
     from lo_kvs.kvs import (
         KVS,
@@ -180,8 +182,8 @@ _MODULES: Final = {
         "Unavailable",
         "WrongType",
     ),
-    "lo_kvs.prestartup": ("StartupCheck"),
-    "lo_kvs.redis_connection": ("RedisSettings"),
+    "lo_kvs.prestartup": ("StartupCheck",),
+    "lo_kvs.redis_connection": ("RedisSettings",),
     "lo_kvs.stream_analytics.fields": (
         "EventField",
         "KeyField",
@@ -192,11 +194,13 @@ _MODULES: Final = {
     "lo_kvs.stream_analytics.helpers": ("kvs_pipeline", "student_event_reducer"),
     "lo_kvs.stream_analytics.keys": ("make_key", "parse_key"),
     "lo_kvs.stream_analytics.keys_from_json": ("SourceNotAllowed", "make_key_from_json"),
-    "lo_kvs.stream_analytics.errors": ("ReducerTimedOut"),
-    "lo_kvs.stream_analytics.engine.scope": ("BadEvent"),
+    "lo_kvs.stream_analytics.errors": ("ReducerTimedOut",),
+    "lo_kvs.stream_analytics.engine.scope": ("BadEvent",),
     "lo_kvs.stream_analytics.pipeline": ("BadReducers", "Pipeline"),
     "lo_kvs.stream_analytics.query": ("Missing", "Row", "states"),
 }
+_compiled.install()  # before any module that may be compiled
+
 _HOME: Final = {name: module for module, names in _MODULES.items() for name in names}
 
 

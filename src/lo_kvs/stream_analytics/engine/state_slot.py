@@ -82,7 +82,14 @@ class StateSlot(EventQueue):
         self._fold.begin(None, UNREAD)
 
     def found(self, data: bytes | None) -> None:
-        """The store holds `data`."""
+        """The store holds `data`. Compiled code needs exactly `bytes`, and no kind of them."""
+        if data is not None and type(data) is not bytes:
+            if not isinstance(data, bytes | bytearray | memoryview):
+                raise TypeError(
+                    f"the store returned {type(data).__name__} for {self.keys.internal!r}; "
+                    "`read` must return bytes or None"
+                )
+            data = bytes(data)
         self.known = self.fresh = True
         self.data, self.state = data, UNREAD
 
