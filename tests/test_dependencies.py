@@ -42,7 +42,7 @@ def test_old_and_missing_packages(tmp_path: Path, module: str) -> None:
     (tmp_path / "redis").mkdir()
     (tmp_path / "redis" / "__init__.py").write_text("__version__ = '5.0.1'\n")
     (tmp_path / "hiredis.py").write_text("raise ImportError('No module named hiredis')\n")
-    done = run(CATCH.format(module=f"learning_observer.{module}"), tmp_path)
+    done = run(CATCH.format(module=f"lo_kvs.{module}"), tmp_path)
     assert done.stdout.splitlines() == [
         "redis 5.0.1 is too old: 8.1 or later is needed; run pip install 'redis>=8.1'",
         (

@@ -146,7 +146,7 @@ def test_files_that_are_named_are_there(doc: Path) -> None:
     for name in re.findall(r"(?<![\w/.])(?:src|lua|docs|tests|benchmarks)/[\w./-]*\w", text):
         assert (ROOT / name).exists(), name
     for name in re.findall(r"`((?:kvs|stream_analytics)/\w+\.py|\w+_connection\.py)`", text):
-        assert (ROOT / "src/learning_observer" / name).exists(), name
+        assert (ROOT / "src/lo_kvs" / name).exists(), name
 
 
 def resolve(name: str) -> object:

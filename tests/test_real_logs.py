@@ -38,7 +38,7 @@ from lo_kvs.testing import ClusterServers
 from lo_kvs.testing.servers.server import RedisServer
 
 KEY = re.compile(
-    r"External,learning_observer\.reducers\.\w+\.(?P<reducer>\w+)"
+    r"External,lo_kvs\.reducers\.\w+\.(?P<reducer>\w+)"
     r"(,EventField\.doc_id:(?P<document>.+))?,STUDENT:(?P<student>.+)"
 )
 

@@ -1,13 +1,11 @@
-"""The forms of the `kvs` block: all of them give the same stores."""
+"""The forms of the `kvs` block: each one gives the same stores."""
 
 import asyncio
 import contextlib
 import tempfile
 from pathlib import Path
 
-from lo_kvs.kvs import KVS
-from lo_kvs.prestartup import startup_checks_and_init
-from lo_kvs.settings import load_settings
+import lo_kvs
 
 STUB = {"type": "stub"}
 CACHE = {"type": "filesystem", "path": "cache", "fsync": False}
@@ -33,10 +31,10 @@ def main():
             {"kvs": [("default", STUB), ("cache", CACHE)]},
             {"kvs": [{"default": STUB}, {"cache": CACHE}]},
         ):
-            load_settings(source)
-            startup_checks_and_init()
-            print(KVS.names(), type(KVS()).__name__, type(KVS.cache()).__name__)
-            asyncio.run(KVS.aclose())
+            lo_kvs.configure(source)
+            stores = lo_kvs.KVS(), lo_kvs.KVS.cache()
+            print(lo_kvs.KVS.names(), *(type(store).__name__ for store in stores))
+            asyncio.run(lo_kvs.KVS.aclose())
 
 
 main()

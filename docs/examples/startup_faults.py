@@ -1,8 +1,6 @@
-"""What startup says about a configuration with faults in it: all of them, at once."""
+"""The errors of a faulty configuration: startup reports all of them at once."""
 
-from lo_kvs import kvs  # noqa: F401 - registers the check
-from lo_kvs.prestartup import StartupCheck, startup_checks_and_init
-from lo_kvs.settings import load_settings
+import lo_kvs
 
 FAULTY = {
     "default": None,
@@ -36,8 +34,7 @@ for settings in (
         "redis_connections": {"states": {}},
     },
 ):
-    load_settings(settings)
     try:
-        startup_checks_and_init()
-    except StartupCheck as fault:
-        print(fault)
+        lo_kvs.configure(settings)
+    except lo_kvs.StartupCheck as error:
+        print(error)

@@ -1,18 +1,18 @@
-"""What a store does."""
+"""The operations of a store."""
 
 import asyncio
 import tempfile
 from pathlib import Path
 
-from lo_kvs.kvs import InMemoryKVS
+import lo_kvs
 
 
 async def main():
-    async with InMemoryKVS() as store:
+    async with lo_kvs.InMemoryKVS() as store:
         await store.set("notes/essay", {"words": 12})
         print(await store["notes/essay"], await store["notes/plan"])
 
-        # Atomic: of two writers at once, none is lost. The function may run more than once.
+        # Atomic: concurrent updates are never lost. The function may run more than once.
         print(await store.update("visits", lambda count: (count or 0) + 1))
 
         await store.multiset({"notes/plan": None, "notes/poem": [1, 2]})

@@ -1,9 +1,9 @@
-"""What becomes of values: kept, converted as `json.dumps` does, or refused."""
+"""Values that a store keeps as they are, converts as `json.dumps` does, or refuses."""
 
 import asyncio
 from datetime import date
 
-from lo_kvs.kvs import InMemoryKVS, NotJSON
+import lo_kvs
 
 KEPT = [None, [1, -0.0, "é"], 2**70, {"": {"a": []}}]
 CONVERTED = [(1, (2,)), {2: "a", None: "b"}, {1.5: True, False: 0}]
@@ -18,7 +18,7 @@ REFUSED = [
 
 
 async def main():
-    async with InMemoryKVS() as store:
+    async with lo_kvs.InMemoryKVS() as store:
         for value in KEPT:
             await store.set("key", value)
             assert repr(await store["key"]) == repr(value)
@@ -28,7 +28,7 @@ async def main():
         for value in REFUSED:
             try:
                 await store.set("key", value)
-            except NotJSON as error:
+            except lo_kvs.NotJSON as error:
                 print(error)
 
 

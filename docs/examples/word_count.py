@@ -1,6 +1,6 @@
-"""A module of reducers: `lo-kvs ingest FILE --reducers word_count`."""
+"""A module with one reducer. Run it: `lo-kvs ingest FILE --reducers word_count`."""
 
-from lo_kvs.stream_analytics.helpers import EventField, KeyField, Scope, kvs_pipeline
+from lo_kvs import EventField, KeyField, Scope, kvs_pipeline
 
 BY_DOCUMENT = Scope([KeyField.STUDENT, EventField("doc_id")])
 NOTHING = {"inserts": 0, "words": 0}

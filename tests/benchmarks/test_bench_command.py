@@ -127,7 +127,7 @@ def test_lost_events_are_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
         return losing
 
-    monkeypatch.setattr(InMemoryKVS, "way", losing_way)
+    monkeypatch.setattr(InMemoryKVS, "submitter_for", losing_way)
     answer = run()
     assert answer.exit_code == 1
     assert "lost or applied twice" in answer.stderr
