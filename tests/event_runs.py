@@ -97,7 +97,7 @@ def odd_reducers(rng: random.Random, calls: list[str]) -> list[dict[str, Any]]:
         return result_of("by_document", event, state)
 
     scope = Scope([KeyField.STUDENT, EventField("doc_id")])
-    null = rng.choice((None, {"n": 0}, {"n": 0, "list": [1, {"deep": []}]}, [], 0))
+    null: Any = rng.choice((None, {"n": 0}, {"n": 0, "list": [1, {"deep": []}]}, [], 0))
     made = [
         kvs_pipeline(null, module_override="runs", qualname_override="plain")(plain),
         kvs_pipeline(null, module_override="runs", qualname_override="waiting")(waiting),
@@ -159,7 +159,7 @@ def odd_event(rng: random.Random, number: int) -> Any:
     auth: Any = {"safe_user_id": student}
     event: Any = {"n": number, "client": client, "metadata": {"source": "source", "auth": auth}}
     if rng.random() < 0.1:
-        broken = rng.choice((None, 7, [], "text", OddDict(), {}))
+        broken: Any = rng.choice((None, 7, [], "text", OddDict(), {}))
         where = rng.choice(("event", "client", "name", "metadata", "source", "auth"))
         if where == "event":
             return broken
