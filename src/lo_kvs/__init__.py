@@ -21,6 +21,8 @@ from importlib import metadata
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
+from lo_kvs import compiled as _compiled
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -165,6 +167,8 @@ _MODULES: Final = {
     "lo_kvs.stream_analytics.pipeline": ("BadReducers", "Pipeline"),
     "lo_kvs.stream_analytics.query": ("Missing", "Row", "states"),
 }
+_compiled.install()  # before any module that may be compiled
+
 _HOME: Final = {
     **{name: "lo_kvs.kvs" for name in __all__ if name not in {"__version__", "configure"}},
     **{name: module for module, names in _MODULES.items() for name in names},

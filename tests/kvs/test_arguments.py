@@ -369,7 +369,7 @@ def test_what_an_update_raises_is_its_callers(make_store: MakeStore) -> None:
         async def one(at: int) -> Any:
             """Every third one counts; the others fail in their own ways, among them."""
             if at % 3 == 0:
-                return await store.update("counter", lambda n: (n or 0) + 1)  # type: ignore[operator]
+                return await store.update("counter", lambda n: (n or 0) + 1)
             error = RAISED[at % len(RAISED)]
             with pytest.raises(type(error)):
                 await store.update("counter", lambda _: fail(error))

@@ -132,7 +132,7 @@ def test_cancelled_caller_does_not_affect_the_others() -> None:
 def test_changes_see_the_context_of_their_callers() -> None:
     async def one(store: Counted, who: str) -> Json:
         WHO.set(who)
-        return await store.update("key", lambda old: [*(old or []), WHO.get()])  # type: ignore[misc]
+        return await store.update("key", lambda old: [*(old or []), WHO.get()])  # type: ignore[no-any-return]
 
     async def main() -> None:
         store = Counted()

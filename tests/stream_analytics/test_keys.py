@@ -99,7 +99,7 @@ def test_nested_function_has_its_qualname_in_the_key() -> None:
     ],
 )
 def test_overrides_appear_in_keys(overrides: dict[str, str], name: str) -> None:
-    reducer = kvs_pipeline(**overrides)(count)  # type: ignore[arg-type]
+    reducer = kvs_pipeline(**overrides)(count)  # type: ignore[call-overload]
     assert fully_qualified_function_name(reducer) == name
     assert make_key(reducer, {KeyField.STUDENT: "S"}, EXTERNAL) == f"External,{name},STUDENT:S"
     assert fully_qualified_function_name(count) == f"{__name__}.count"
@@ -108,7 +108,7 @@ def test_overrides_appear_in_keys(overrides: dict[str, str], name: str) -> None:
 @pytest.mark.parametrize("override", ["module_override", "qualname_override"])
 def test_override_with_a_comma_is_rejected(override: str) -> None:
     with pytest.raises(ScopeFieldError, match="comma"):
-        kvs_pipeline(**{override: "a,STUDENT:b"})  # type: ignore[arg-type]
+        kvs_pipeline(**{override: "a,STUDENT:b"})  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize("field", ["STUDENT", "EventField.doc_id", None, KeyStateType.INTERNAL])

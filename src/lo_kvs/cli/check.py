@@ -61,8 +61,8 @@ def check(
 
       Exit codes:
         0  no problems
-        1  it works, with a warning: states can be lost, or stores disturb each other, or the
-           JSON codec or the engine is not compiled
+        1  it works, with a warning: states can be lost, or stores disturb each other, or
+           the JSON codec and the engine run in pure Python
         2  the settings are invalid
         4  a store or server cannot be reached, or cannot do its work
     """
@@ -81,6 +81,7 @@ def check(
 
 async def _look(settings: Settings) -> dict[str, Any]:
     """The whole report of the command, as JSON values."""
+    from lo_kvs import compiled
     from lo_kvs.kvs import codec
     from lo_kvs.prestartup import StartupCheck
 
@@ -88,13 +89,14 @@ async def _look(settings: Settings) -> dict[str, Any]:
         "versions": {package: _version(package) for package in PACKAGES},
         "python": f"{platform.python_version()} ({platform.machine()})",
         "codec": codec.IMPLEMENTATION,
-        "engine": _engine(),
+        "engine": codec.IMPLEMENTATION,  # all of what can be compiled, or nothing
+        "pure_because": compiled.reason() or None,
         "settings": None if settings.source is None else str(settings.source),
         "faults": None,
         "stores": [],
         "servers": [],
     }
-    code = DONE if report["codec"] == report["engine"] == "compiled" else AMISS
+    code = DONE if compiled.is_used() else AMISS
     try:
         settings.load()
         _shorten_timeouts()
@@ -110,22 +112,6 @@ async def _look(settings: Settings) -> dict[str, Any]:
         report["stores"].append(store)
         code = max(code, DONE if store["answers"] else STORE)
     return report | {"exit_code": code}
-
-
-def _engine() -> str:
-    """Whether the engine's modules are compiled: they are built from the `.py` next to them."""
-    from lo_kvs.kvs.batching import inbox
-    from lo_kvs.stream_analytics.engine import batch, engine, fold, state_slot
-
-    modules = (batch, engine, fold, state_slot, inbox)
-    pure = [
-        module.__name__.rpartition(".")[2]
-        for module in modules
-        if str(module.__file__).endswith(".py")
-    ]
-    if len(pure) in {0, len(modules)}:
-        return "pure" if pure else "compiled"
-    return f"compiled except for {', '.join(pure)}"
 
 
 def _configured() -> list[Entry]:

@@ -23,9 +23,8 @@ def show_report(report: Mapping[str, Any]) -> None:
         _line(package, version or "not installed")
     _line("JSON codec", report["codec"])
     _line("engine", report["engine"])
-    if report["codec"] != report["engine"]:
-        _line("", "only one of them is compiled: install a C compiler and the package again")
-    elif report["codec"] != "compiled":
+    if report["pure_because"] is not None:
+        _line("", report["pure_because"])
         _line("", "install a C compiler and the package again: 2-5 times faster")
     _line("settings", report["settings"] or "no creds.yaml here: the built-in default")
     if report["faults"] is not None:

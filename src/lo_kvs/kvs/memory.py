@@ -32,6 +32,9 @@ class InMemoryKVS(Store):
         self._texts: dict[str, bytes] = {}
         self._lock = threading.Lock()  # event loops may share a store
 
+    def _place(self) -> str:
+        return "in this process"
+
     async def read(
         self, keys: Sequence[str], *, deadline: float | None = None
     ) -> list[bytes | None]:

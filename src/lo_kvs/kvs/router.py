@@ -68,6 +68,9 @@ class Constant(NotYetAStore):
     def __call__(self) -> Store:
         return self.store
 
+    def __repr__(self) -> str:
+        return f"<call this to get {self.store!r}>"
+
     def __getattr__(self, name: str) -> NoReturn:
         hint = self._is_of_a_store(name)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}")
@@ -129,6 +132,14 @@ class KVSRouter(NotYetAStore):
             raise AttributeError(
                 f"no store is configured as {name!r}; known: {known}{hint}"
             ) from None
+
+    def __repr__(self) -> str:
+        """The names and stores; a store that a function returns is not made for this."""
+        stores = ", ".join(
+            f"{name}={make.store if isinstance(make, Constant) else make!r}"
+            for name, make in self._items.items()
+        )
+        return f"<{type(self).__name__}: {stores or 'no stores; call lo_kvs.configure() first'}>"
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self._items]

@@ -60,6 +60,15 @@ class Store(Backend, NoOperators):
         super().__init__()
         self._updates: dict[asyncio.AbstractEventLoop, Updates] = {}
 
+    def __repr__(self) -> str:
+        """The kind of store, where its data is, and whether it is open; no user or password."""
+        state = "closed" if getattr(self, "_closed", False) else "open"
+        return f"<{' '.join(filter(None, (type(self).__name__, self._place())))}, {state}>"
+
+    def _place(self) -> str:
+        """Where the data is, for `repr`; "" if a store does not say."""
+        return ""
+
     async def __getitem__(self, key: str) -> Any:
         """The value at `key`, or `None` if it is absent: `await store[key]`."""
         return await self.get(key)
@@ -137,7 +146,7 @@ class Store(Backend, NoOperators):
             deadline.conflict()
         return False
 
-    async def update(self, key: str, change: Callable[[Json], Json]) -> Json:
+    async def update(self, key: str, change: Callable[[Any], Any]) -> Any:
         """Replace the value at `key` by `change(value)`, atomically for this key.
 
         `change` may run again if another writer was faster, so it must have no side effects. It

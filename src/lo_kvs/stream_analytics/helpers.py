@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias, cast, overload
 
 from lo_kvs.kvs import codec
 from lo_kvs.kvs.codec import Json
@@ -64,6 +64,25 @@ class Process(Protocol):
 DecoratedReducer: TypeAlias = Callable[[Mapping[str, Any] | None], Awaitable[Process]]
 
 
+#: What `inspect` shows of a decorated reducer, instead of the function's (event, state).
+_SIGNATURE: Final = inspect.Signature(
+    [
+        inspect.Parameter(
+            "metadata",
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            default=None,
+            annotation=Mapping[str, Any] | None,
+        )
+    ],
+    return_annotation=Process,
+)
+
+
+@overload
+def kvs_pipeline(null_state: ReducerFunction, /) -> DecoratedReducer: ...
+
+
+@overload
 def kvs_pipeline(
     null_state: Json = None,
     scope: Iterable[Field] | None = None,
@@ -71,7 +90,17 @@ def kvs_pipeline(
     qualname_override: str | None = None,
     *,
     timeout: float | None = None,
-) -> Callable[[ReducerFunction], DecoratedReducer]:
+) -> Callable[[ReducerFunction], DecoratedReducer]: ...
+
+
+def kvs_pipeline(
+    null_state: Json | ReducerFunction = None,
+    scope: Iterable[Field] | None = None,
+    module_override: str | None = None,
+    qualname_override: str | None = None,
+    *,
+    timeout: float | None = None,
+) -> Callable[[ReducerFunction], DecoratedReducer] | DecoratedReducer:
     """Make a reducer of `async (event, state) -> (internal, external)`.
 
     null_state   the state before the first event; each first event gets a copy of its own
@@ -84,6 +113,10 @@ def kvs_pipeline(
     half". The function may change the state it is given. It may run more than once on an
     event, when another writer was faster, so it must be a function of (event, state).
 
+    Without parentheses, `@kvs_pipeline` has the null state `None` and all other defaults.
+    `inspect.signature` of a reducer is that of its use, `(metadata=None)`;
+    `inspect.unwrap` returns the function.
+
     The result is used as `process = await reducer(metadata)`, for one source of events, and
     `external = await process(event, event_fields)`, once for each event. `process` returns
     once both halves are committed, together; see `Engine.process` for what it returns and
@@ -93,7 +126,10 @@ def kvs_pipeline(
     function, `ScopeFieldError` for a scope that holds something other than fields, `ValueError`
     for a timeout that is not a number of seconds.
     """
-    null = codec.encode(null_state)
+    if inspect.isfunction(null_state):
+        others = (scope, module_override, qualname_override, timeout)
+        return _without_parentheses(kvs_pipeline, null_state, others)
+    null = codec.encode(cast("Json", null_state))
     fields = _checked_scope(scope)
     for override in (module_override, qualname_override):
         if override is not None and "," in override:
@@ -111,6 +147,7 @@ def kvs_pipeline(
             return _Source(keyed, metadata).process
 
         reducer.__dict__.update(_kvs_module=module_override, _kvs_qualname=qualname_override)
+        reducer.__dict__["__signature__"] = _SIGNATURE
         name = fully_qualified_function_name(reducer)
         keyed = reducer.__dict__["_kvs_keyed"] = KeyedReducer(
             Reducer(name, function, null, timeout), fields
@@ -120,6 +157,11 @@ def kvs_pipeline(
     return decorator
 
 
+@overload
+def student_event_reducer(null_state: ReducerFunction, /) -> DecoratedReducer: ...
+
+
+@overload
 def student_event_reducer(
     null_state: Json = None,
     scope: Iterable[Field] | None = STUDENT_SCOPE,
@@ -127,9 +169,42 @@ def student_event_reducer(
     qualname_override: str | None = None,
     *,
     timeout: float | None = None,
-) -> Callable[[ReducerFunction], DecoratedReducer]:
+) -> Callable[[ReducerFunction], DecoratedReducer]: ...
+
+
+def student_event_reducer(
+    null_state: Json | ReducerFunction = None,
+    scope: Iterable[Field] | None = STUDENT_SCOPE,
+    module_override: str | None = None,
+    qualname_override: str | None = None,
+    *,
+    timeout: float | None = None,
+) -> Callable[[ReducerFunction], DecoratedReducer] | DecoratedReducer:
     """`kvs_pipeline` with a state for each student, unless `scope` says otherwise."""
-    return kvs_pipeline(null_state, scope, module_override, qualname_override, timeout=timeout)
+    if inspect.isfunction(null_state):
+        others = (
+            None if scope is STUDENT_SCOPE else scope,
+            module_override,
+            qualname_override,
+            timeout,
+        )
+        return _without_parentheses(student_event_reducer, null_state, others)
+    return kvs_pipeline(
+        cast("Json", null_state), scope, module_override, qualname_override, timeout=timeout
+    )
+
+
+def _without_parentheses(
+    decorator: Callable[..., Any], function: ReducerFunction, others: Iterable[object]
+) -> DecoratedReducer:
+    """`@decorator` on a function. With other arguments, the function cannot be the null state."""
+    name = getattr(decorator, "__name__", "kvs_pipeline")
+    if any(each is not None for each in others):
+        raise TypeError(
+            f"the null state cannot be a function: write `@{name}(null_state=..., ...)` above "
+            f"the function, got {function!r}"
+        )
+    return cast("DecoratedReducer", decorator()(function))
 
 
 class _Source(Session):

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from lo_kvs.compiled import SWITCHES
 from lo_kvs.kvs import codec
 
 PROGRAM = """
@@ -30,7 +31,7 @@ def is_built() -> bool:
 
 def run(**environment: str) -> tuple[list[object], str]:
     """COMPILED, IMPLEMENTATION, the type of encode and [1.5] written; and what was logged."""
-    kept = {name: value for name, value in os.environ.items() if name != "LOKVS_PURE_CODEC"}
+    kept = {name: value for name, value in os.environ.items() if name not in SWITCHES}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
         env={**kept, "PYTHONPATH": os.pathsep.join(sys.path), **environment},
@@ -62,13 +63,13 @@ def test_the_choice_by_default(twins: dict[str, ModuleType]) -> None:
         assert "JSON codec: compiled" in log
     else:
         assert answer == [False, "pure", "function", "[1.5]"]
-        assert "JSON codec: pure Python (the compiled one cannot be loaded" in log
+        assert "JSON codec: pure Python (no module is compiled for this Python)" in log
 
 
 def test_the_pure_twin_when_it_is_asked_for() -> None:
-    answer, log = run(LOKVS_PURE_CODEC="1")
+    answer, log = run(LOKVS_PURE="1")
     assert answer == [False, "pure", "function", "[1.5]"]
-    assert "JSON codec: pure Python (LOKVS_PURE_CODEC=1)" in log
+    assert "JSON codec: pure Python (LOKVS_PURE=1)" in log
 
 
 def test_the_public_names() -> None:

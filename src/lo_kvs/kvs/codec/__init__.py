@@ -14,14 +14,17 @@ decode(data) -> value                 ValueError where `data` is no JSON
 plain_copy(value) -> copy             NOT_PLAIN where a look cannot prove that it is plain
 end_of_members(data, at, most)        where a large array or object can be cut: see `pieces`
 
-There are two twins: `_c` is compiled, `_py` is pure; `LOKVS_PURE_CODEC=1` chooses the pure
-one. COMPILED and IMPLEMENTATION say which one is active.
+There are two twins: `_c` is compiled, `_py` is pure. `lo_kvs.compiled` chooses; `LOKVS_PURE=1`
+asks for pure Python. COMPILED and IMPLEMENTATION say which one is active.
+
+Imports `kvs/errors` and nothing else of the stores. `pieces` cuts large values; `_write` and
+`_read` handle what orjson would convert inexactly.
 """
 
 import logging
-import os
 from typing import Final
 
+from lo_kvs import compiled
 from lo_kvs.kvs.codec._write import DEPTH_MAX, NOT_PLAIN, Json
 
 __all__ = [
@@ -38,23 +41,21 @@ __all__ = [
     "plain_copy",
 ]
 
-_reason = "LOKVS_PURE_CODEC=1"
-_compiled = False
-if os.environ.get("LOKVS_PURE_CODEC") != "1":
-    try:
-        from lo_kvs.kvs.codec._c import (
-            decode,
-            encode,
-            encode_plain,
-            encode_state,
-            end_of_members,
-            plain_copy,
-        )
+#: Whether the compiled twin is active; then everything that is compiled runs compiled.
+COMPILED: Final = compiled.is_used()
+#: "compiled" or "pure".
+IMPLEMENTATION: Final = "compiled" if COMPILED else "pure"
 
-        _compiled = True
-    except ImportError as error:
-        _reason = f"the compiled one cannot be loaded: {error}"
-if not _compiled:
+if COMPILED:
+    from lo_kvs.kvs.codec._c import (
+        decode,
+        encode,
+        encode_plain,
+        encode_state,
+        end_of_members,
+        plain_copy,
+    )
+else:
     from lo_kvs.kvs.codec._py import (
         decode,
         encode,
@@ -64,13 +65,8 @@ if not _compiled:
         plain_copy,
     )
 
-#: Whether the compiled twin is active.
-COMPILED: Final = _compiled
-#: "compiled" or "pure".
-IMPLEMENTATION: Final = "compiled" if COMPILED else "pure"
-
 _logger = logging.getLogger(__name__)
 if COMPILED:
     _logger.info("JSON codec: compiled")
 else:
-    _logger.info("JSON codec: pure Python (%s)", _reason)
+    _logger.info("JSON codec: pure Python (%s)", compiled.reason())

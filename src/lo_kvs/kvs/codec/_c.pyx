@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+# cython: language_level=3, wraparound=False, initializedcheck=False
 # cython: binding=False, embedsignature=True, embedsignature.format=clinic, autotestdict=False
 """The compiled twin of the codec. Its promises stand in `_py`, which keeps the same ones.
 

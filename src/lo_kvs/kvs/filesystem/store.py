@@ -86,6 +86,9 @@ class FilesystemKVS(Store):
                 "`path` must name a folder that this process may write to"
             ) from error
 
+    def _place(self) -> str:
+        return f"in {os.fspath(self._root)!r}"
+
     async def read(
         self, keys: Sequence[str], *, deadline: float | None = None
     ) -> list[bytes | None]:

@@ -80,6 +80,12 @@ class PersistentRedisKVS(Store):
         self._clients: dict[asyncio.AbstractEventLoop, ServerClient | ClusterClient] = {}
         self._latest: ServerClient | ClusterClient | None = None  # spares most calls the look-up
 
+    def _place(self) -> str:
+        settings = self._settings
+        place = "the default connection" if settings is None else settings.place
+        ttl = f", expiry {self._ttl_ms / 1000:g} s" if self._ttl_ms else ""
+        return f"on {place}" + (f", prefix {self._prefix!r}" if self._prefix else "") + ttl
+
     async def read(
         self, keys: Sequence[str], *, deadline: float | None = None
     ) -> list[bytes | None]:

@@ -83,7 +83,14 @@ class StateSlot(EventQueue):
         self._fold.begin(None, UNREAD)
 
     def found(self, data: bytes | None) -> None:
-        """The store returned `data`."""
+        """The store returned `data`. Compiled code needs `bytes` themselves, not a subclass."""
+        if data is not None and type(data) is not bytes:
+            if not isinstance(data, bytes | bytearray | memoryview):
+                raise TypeError(
+                    f"the store returned {type(data).__name__} for {self.keys.internal!r}; "
+                    "`read` must return bytes or None"
+                )
+            data = bytes(data)
         self.known = self.fresh = True
         self.data, self.state = data, UNREAD
 

@@ -26,7 +26,7 @@ import pytest
 # Before the imports: pytest then shows the values in a failed `assert` of these modules.
 pytest.register_assert_rewrite(
     *(
-        f"lo_kvs.testing.contract_{part}"
+        f"lo_kvs.testing.contract.{part}"
         for part in ("values", "keys", "commits", "writers", "bytes", "life")
     )
 )

@@ -87,7 +87,7 @@ class LifeContract(StoreUnderTest):
         store = self.make_store()
         for at in range(5):
             asyncio.run(store.set(f"key {at}", at))
-            assert asyncio.run(store.update("counter", lambda n: (n or 0) + 1)) == at + 1  # type: ignore[operator]
+            assert asyncio.run(store.update("counter", lambda n: (n or 0) + 1)) == at + 1
 
         async def end() -> None:
             assert await store.multiget([f"key {at}" for at in range(5)]) == list(range(5))

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+# cython: language_level=3, wraparound=False, initializedcheck=False
 # cython: binding=False, embedsignature=True, embedsignature.format=clinic, autotestdict=False
 # cython: cdivision=True
 """BulkStrings: collects the words of a command, so that each byte is copied only once."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 import enum
 import errno
 import re
-import socket
 from collections.abc import Mapping, Sequence
+from socket import gaierror
 from typing import Final, NamedTuple
 
 from redis.asyncio.sentinel import MasterNotFoundError
@@ -201,7 +201,7 @@ def classify(error: BaseException) -> Meaning:
 
 def _unconnected(error: BaseException) -> Meaning:
     for cause in tls.causes_of(error):
-        if isinstance(cause, socket.gaierror):
+        if isinstance(cause, gaierror):
             return _NO_HOST
         if isinstance(cause, OSError):
             numbers = {cause.errno} if cause.errno else {*map(int, _ERRNO.findall(str(cause)))}
