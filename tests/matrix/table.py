@@ -25,7 +25,17 @@ def run_tests(python: Path, tests: Sequence[str], folder: Path, env: Mapping[str
     """Run `tests` in `folder` and show their output. The row's name and version are left empty."""
     with tempfile.TemporaryDirectory(prefix="lokvs-matrix-") as scratch:
         report = Path(scratch, "report.xml")
-        command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
+        command = [
+            python,
+            "-m",
+            "pytest",
+            "-q",
+            "-n",
+            "auto",
+            "-p",
+            "no:cacheprovider",
+            f"--junitxml={report}",
+        ]
         done = subprocess.run([*command, *tests], cwd=folder, env=env, check=False)
         if not report.exists():
             return Row("", "", f"pytest ended with code {done.returncode}, no test ran", ok=False)
