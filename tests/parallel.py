@@ -83,7 +83,7 @@ def file_of(nodeid: str) -> str:
     return nodeid.partition("::")[0]
 
 
-class WaitingFirst(LoadScopeScheduling):
+class WaitingFirst(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
     """Hands out each waiting test alone, and all others by file."""
 
     def _split_scope(self, nodeid: str) -> str:

@@ -26,4 +26,5 @@ def seed(request: pytest.FixtureRequest) -> int:
 @pytest.fixture
 def tally(request: pytest.FixtureRequest) -> Tally:
     """What a test tells at its end: `tally("T4", 3, "nothing acknowledged lost")`."""
-    return request.node.stash.setdefault(TALLY, Tally())
+    found: Tally = request.node.stash.setdefault(TALLY, Tally())
+    return found

@@ -7,7 +7,7 @@ processes that run the tests read the others.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -38,7 +38,9 @@ def pytest_configure_node(node: WorkerController) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if call.when == "call" and TALLY in item.stash:
         report.user_properties.append((_PROPERTY, item.stash[TALLY].counts()))
@@ -60,7 +62,7 @@ def pytest_terminal_summary(
     tally = Tally()
     for report in reports:
         for name, counts in report.user_properties:
-            if name == _PROPERTY and report.when == "call":
+            if name == _PROPERTY and report.when == "call" and isinstance(counts, list):
                 for fault, tried, held in counts:
                     tally(fault, tried, held)
     terminalreporter.section("faults: what was tried, how often, what held")

@@ -85,7 +85,7 @@ def build(python: Path, environment: Path, sources: Path) -> Path:
     # Debian's Python lacks ensurepip, so it is the pip of this environment that installs.
     subprocess.run([python, "-m", "venv", "--without-pip", environment], check=True)
     inside = environment / "bin" / "python"
-    pip = [sys.executable, "-m", "pip", "--python", inside, "install", "--quiet"]
+    pip: list[str | Path] = [sys.executable, "-m", "pip", "--python", inside, "install", "--quiet"]
     required = os.environ | {"LOKVS_REQUIRE_EXTENSION": "1"}
     subprocess.run([*pip, f"{sources}[test]"], env=required, check=True)
     return inside
