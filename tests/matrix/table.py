@@ -25,7 +25,7 @@ def run_tests(python: Path, tests: Sequence[str], folder: Path, env: Mapping[str
     """Run `tests` in `folder` and show their output. The row's name and version are left empty."""
     with tempfile.TemporaryDirectory(prefix="lokvs-matrix-") as scratch:
         report = Path(scratch, "report.xml")
-        command = [
+        command: list[str | Path] = [
             python,
             "-m",
             "pytest",
