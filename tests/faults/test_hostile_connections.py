@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import redis
+from tests import busy
 from tests.faults.counting import KEYS, count_through_proxy, count_while, kind_of
 from tests.faults.tally import Tally
 from tests.faults.worker import fault_count, metadata_of, one_more
@@ -123,7 +124,9 @@ class Trial:
             where = settings_for(proxy.port, timeout=seconds)
             async with PersistentRedisKVS(connection=where) as store:
                 answer, took = await result_of(store, name, key)
-                assert took < RETRY_FOR_S + LATE_S, f"{what}: {answer} after {took:.2f} s"
+                assert took < RETRY_FOR_S + busy.late(LATE_S), (
+                    f"{what}: {answer} after {took:.2f} s"
+                )
                 assert answer == (
                     "OutcomeUnknown" if changes and not handshake else "Unavailable"
                 ), what
@@ -226,7 +229,7 @@ def test_port_that_does_not_accept(
                 )
             for (answer, took), name in zip(all_results, CALLS, strict=True):
                 assert answer == "Unavailable", name
-                assert took < RETRY_FOR_S + LATE_S, name
+                assert took < RETRY_FOR_S + busy.late(LATE_S), name
             async with FaultProxy("127.0.0.1", redis_server.port, port=port):
                 for name, store in stores.items():
                     async with store:
@@ -254,7 +257,7 @@ def test_callers_during_an_outage_also_get_an_error(
 
                 for answer, took in await asyncio.gather(*(late(number) for number in range(20))):
                     assert answer == "Unavailable"
-                    assert took < RETRY_FOR_S + LATE_S
+                    assert took < RETRY_FOR_S + busy.late(LATE_S)
                 proxy.faults_on = False
                 await store.set("key", 1)
 

@@ -27,7 +27,14 @@ def environment(**changes: str) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if name not in {"PYTHONPATH", "LOKVS_PURE_CODEC", "LOKVS_REQUIRE_EXTENSION", "CI"}
+        if name
+        not in {
+            "PYTHONPATH",
+            "LOKVS_PURE",
+            "LOKVS_PURE_CODEC",
+            "LOKVS_REQUIRE_EXTENSION",
+            "CI",
+        }
     }
     return {**kept, "CFLAGS": "-O0", **changes}
 

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from tests.busy import late
 from tests.kvs.batching.test_deadlines_shared import (
     PATIENT,
     is_commit,
@@ -81,7 +82,7 @@ def test_reading_a_state_and_writing_it_share_a_deadline(redis_server: RedisServ
                 process = await process_of(count)
                 seconds, error = await took(process("event", {}))
         assert isinstance(error, OutcomeUnknown)
-        assert PATIENT - 0.1 < seconds < PATIENT + GRACE
+        assert PATIENT - 0.1 < seconds < PATIENT + late(GRACE)
 
     asyncio.run(main())
 
@@ -133,7 +134,7 @@ def test_each_event_of_one_state_fails_by_its_deadline(
         assert len(results) == 60
         for seconds, error in results:
             assert issubclass(error, Unavailable | OutcomeUnknown)
-            assert PATIENT / 2 < seconds < PATIENT + GRACE
+            assert PATIENT / 2 < seconds < PATIENT + late(GRACE)
 
     asyncio.run(main())
 
