@@ -107,7 +107,7 @@ def test_invalid_lines_are_reported(folder: Path) -> None:
     skipped = [line for line in lines if line.startswith("skipped: ")]
     assert len(skipped) == 6
     assert skipped[-1] == "skipped: 16 more"
-    assert "passed over, as no reducer takes them: 1 event" in lines
+    assert "skipped 1 event that no reducer processes" in lines
     assert "empty.log: the file is empty" in lines
 
 
@@ -146,14 +146,14 @@ def test_reducer_that_cannot_be_checked_is_reported(folder: Path) -> None:
     (folder / "creds.yaml").write_text("kvs: {default: {type: stub}}\n")
     answer = run("--reducers", "odd_reducers")
     assert answer.exit_code == 0, answer.output
-    assert "could not be checked" in answer.stderr
+    assert "could not check that every event was applied once" in answer.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--sessions", "many"], "--sessions many: expected numbers"),
-        (["--store", "elsewhere"], "no store is configured as 'elsewhere'"),
+        (["--sessions", "many"], "--sessions many: expected positive numbers"),
+        (["--store", "elsewhere"], "no store named 'elsewhere'"),
         (["no-such.log"], "no-such.log"),
         (["--reducers", "json"], "has no list REDUCERS"),
     ],

@@ -166,6 +166,6 @@ def stand_in(folder: Path) -> Path:
 
 
 def report_of(installed: Installed, program: str) -> dict[str, object]:
-    """What a program prints as JSON."""
-    report: dict[str, object] = json.loads(installed.python_says(program))
+    """What a program prints as JSON, in its last line: warnings come before."""
+    report: dict[str, object] = json.loads(installed.python_says(program).splitlines()[-1])
     return report

@@ -161,6 +161,7 @@ def pure(tmp_path_factory: pytest.TempPathFactory) -> Installed:
 
 
 def test_without_a_compiler_it_installs_in_pure_python(pure: Installed) -> None:
+    assert "no module is compiled for this Python" in pure.python_says("import lo_kvs.kvs")
     report = report_of(pure, REPORT)
     assert report["codec"] == "pure"
     assert report["sum"] == {"one": [1, 2.5, None, "é"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -54,8 +55,11 @@ class Interrupts:
         try:
             yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            # After an interrupt the process ends: a second signal on that way must find this
+            # handler, or it ends the process with another exit code.
+            if not self.count:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
 
     @contextlib.contextmanager
     def ending_by(
@@ -73,6 +77,8 @@ class Interrupts:
         self.count += 1
         if self.count > 1:
             self._end()
+        # Python ends with the default handlers, so a second signal could still change the exit code.
+        atexit.register(_ignore_signals)
         if self.notice:
             _write(f"\n{self.notice}\n")
         end = self.asked or self.cancel
@@ -87,6 +93,11 @@ class Interrupts:
             _write(f"{cursor}\nlo-kvs: {harmless(text)}\n")
         finally:
             os._exit(INTERRUPTED)
+
+
+def _ignore_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _write(text: str) -> None:

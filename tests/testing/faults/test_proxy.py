@@ -369,7 +369,7 @@ def test_end_of_the_proxy_cuts_its_connections_and_frees_the_port(
     assert threading.active_count() == threads
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", proxy.port))
-    with pytest.raises(RuntimeError, match="has run already"), proxy.run_in_thread():
+    with pytest.raises(RuntimeError, match="was used already"), proxy.run_in_thread():
         pass
 
 

@@ -36,11 +36,11 @@ def test_started_servers_end_if_a_sentinel_fails_to_start(monkeypatch: pytest.Mo
 
     setup = SentinelSetup(replicas=0, sentinels=1)
     monkeypatch.setattr(sentinel, "find_program", lambda: None)
-    with pytest.raises(NoRedisServer, match="a container will not do"):
+    with pytest.raises(NoRedisServer, match="a container is not enough"):
         setup.__enter__()
     (server,) = setup.servers
     with pytest.raises(NoRedisServer, match="not running"):
         _ = server.pid
     monkeypatch.setenv(PROGRAM_VARIABLE, "/no/such/program")
-    with pytest.raises(NoRedisServer, match="no program"):
+    with pytest.raises(NoRedisServer, match="is not executable"):
         SentinelSetup().__enter__()

@@ -70,7 +70,7 @@ def test_ends_with_its_block_and_leaves_nothing() -> None:
     assert not directory.exists()
     with pytest.raises(NoRedisServer, match="not running"):
         _ = server.pid
-    with pytest.raises(NoRedisServer, match="no folder"):
+    with pytest.raises(NoRedisServer, match="has a directory only while"):
         _ = server.directory
 
 
