@@ -77,7 +77,7 @@ class Interrupts:
         self.count += 1
         if self.count > 1:
             self._end()
-        # Python ends with the default handlers, so a second signal could still change the exit code.
+        # Python ends with the default handlers: a second signal could change the exit code.
         atexit.register(_ignore_signals)
         if self.notice:
             _write(f"\n{self.notice}\n")
