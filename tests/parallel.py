@@ -67,7 +67,7 @@ LONG: Final = (
 #: More of them wait at once with more workers, but each one collects all tests: 8 s of a core.
 WORKERS_PER_CORE: Final = 3
 _RANK: Final = {file: rank for rank, file in enumerate((*WAITING, *LONG))}
-_TURNS: Final = "lokvs_turns"  # the folder of the turns, as a worker is told
+_TURNS: Final = "lokvs_turns"  # the folder of the turns, as a worker gets it
 
 
 def cores() -> int:

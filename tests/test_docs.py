@@ -316,7 +316,7 @@ def test_exit_codes_are_all_told() -> None:
     told = {int(row[0]) for row in rows("docs/faults.md", header="| code | meaning |")}
     assert told == {
         common.DONE,
-        common.AMISS,
+        common.PROBLEMS,
         common.USAGE,
         common.STRICT,
         common.STORE,

@@ -68,8 +68,9 @@ def use_own() -> None:
 
 def settings() -> Mapping[str, Any]:
     """The settings as they are now; empty before the first load."""
-    module = importlib.import_module("lo_kvs.settings") if _host is None else _host.settings
-    loaded = module.settings
+    # Not imported here: settings are above this module, and without a load they are empty.
+    module = sys.modules.get("lo_kvs.settings") if _host is None else _host.settings
+    loaded = getattr(module, "settings", None)
     return loaded if isinstance(loaded, Mapping) else {}
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING or host.prestartup() is None:
         """A fault that keeps the system from starting; its text says what to change."""
 
     def register_startup_check(check: _Hook) -> _Hook:
-        """Run `check` at startup; it raises `StartupCheck` where something is amiss."""
+        """Run `check` at startup; it raises `StartupCheck` if something is wrong."""
         if check not in _checks:
             _checks.append(check)
         return check

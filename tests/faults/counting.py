@@ -17,7 +17,7 @@ from lo_kvs.testing.faults.proxy import Fault, FaultProxy
 from lo_kvs.testing.servers.server import RedisServer
 
 KEYS: Final = (*COUNTERS, *(key_of(student) for student in STUDENTS))
-#: The faults that make the server do what nobody is told of.
+#: The faults after which the server has acted and no client has the reply.
 LOST_REPLIES: Final = (
     Fault.CUT_AFTER,
     Fault.SWALLOW_CLOSE,

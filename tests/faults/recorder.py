@@ -176,7 +176,7 @@ async def recorded_count(event: Any, state: Any) -> tuple[Any, Any]:
 async def count(store: Store, operations: int, draw: random.Random) -> list[Operation]:
     """Events on one state, through an engine that keeps it; each one is an update by one.
 
-    Two engines share a store, as those of two event loops do: neither is told of the other.
+    Two engines share a store, as those of two event loops do: neither knows of the other.
     """
     keyed: Any = recorded_count.__dict__["_kvs_keyed"]
     keys = keyed.keys({"auth": {"safe_user_id": STUDENT}}, {})

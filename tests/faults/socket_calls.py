@@ -166,7 +166,7 @@ class _Transport:
 
 
 class _Protocol(asyncio.BufferedProtocol):
-    """Reads that fail are told as a transport tells them."""
+    """A failed read is reported in the way of a transport."""
 
     def __init__(self, protocol: asyncio.BufferedProtocol, calls: SocketCalls) -> None:
         self._protocol: Any = protocol
@@ -213,7 +213,7 @@ def counts_socket_calls(monkeypatch: pytest.MonkeyPatch) -> None:
         try:
             await calls.wait("connect", lambda: connect(connection))
         except BaseException:
-            if connection._writer is not None:  # it was opened, and nobody is told
+            if connection._writer is not None:  # it was opened, and the caller does not know
                 connection._writer.transport.abort()
                 connection._reader = connection._writer = None
             raise

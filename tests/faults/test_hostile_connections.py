@@ -1,4 +1,4 @@
-"""Connections that somebody cuts, or that bring nothing, or too little: what callers are told."""
+"""Connections that are cut, silent, or bring too little: the errors that callers get."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def settings_for(port: int, *, timeout: float, retry_for: float = RETRY_FOR_S) -
 
 
 async def result_of(store: Store, name: str, key: str) -> tuple[str, float]:
-    """What a caller is told ("done", or the name of an error of ours), and after how long."""
+    """The result of a call ("done", or the name of a typed error), and its duration."""
     clock = asyncio.get_running_loop().time
     start = clock()
     try:

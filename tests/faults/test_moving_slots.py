@@ -70,7 +70,7 @@ class Nuisance:
 
     def _cut(self, pid: int, client: redis.Redis) -> None:
         """Cut every connection that carries calls, when calls have come in on them: the node
-        makes those, and nobody is told.
+        makes those, and no caller gets an error.
         """
         victims = [each["id"] for each in client.client_list() if each["cmd"].startswith(CALLS)]
         connection: Any = client.connection_pool.get_connection()

@@ -1,4 +1,4 @@
-"""A replica is promoted: what clients of the old primary are told, and what is in which branch."""
+"""A replica is promoted: the errors of the old primary's clients, and the data of both branches."""
 
 from __future__ import annotations
 

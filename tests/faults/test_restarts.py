@@ -32,7 +32,7 @@ HASTY: tuple[dict[str, str], ...] = ({"mark": MARK}, {"alone": "yes"}, {"alone":
 HASTY_S = 0.4
 DOWN_S = (0.6, 0.9)
 AT_WORK_S = (0.5, 1.0)
-#: More for the server to load than it takes a client to come back: some are told LOADING.
+#: Loading takes the server longer than reconnecting takes a client: some calls get LOADING.
 BALLAST = 150_000
 
 
@@ -117,7 +117,7 @@ def test_restarts_lose_nothing_acknowledged(seed: int, tally: Tally) -> None:
     for key in KEYS:
         assert 0 <= run.stored[key] - run.acknowledged[key] <= run.unknown[key], key
     assert all(internal == external for internal, external in run.halves)
-    # Who has not is told within half a second of the deadline, those too that wait for others, and
+    # A call without a result fails within half a second of the deadline, queued ones too, and
     # what has two steps, a read and a commit.
     assert max(report["slowest"] for report in run.hasty) <= HASTY_S + 0.5
     assert run.hasty_errors

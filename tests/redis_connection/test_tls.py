@@ -152,7 +152,7 @@ def test_loops_one_after_another(anywhere: RedisSettings) -> None:
     for _ in range(6):
         asyncio.run(count(store, 5))
     assert asyncio.run(store["counter"]) == 30
-    gc.collect()  # what is not closed is told now, and told is failed
+    gc.collect()  # a socket left open is reported now, and fails the test
 
 
 def test_loops_at_once_in_threads(anywhere: RedisSettings) -> None:

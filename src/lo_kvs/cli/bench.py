@@ -14,8 +14,8 @@ import typer
 
 from lo_kvs.cli.bench_output import draw, show, write_json
 from lo_kvs.cli.common import (
-    AMISS,
     DONE,
+    PROBLEMS,
     USAGE,
     Config,
     Failure,
@@ -112,7 +112,7 @@ def bench(  # noqa: PLR0917 - a parameter for each option
             try:
                 figures = await trial.measure(stores, counts, _input_bytes(stores))
             except Miscount as miscount:
-                raise Failure(f"events were lost or applied twice: {miscount}", AMISS) from None
+                raise Failure(f"events were lost or applied twice: {miscount}", PROBLEMS) from None
         show(figures, reducers)
         if trial.failed:
             say(f"{counted(trial.failed, 'event')} failed in a reducer")

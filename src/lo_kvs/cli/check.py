@@ -14,8 +14,8 @@ import typer
 
 from lo_kvs.cli.check_output import show_report
 from lo_kvs.cli.common import (
-    AMISS,
     DONE,
+    PROBLEMS,
     STORE,
     USAGE,
     Config,
@@ -96,7 +96,7 @@ async def _look(settings: Settings) -> dict[str, Any]:
         "stores": [],
         "servers": [],
     }
-    code = DONE if compiled.is_used() else AMISS
+    code = DONE if compiled.is_used() else PROBLEMS
     try:
         settings.load()
         _shorten_timeouts()
@@ -146,7 +146,7 @@ def _look_at_servers(entries: Sequence[Entry], report: dict[str, Any]) -> int:
     from lo_kvs.kvs.checks.findings import Severity
     from lo_kvs.kvs.checks.startup import look
 
-    codes = {Severity.WARNING: AMISS, Severity.ERROR: STORE}
+    codes = {Severity.WARNING: PROBLEMS, Severity.ERROR: STORE}
     servers = look(entries, times=TIMED)
     report["servers"] = [server.as_json() for server in servers]
     return max([codes.get(server.worst, DONE) for server in servers], default=DONE)

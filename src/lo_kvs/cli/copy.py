@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from lo_kvs.cli.common import (
-    AMISS,
     DONE,
+    PROBLEMS,
     USAGE,
     Config,
     Failure,
@@ -113,7 +113,7 @@ def copy(  # noqa: PLR0917 - a parameter for each option
                 report.stopped(job)
                 raise
         pending = report.conclude(job)
-        return AMISS if job.differences or pending else DONE
+        return PROBLEMS if job.differences or pending else DONE
 
     run(work)
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lo_kvs.cli.common import (
-    AMISS,
     DONE,
+    PROBLEMS,
     USAGE,
     Config,
     Failure,
@@ -133,7 +133,7 @@ def ingest(  # noqa: PLR0917 - a parameter for each option
                 except Stopped as error:
                     stopped = error
                 except RejectsFailed as error:
-                    ending = Ending(AMISS, str(error), next_place(job.tally))
+                    ending = Ending(PROBLEMS, str(error), next_place(job.tally))
         report.conclude()
         ending = ending or ending_of(job, stopped, target)
         if ending is None:

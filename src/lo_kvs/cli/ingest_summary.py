@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lo_kvs.cli.common import (
-    AMISS,
     DONE,
     INTERRUPTED,
+    PROBLEMS,
     STORE,
     STRICT,
     Opened,
@@ -116,7 +116,7 @@ async def summarize(
     else:
         unused = not tally.reduced and tally.events + tally.skipped > 0
         wrong = tally.failed or logs.damaged or logs.foreign or tally.useless or unused
-        code = AMISS if wrong else DONE
+        code = PROBLEMS if wrong else DONE
     keys = None if code == STORE else await _count(target)  # it would not answer
     if as_json:
         found: dict[str, Any] = {

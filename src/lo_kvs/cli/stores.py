@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from lo_kvs.cli.common import (
-    AMISS,
     DONE,
+    PROBLEMS,
     STORE,
     Config,
     Failure,
@@ -134,13 +134,13 @@ def dump(
         if file is None or file == Path("-"):
             put = _write_to_terminal if sys.stdout.isatty() else write
             _, left_out = await _write_dump(target.store, put)
-            return AMISS if left_out else DONE
+            return PROBLEMS if left_out else DONE
         from lo_kvs.output_files import PRIVATE, replaced
 
         with replaced(file, PRIVATE) as out:
             written, left_out = await _write_dump(target.store, out.write)
         say(f"wrote {counted(written, 'key')} of {target} to {file}")
-        return AMISS if left_out else DONE
+        return PROBLEMS if left_out else DONE
 
     run(work)
 

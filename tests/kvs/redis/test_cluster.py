@@ -404,7 +404,7 @@ def test_nodes_that_answer_too_late_leave_nothing_open(
                 assert await store["a"] is None
 
     asyncio.run(main())
-    gc.collect()  # what was left open is told now, and here
+    gc.collect()  # a file or socket left open is reported now
 
 
 def test_no_node_answers() -> None:

@@ -319,7 +319,7 @@ def test_a_store_commits_large_values_without_lua(server: RedisServer, client: r
             assert client.mget("i", "e", "s") == [data, data, b"1"]
             for key in ("i", "e", "s"):
                 assert 29_000 < int(str(client.pttl(key))) <= 30_000
-            # A conflict is told with what stands there, and nothing is written.
+            # A conflict brings the current value, and nothing is written.
             assert await store.commit(both[:1]) == [Conflict(data)]
             assert calls_of(client)["exec"] == 1
             client.rpush("list", "x")

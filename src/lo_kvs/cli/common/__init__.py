@@ -1,9 +1,9 @@
 """What all commands share: their settings and stores, and how they end."""
 
 from lo_kvs.cli.common.ending import (
-    AMISS,
     DONE,
     PIPE_CLOSED,
+    PROBLEMS,
     STORE,
     STRICT,
     USAGE,
@@ -26,11 +26,11 @@ from lo_kvs.cli.common.settings import (
 from lo_kvs.cli.interrupts import INTERRUPTED
 
 __all__ = [
-    "AMISS",
     "DEFAULT_PATH",
     "DONE",
     "INTERRUPTED",
     "PIPE_CLOSED",
+    "PROBLEMS",
     "STORE",
     "STRICT",
     "USAGE",

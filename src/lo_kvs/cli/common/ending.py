@@ -18,7 +18,7 @@ from lo_kvs.cli.interrupts import INTERRUPTED, interrupts
 from lo_kvs.plain_text import harmless
 
 DONE: Final = 0
-AMISS: Final = 1  # finished with problems
+PROBLEMS: Final = 1  # finished with problems
 USAGE: Final = 2  # wrong usage or settings; nothing was done
 STRICT: Final = 3
 STORE: Final = 4  # the store cannot be reached, or rejected the request
@@ -28,7 +28,7 @@ PIPE_CLOSED: Final = 141  # 128 + SIGPIPE, as usual for a closed pipe
 class Failure(Exception):
     """Ends the command with a message on standard error and an exit code."""
 
-    def __init__(self, message: str, code: int = AMISS) -> None:
+    def __init__(self, message: str, code: int = PROBLEMS) -> None:
         super().__init__(message)
         self.code = code
 
@@ -83,13 +83,13 @@ def run(work: Callable[[], Coroutine[Any, Any, int]]) -> NoReturn:
     except (Unavailable, OutcomeUnknown, Refused) as error:
         code = _complain(error, STORE)
     except KVSError as error:
-        code = _complain(error, AMISS)
+        code = _complain(error, PROBLEMS)
     except BrokenPipeError:  # the reader has closed the pipe
         _drop_output()
         code = PIPE_CLOSED
     except OutputFailed as error:
         _drop_output()
-        code = _complain(f"cannot write to standard output: {error}", AMISS)
+        code = _complain(f"cannot write to standard output: {error}", PROBLEMS)
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         code = _complain(f"{place}{error.strerror or error}", USAGE)

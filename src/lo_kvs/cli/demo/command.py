@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from lo_kvs.cli.common import (
-    AMISS,
     DEFAULT_PATH,
     DONE,
     INTERRUPTED,
+    PROBLEMS,
     USAGE,
     Failure,
     Opened,
@@ -105,7 +105,7 @@ def demo(  # noqa: PLR0917 - a parameter for each option
         ):
             show(line)
         if verified.faults:
-            return AMISS
+            return PROBLEMS
         return INTERRUPTED if job.interrupted else DONE
 
     run(work)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Final, Self
 
-from lo_kvs.cli.common import AMISS, Failure, Opened, counted, say
+from lo_kvs.cli.common import PROBLEMS, Failure, Opened, counted, say
 from lo_kvs.cli.demo.rows import rows_of
 from lo_kvs.cli.demo.simulated import Class
 from lo_kvs.cli.demo.table import LiveTable
@@ -98,7 +98,7 @@ async def stream(simulated: Class, target: Opened, again: str) -> Ingest:
             ending.code,
         )
     if rejects:
-        raise Failure(f"stopped at {rejects[0].item.place}: {rejects[0].reason}", AMISS)
+        raise Failure(f"stopped at {rejects[0].item.place}: {rejects[0].reason}", PROBLEMS)
     if ending is not None:
         say(f"lo-kvs: Stopped: {ending.why}. {_applied(job, simulated)}; the store has them.")
     return job

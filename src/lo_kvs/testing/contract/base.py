@@ -21,7 +21,7 @@ class StoreUnderTest:
     """How the contract gets at a store, and what is declared of it.
 
     reopens                 a second store at the same place has what the first one wrote
-    clear_needs_everything  clear() refuses to run unless it is told `everything=True`
+    clear_needs_everything  clear() raises unless it is called with `everything=True`
     ttl_s                   how many seconds a value lives after it was written; `None`: for good
     updates_per_writer      how long eight writers go on updating one key
     large_bytes             the size of a large value; it must fit through in the store's time-out

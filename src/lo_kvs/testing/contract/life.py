@@ -95,7 +95,7 @@ class LifeContract(StoreUnderTest):
             await store.aclose()
 
         asyncio.run(end())
-        gc.collect()  # what was left open is told now, and here
+        gc.collect()  # a file or socket left open is reported now
 
     def test_opened_again(self) -> None:
         async def write() -> None:

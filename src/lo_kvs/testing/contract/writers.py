@@ -68,7 +68,7 @@ class WriterContract(StoreUnderTest):
 
         asyncio.run(look())
         assert not failed
-        gc.collect()  # what was left open is told now, and here
+        gc.collect()  # a file or socket left open is reported now
 
     @on_store
     async def test_pairs_never_part(self, store: Store) -> None:

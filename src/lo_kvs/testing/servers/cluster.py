@@ -164,7 +164,7 @@ class ClusterServers:
                         raise
 
     def end_move(self, slot: int, to: int) -> None:
-        """The node `to` serves the slot, and every node is told."""
+        """Give the slot to the node `to`, and announce that to every node."""
         node = self.node_of(slot)
         others = [each for each in range(len(self.servers)) if each not in (node, to)]
         while True:

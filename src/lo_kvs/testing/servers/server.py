@@ -159,7 +159,7 @@ class RedisServer:
             self._server = None
 
     def kill(self) -> None:
-        """End the server at once (SIGKILL): nothing is flushed, nobody is told."""
+        """End the server at once (SIGKILL), without a flush or a notice to clients."""
         if self._server is not None:
             self._server.kill()
             self._server = None

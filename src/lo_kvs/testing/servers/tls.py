@@ -80,7 +80,7 @@ class TLSProxy:
     async def _serve(self) -> None:
         end = asyncio.Event()
         loop = asyncio.get_running_loop()
-        # What a client does wrong is told to the client; asyncio would log it as an error here.
+        # The client gets its own errors; asyncio would log them as errors here.
         loop.set_exception_handler(lambda _loop, _context: None)
         listener = await asyncio.start_server(self._accept, HOST, 0, ssl=self._context)
         self.port = listener.sockets[0].getsockname()[1]
