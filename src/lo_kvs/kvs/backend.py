@@ -121,6 +121,13 @@ class Backend(abc.ABC):
         """
         return 0
 
+    def fails_as_a_whole(self) -> bool:
+        """Whether one call that cannot reach the store means that no other call can.
+
+        A single server does. A cluster does not: the other nodes may still answer.
+        """
+        return False
+
     @abc.abstractmethod
     def scan(self, prefix: str = "", *, budget: RetryBudget | None = None) -> AsyncIterator[str]:
         """Iterate over the keys that start with `prefix`, each once, in no particular order.

@@ -28,6 +28,9 @@ class Commits(Protocol):
     def failed_attempts(self) -> int:
         """The number of failed attempts to reach the store so far."""
 
+    def fails_as_a_whole(self) -> bool:
+        """Whether one call that cannot reach the store means that no other call can."""
+
 
 async def commit_in_chunks(
     store: Commits, changes: Iterable[Sequence[Change]], deadline: float | None = None
@@ -36,7 +39,8 @@ async def commit_in_chunks(
 
     If a chunk has a failed attempt, the others do not wait for it, because other nodes of a
     cluster may accept them. They are submitted at once, with the deadline of that chunk. The same
-    happens from the start if the call has a `deadline`.
+    happens from the start if the call has a `deadline`. A store that fails as a whole gets no more
+    chunks after one that did not reach it.
     """
     chunks: list[asyncio.Task[list[Outcome]]] = []
     try:
@@ -49,6 +53,8 @@ async def commit_in_chunks(
                 continue
             while not chunk.done() and store.failed_attempts() == failed_attempts:
                 await asyncio.wait([chunk], timeout=CHECK_EVERY_S)
+            if chunk.done() and all(map(_is_lost, chunk.result())) and store.fails_as_a_whole():
+                break
             if not chunk.done() or any(map(_is_lost, chunk.result())):
                 deadline = chunk_deadline.until
         return await asyncio.gather(*chunks)

@@ -122,6 +122,9 @@ class PersistentRedisKVS(Store):
         client = self._clients.get(asyncio.get_running_loop())
         return 0 if client is None else client.failed_attempts
 
+    def fails_as_a_whole(self) -> bool:
+        return isinstance(self._running(), ServerClient)
+
     async def scan(
         self, prefix: str = "", *, budget: RetryBudget | None = None
     ) -> AsyncGenerator[str, None]:
