@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 LOGS   ?= $(LOKVS_REAL_LOGS)
+# Processes of `make test`; 0: one after another, in this process.
+WORKERS ?= auto
 
 BIN     := $(VENV)/bin
 PY      := $(BIN)/python
@@ -27,7 +29,7 @@ demo: $(RUNTIME)  ## stream a simulated class into a filesystem store; needs no 
 	@$(BIN)/lo-kvs demo
 
 test: $(TESTING)  ## run every test, on a real Redis server of their own (and LOGS=dir through it)
-	LOKVS_REAL_LOGS='$(abspath $(LOGS))' $(PY) -m pytest -n auto
+	LOKVS_REAL_LOGS='$(abspath $(LOGS))' $(PY) -m pytest -n $(WORKERS)
 
 faults: $(TESTING)  ## run the tests that break connections, servers and worker processes, some minutes
 	$(PY) -m pytest -n auto tests/faults

@@ -20,7 +20,7 @@ from tests.faults.stores import STORES, opening
 from tests.faults.tally import Tally
 
 from lo_kvs.kvs import KVS, Change, Guard, InvalidKey, Store, codec
-from lo_kvs.kvs.changes import RESERVED_PREFIX
+from lo_kvs.kvs.changes import KEY_BYTES_MAX, RESERVED_PREFIX
 from lo_kvs.stream_analytics.helpers import (
     EventField,
     KeyField,
@@ -58,7 +58,10 @@ PIECES = [
     *("con", "nul", ".json", ".key", ".lo_kvs", "%%", "__lokvs", "n" * 120, "é" * 130, "a/" * 60),
 ]
 WHOLE = st.text(max_size=60) | st.lists(st.sampled_from(PIECES), max_size=6).map("".join)
-LONG = st.builds(lambda part, times: part * times, WHOLE, st.sampled_from([50, 400]))
+#: Short enough that a twin, of up to three times the bytes, is a valid key as well.
+LONG = st.builds(lambda part, times: part * times, WHOLE, st.sampled_from([50, 400])).filter(
+    lambda key: 3 * len(key.encode(errors="surrogatepass")) < KEY_BYTES_MAX
+)
 KEYS = st.one_of(WHOLE, WHOLE, WHOLE, LONG).filter(lambda key: not key.startswith(RESERVED_PREFIX))
 #: Keys of one call, with the twin of each that a careless file system would take for it.
 TWINS: list[Callable[[str], str]] = [
